@@ -1,0 +1,415 @@
+"""Hyperparameters: the only place where a name, a default and a meaning stand.
+
+A recipe (`models/<name>/recipe.yaml`) fills these dataclasses; `--size cpu` applies the recipe's own small variant;
+command-line flags (`--pretrain.epochs 5`) override both. A step's digest covers its section, so changing a field
+re-runs that step and what follows. Fields marked `_FREE` change speed, never results, and are left out of digests.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from rushes.errors import UserError
+
+_FREE = {"digest": False}
+Json = Any
+T = TypeVar("T")
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise UserError(f"{name}: {value!r} is not allowed; {allowed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Videos to footage: small constant-QP H.264 in immutable shards, and an index."""
+
+    short_side: int = 128
+    """Height or width of the footage in pixels, whichever is smaller."""
+    fps: float | None = 25.0
+    """Frames a second of the footage; none keeps each source's own."""
+    qp: int = 26
+    """H.264 quantiser. Constant, since rate control leaks time into a still video (facts: CRF)."""
+    gop: int = 12
+    """Frames from one key frame to the next: the price of opening a window in the middle."""
+    segment_seconds: float = 60.0
+    """Longest segment; longer files are cut."""
+    shard_segments: int = 64
+    """Segments a shard, planned before encoding, so that bytes do not depend on workers."""
+    val_share: float = 0.1
+    """Share of the non-test groups held out for validation, by a fixed hash of the group's name."""
+    min_share_decoded: float = 0.5
+    """A file of which less than this share of the promised frames decodes is quarantined."""
+    max_file_gb: float = 64.0
+    """Larger files are quarantined."""
+    max_pixels: int = 8192 * 4320
+    """Larger frames are quarantined."""
+    workers: int = field(default=0, metadata=_FREE)
+    """Processes that decode and encode; 0 means one a core."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.short_side >= 16 and self.short_side % 2 == 0,
+            "sample.short_side",
+            self.short_side,
+            "even, >= 16",
+        )
+        _require(
+            self.fps is None or 1 <= self.fps <= 240,
+            "sample.fps",
+            self.fps,
+            "1 to 240, or null for the source's",
+        )
+        _require(0 <= self.qp <= 51, "sample.qp", self.qp, "0 (lossless) to 51")
+        _require(self.gop >= 1, "sample.gop", self.gop, "at least 1 frame")
+        _require(
+            self.segment_seconds >= 1, "sample.segment_seconds", self.segment_seconds, "at least 1 second"
+        )
+        _require(self.shard_segments >= 1, "sample.shard_segments", self.shard_segments, "at least 1")
+        _require(0 <= self.val_share < 1, "sample.val_share", self.val_share, "0 to below 1")
+        _require(self.workers >= 0, "sample.workers", self.workers, "0 (one a core) or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How weights move. The published recipes use SGD; AdamW is the better default for small nets."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """Update rule."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """SGD only."""
+    weight_decay: float = 5e-4
+    """Decay of all weights."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate over the steps."""
+    warmup_steps: int = 0
+    """Steps of linear growth from 0 to `lr`."""
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 to below 1")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        _require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain:
+    """Self-supervised pretraining: task, network and clip geometry (which every later step inherits)."""
+
+    task: str = "clip_order"
+    """Pretext task: see `rushes.pretext.TASKS`."""
+    options: Mapping[str, Json] = field(default_factory=dict)
+    """The task's own parameters, e.g. {elements: 3, gap: 8}."""
+    backbone: str = "r3d"
+    """Network: see `rushes.backbones.BACKBONES`."""
+    clip_frames: int = 16
+    """Frames a clip."""
+    crop: int = 112
+    """Side of the square crop in pixels, cut from the footage."""
+    epochs: int = 300
+    """Passes over the windows of the unlabelled and training segments."""
+    batch: int = 8
+    """Tuples a step."""
+    samples_per_epoch: int = 0
+    """Tuples an epoch; 0 means one for each window's length of footage, so an hour weighs an hour."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """Update rule."""
+    checkpoint_steps: int = field(default=200, metadata=_FREE)
+    """Steps between checkpoints."""
+    device: str = field(default="auto", metadata=_FREE)
+    """auto, cpu, cuda, cuda:1, ..."""
+    workers: int = field(default=2, metadata=_FREE)
+    """Processes that decode; 0 decodes in the training process."""
+
+    def __post_init__(self) -> None:
+        _require(self.clip_frames >= 2, "pretrain.clip_frames", self.clip_frames, "at least 2")
+        _require(self.crop >= 16 and self.crop % 2 == 0, "pretrain.crop", self.crop, "even, >= 16")
+        _require(self.epochs >= 1, "pretrain.epochs", self.epochs, "at least 1")
+        _require(self.batch >= 2, "pretrain.batch", self.batch, "at least 2 (batch norm)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    """Supervised training on the labelled clips; every layer trains."""
+
+    epochs: int = 150
+    """Passes over the labelled training segments, one clip each."""
+    batch: int = 8
+    """Clips a step."""
+    flip: bool = False
+    """Mirror half of the clips. Off where direction is the class."""
+    dropout: float = 0.0
+    """Before the classifying layer."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """Update rule."""
+    checkpoint_steps: int = field(default=200, metadata=_FREE)
+    """Steps between checkpoints."""
+    device: str = field(default="auto", metadata=_FREE)
+    """auto, cpu, cuda, cuda:1, ..."""
+    workers: int = field(default=2, metadata=_FREE)
+    """Processes that decode."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "finetune.epochs", self.epochs, "at least 1")
+        _require(self.batch >= 2, "finetune.batch", self.batch, "at least 2 (batch norm)")
+        _require(0 <= self.dropout < 1, "finetune.dropout", self.dropout, "0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Accuracy on the test split, which chooses nothing."""
+
+    clips: int = 10
+    """Clips a video, evenly spaced, centre crop; their logits are averaged."""
+    resamples: int = 2000
+    """Bootstrap draws over groups behind every interval."""
+    probe_l2: float = 1.0
+    """Inverse strength of the linear probe's regularisation (scikit-learn's C)."""
+    batch: int = field(default=32, metadata=_FREE)
+    """Clips a forward pass."""
+    device: str = field(default="auto", metadata=_FREE)
+    """auto, cpu, cuda, ..."""
+
+    def __post_init__(self) -> None:
+        _require(self.clips >= 1, "evaluate.clips", self.clips, "at least 1")
+        _require(self.resamples >= 100, "evaluate.resamples", self.resamples, "at least 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Classifier to ONNX and its contract."""
+
+    clips: int = 10
+    """Clips a request is cut into."""
+    opset: int = 18
+    """ONNX operator set; Triton 24.10's onnxruntime reads up to 20."""
+    tolerance: float = 1e-4
+    """Largest allowed difference of a probability between torch and onnxruntime."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.clips <= 64, "export.clips", self.clips, "1 to 64")
+        _require(17 <= self.opset <= 20, "export.opset", self.opset, "17 to 20")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Register:
+    """The bundle as an MLflow model version."""
+
+    experiment: str = "rushes"
+    """MLflow experiment that the runs are logged to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promote:
+    """The gate: what a challenger must show before it is served."""
+
+    require: Literal["better", "non_inferior"] = "better"
+    """Against the champion: lower bound of the accuracy difference above 0, or above -margin."""
+    margin: float = 0.02
+    """Accuracy that `non_inferior` may cost."""
+    min_groups: int = 30
+    """Test groups below which a comparison is at most inconclusive."""
+    confidence: float = 0.95
+    """One-sided."""
+    resamples: int = 5000
+    """Bootstrap draws over groups."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.margin < 1, "promote.margin", self.margin, "between 0 and 1")
+        _require(0.5 < self.confidence < 1, "promote.confidence", self.confidence, "between 0.5 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deploy:
+    """Waiting until what the ledger says is what is served."""
+
+    timeout_seconds: float = 180.0
+    """How long to wait for every replica."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All hyperparameters of a model, one section a step."""
+
+    name: str
+    """Folder under models/."""
+    seed: int = 0
+    """Seed of every draw of every step."""
+    sample: Sample = field(default_factory=Sample)
+    """Section of `rushes sample`."""
+    pretrain: Pretrain = field(default_factory=Pretrain)
+    """Section of `rushes pretrain`."""
+    finetune: Finetune = field(default_factory=Finetune)
+    """Section of `rushes finetune`."""
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    """Section of `rushes evaluate`."""
+    export: Export = field(default_factory=Export)
+    """Section of `rushes export`."""
+    register: Register = field(default_factory=Register)
+    """Section of `rushes register`."""
+    promote: Promote = field(default_factory=Promote)
+    """Section of `rushes promote`."""
+    deploy: Deploy = field(default_factory=Deploy)
+    """Section of `rushes deploy`."""
+
+    def __post_init__(self) -> None:
+        if self.pretrain.crop > self.sample.short_side:
+            raise UserError(
+                f"pretrain.crop: {self.pretrain.crop} does not fit in sample.short_side {self.sample.short_side}: "
+                "lower the crop or raise the short side"
+            )
+
+
+# Loading -------------------------------------------------------------------------------------------------------------
+
+
+def models_folder() -> Path:
+    """Folder of the known models: beside the package in a wheel, `models/` in a checkout."""
+    bundled = Path(__file__).parent / "_bundled" / "models"
+    return bundled if bundled.is_dir() else Path(__file__).parents[2] / "models"
+
+
+def known_models() -> list[str]:
+    """Names under models/."""
+    return sorted(path.parent.name for path in models_folder().glob("*/recipe.yaml"))
+
+
+def load_recipe(model: str, *, size: str = "full") -> Recipe:
+    """Returns the recipe of `models/<model>`, with the variant `size` applied.
+
+    Raises:
+        UserError: unknown model or size, or a recipe with an unknown key or a bad value.
+    """
+    path = models_folder() / model / "recipe.yaml"
+    if model not in known_models():
+        raise UserError(f"model: {model!r} is not known{_suggest(model, known_models())}")
+    return parse_recipe(yaml.safe_load(path.read_text()), size=size, source=str(path))
+
+
+def parse_recipe(record: Mapping[str, Json], *, size: str = "full", source: str = "recipe") -> Recipe:
+    """Builds a recipe from plain data (YAML, or a pipeline's JSON parameter).
+
+    `sizes: {cpu: {...}}` holds partial sections that override the rest when that size is asked for.
+    """
+    if not isinstance(record, Mapping):
+        raise UserError(f"{source}: expected a mapping of sections, found {type(record).__name__}")
+    record = dict(record)
+    sizes = record.pop("sizes", {}) or {}
+    if size != "full":
+        if size not in sizes:
+            raise UserError(
+                f"size: {size!r} is not a size of {record.get('name')}{_suggest(size, ['full', *sizes])}"
+            )
+        record = _merge(record, sizes[size])
+    return build(Recipe, record, source)
+
+
+def build(cls: type[T], value: Json, where: str) -> T:
+    """Builds a dataclass from plain data, strictly: unknown keys, wrong types and missing fields are errors.
+
+    Integral floats become ints for int fields, since a KFP STRUCT parameter turns every int into a float.
+    """
+    result: T = _convert(cls, value, where)
+    return result
+
+
+def to_record(config: Any) -> dict[str, Json]:
+    """Plain data of a config dataclass: what `build` reads back."""
+    record: dict[str, Json] = _plain(dataclasses.asdict(config))
+    return record
+
+
+def digest_record(config: Any) -> dict[str, Json]:
+    """`to_record` without the fields that cannot change results."""
+    record = {}
+    for f in dataclasses.fields(config):
+        if f.metadata.get("digest", True):
+            value = getattr(config, f.name)
+            record[f.name] = digest_record(value) if dataclasses.is_dataclass(value) else _plain(value)
+    return record
+
+
+def _plain(value: Json) -> Json:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _merge(base: Mapping[str, Json], override: Mapping[str, Json]) -> dict[str, Json]:
+    merged = dict(base)
+    for key, value in override.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        # A task's or a network's options belong together with its name: replaced, not mixed.
+        merged[key] = _merge(merged[key], value) if both and key != "options" else value
+    return merged
+
+
+def _convert(kind: Any, value: Json, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _convert_dataclass(typing.cast(type, kind), value, where)
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in typing.get_args(kind):
+            return None
+        (inner,) = [arm for arm in typing.get_args(kind) if arm is not type(None)]
+        return _convert(inner, value, where)
+    if origin is Literal:
+        options = typing.get_args(kind)
+        if value not in options:
+            raise UserError(f"{where}: {value!r} is not allowed; one of {', '.join(map(str, options))}")
+        return value
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: {value!r} is not a mapping")
+        return {str(key): _integral(item) for key, item in value.items()}
+    return _convert_scalar(kind, value, where)
+
+
+def _convert_dataclass(cls: type, value: Json, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where}: expected a mapping, found {value!r}")
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    for key in value:
+        if key not in names:
+            raise UserError(f"{where}: unknown key {key!r}{_suggest(str(key), names)}")
+    try:
+        return cls(**{key: _convert(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+    except TypeError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _convert_scalar(kind: type, value: Json, where: str) -> Any:
+    if kind is int:
+        value = _integral(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        hint = " (write 1.0e-3, not 1e-3: YAML reads the latter as text)" if kind is float else ""
+        raise UserError(
+            f"{where}: {value!r} is not {'an int' if kind is int else f'a {kind.__name__}'}{hint}"
+        )
+    return value
+
+
+def _integral(value: Json) -> Json:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return [_integral(item) for item in value] if isinstance(value, list) else value
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return (f"; did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(known)})"

@@ -1,0 +1,91 @@
+"""The one cache: a digest for each step, known before the step runs.
+
+A step's digest covers its recipe section, the digests of its inputs, and the code of the project modules that it
+imports, directly or not. So a change in serving/ re-runs no training, and a comment re-runs nothing: the code is
+taken without comments, docstrings and layout.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "rushes"
+
+
+def step_digest(*, step: str, config: Mapping[str, Any], inputs: Mapping[str, str], code: str) -> str:
+    """Digest (16 hex characters of a SHA-256) of a piece of work.
+
+    Args:
+        step: name of the step.
+        config: plain data that the result depends on.
+        inputs: name of each input to its manifest's `ref`.
+        code: digest of the code, from `code_digest`.
+    """
+    record = {"step": step, "config": config, "inputs": dict(inputs), "code": code}
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def code_digest(module: str, *, root: Path | None = None) -> str:
+    """Digest of a project module and of every project module that it imports, at any depth.
+
+    Args:
+        module: dotted name, e.g. "rushes.steps.pretrain".
+        root: folder that holds the package; the installed one by default.
+    """
+    root = root or Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for name in sorted(project_imports(module, root=root)):
+        digest.update(f"{name}\0{_essence(_source_path(name, root))}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def project_imports(module: str, *, root: Path) -> set[str]:
+    """Names of the project modules that `module` reaches by import statements anywhere in its code, itself included.
+
+    A package's `__init__` counts as imported by its members, as in Python.
+    """
+    found: set[str] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        if name in found:
+            continue
+        found.add(name)
+        parts = name.split(".")
+        pending += [".".join(parts[:n]) for n in range(1, len(parts))]
+        tree = ast.parse(_source_path(name, root).read_text())
+        for node in ast.walk(tree):
+            pending += [target for target in _targets(node) if _source_path(target, root).is_file()]
+    return found
+
+
+def _targets(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+        # `from package import x`: x may be a module or a name; the caller keeps what is a file.
+        names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    else:
+        names = []
+    return [name for name in names if name.split(".")[0] == PACKAGE]
+
+
+def _source_path(name: str, root: Path) -> Path:
+    path = root.joinpath(*name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@functools.cache
+def _essence(path: Path) -> str:
+    """The code without comments, docstrings and layout."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            body = node.body
+            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                node.body = body[1:] or [ast.Pass()]
+    return ast.unparse(tree)

@@ -1,0 +1,82 @@
+"""The contract: what a served model promises and what a request must look like.
+
+It travels with the ONNX file (`contract.json` in every version folder of Triton's repository), so that a rollback
+brings back the labels and the geometry of the version it goes back to. Standard library only: Triton's Python
+backends read it.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rushes.errors import UserError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """A request with a known answer: what a health probe sends."""
+
+    video: str
+    """File beside the contract (an mp4)."""
+    sha256: str
+    """Of that file."""
+    probabilities: tuple[float, ...]
+    """The answer, from onnxruntime on the machine that exported."""
+    tolerance: float
+    """Largest difference of a probability that another machine may show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """Labels, geometry and identity of one exported model."""
+
+    labels: tuple[str, ...]
+    """Class names, in the order of the probabilities."""
+    clips: int
+    """Clips a video is cut into, evenly spaced; the graph averages their logits."""
+    clip_frames: int
+    """Frames a clip."""
+    crop: int
+    """Side of the square centre crop, pixels."""
+    short_side: int
+    """Shorter side a video is scaled to before the crop, pixels."""
+    fps: float | None
+    """Frame rate a video is brought to; none keeps its own."""
+    embedding: int
+    """Length of the embedding."""
+    onnx_sha256: str
+    """Of model.onnx: the identity of the graph."""
+    opset: int
+    """ONNX operator set."""
+    classifier: str
+    """Ref of the classifier it was exported from."""
+    golden: Golden
+    """Request with a known answer."""
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """Canonical text."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> "Contract":
+        """Reads `contract.json`.
+
+        Raises:
+            UserError: missing, malformed, or of a schema this version does not read.
+        """
+        try:
+            record = json.loads(path.read_text())
+            if record["schema"] != SCHEMA:
+                raise UserError(
+                    f"{path}: schema {record['schema']}, this version reads {SCHEMA}: export again"
+                )
+            golden = record.pop("golden")
+            golden["probabilities"] = tuple(golden["probabilities"])
+            record["labels"] = tuple(record["labels"])
+            return cls(golden=Golden(**golden), **record)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not a contract ({error}): export again") from error

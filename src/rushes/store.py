@@ -1,0 +1,335 @@
+"""Content-addressed outputs behind one URL; what passes between steps is a pointer.
+
+    <store>/objects/ab/abcd...             bytes, named by their SHA-256, never changed
+    <store>/steps/<step>/<digest>.json     a manifest: what a step made under that digest; written last
+    <store>/checkpoints/<digest>/...       a step's unfinished work, found again by a retry
+    <store>/ledger/<endpoint>/000001.json  promotion decisions, created exclusively
+
+`RUSHES_STORE` names the root: a folder, a mounted volume, or any fsspec URL (`s3://bucket/prefix`). A reader gets
+local paths: in place where the store is a folder, else through a digest-checked cache.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rushes.errors import UserError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """One object of the store: its content's SHA-256 (hex) and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The pointer to what a step made: kilobytes, whatever it points to.
+
+    `digest` identifies the work (recipe section, inputs, code: `rushes.digests`), so it is known before the work is
+    done; `files` identify the bytes that came of it. `inputs` maps an input's name to its `ref` ("sample/ab12...").
+    """
+
+    kind: str
+    step: str
+    digest: str
+    inputs: Mapping[str, str]
+    config: Mapping[str, Any]
+    code: str
+    files: Mapping[str, File]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def ref(self) -> str:
+        """Name under which another manifest refers to this one: `<step>/<digest>`."""
+        return f"{self.step}/{self.digest}"
+
+    @property
+    def uri(self) -> str:
+        """Place under the store."""
+        return f"steps/{self.ref}.json"
+
+    def to_json(self) -> str:
+        """Canonical text: sorted keys, so that equal manifests are equal bytes."""
+        return json.dumps(dataclasses.asdict(self) | {"uri": self.uri}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "manifest") -> "Manifest":
+        """Parses `text`; `source` names it in errors.
+
+        Raises:
+            UserError: it is no manifest, or of a schema this version does not read.
+        """
+        try:
+            record = json.loads(text)
+            record.pop("uri", None)
+            if record["schema"] != SCHEMA:
+                raise UserError(
+                    f"{source}: schema {record['schema']}, this version reads {SCHEMA}: run the step again"
+                )
+            files = {name: File(**file) for name, file in record.pop("files").items()}
+            return cls(files=files, **record)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{source}: not a manifest of rushes ({error})") from error
+
+    def write(self, path: Path) -> None:
+        """Writes the pointer to `path`, atomically."""
+        write_atomic(path, self.to_json().encode())
+
+    @classmethod
+    def read(cls, path: Path, *, kind: str | None = None) -> "Manifest":
+        """Reads a pointer file, and checks that it is of `kind`.
+
+        Raises:
+            UserError: missing, unreadable or of another kind.
+        """
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{path}: cannot read the manifest ({error}): run the step that makes it"
+            ) from error
+        manifest = cls.from_json(text, source=str(path))
+        if kind is not None and manifest.kind != kind:
+            raise UserError(f"{path}: a manifest of kind {manifest.kind!r}, expected {kind!r}")
+        return manifest
+
+
+class Store:
+    """Objects, manifests and exclusive records under one root URL.
+
+    Args:
+        url: a folder or an fsspec URL.
+        cache: folder for objects fetched from a store that is not a folder.
+    """
+
+    def __init__(self, url: str, *, cache: Path | None = None) -> None:
+        import fsspec
+
+        self.url = url
+        self._fs, root = fsspec.core.url_to_fs(url)
+        self._root = root.rstrip("/")
+        protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
+        self.local = Path(self._root) if "file" in protocols else None
+        self.cache = cache or Path(tempfile.gettempdir()) / "rushes-cache"
+
+    # Objects ---------------------------------------------------------------------------------------------------------
+
+    def put(self, path: Path) -> File:
+        """Stores the bytes of `path`; storing the same bytes again costs a hash."""
+        file = File(sha256=sha256_file(path), size=path.stat().st_size)
+        name = _object_name(file.sha256)
+        if self._size(name) != file.size:
+            if self.local is not None:
+                _copy_atomic(path, self.local / name)
+            else:
+                self._fs.put_file(str(path), self._join(name))
+        return file
+
+    def put_bytes(self, data: bytes) -> File:
+        """Stores `data`."""
+        file = File(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        if self._size(_object_name(file.sha256)) != file.size:
+            self._write(_object_name(file.sha256), data)
+        return file
+
+    def path(self, file: File) -> Path:
+        """Returns a local path that holds the object; fetches it through the cache where the store is remote.
+
+        Raises:
+            UserError: the object is missing or its bytes are not those it was stored with.
+        """
+        name = _object_name(file.sha256)
+        if self.local is not None:
+            path = self.local / name
+            if not path.is_file() or path.stat().st_size != file.size:
+                raise UserError(
+                    f"store {self.url}: object {file.sha256[:12]} is missing or cut short: {REMAKE}"
+                )
+            return path
+        path = self.cache / name
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                part = Path(folder) / "part"
+                try:
+                    self._fs.get_file(self._join(name), str(part))
+                except FileNotFoundError as error:
+                    raise UserError(
+                        f"store {self.url}: object {file.sha256[:12]} is missing: {REMAKE}"
+                    ) from error
+                _check_digest(part, file, self.url)
+                part.replace(path)
+        return path
+
+    def checked(self, file: File) -> Path:
+        """`path`, with the content's digest verified: for small files that everything depends on."""
+        path = self.path(file)
+        _check_digest(path, file, self.url)
+        return path
+
+    # Manifests -------------------------------------------------------------------------------------------------------
+
+    def publish(self, manifest: Manifest) -> None:
+        """Writes the manifest, which makes the output complete: all its files are stored before."""
+        self._write(manifest.uri, manifest.to_json().encode())
+
+    def find(self, ref: str) -> Manifest | None:
+        """Returns the manifest of a complete output (`<step>/<digest>`), or None.
+
+        An output whose objects have since gone missing counts as incomplete.
+        """
+        data = self.read(f"steps/{ref}.json")
+        if data is None:
+            return None
+        manifest = Manifest.from_json(data.decode(), source=f"{self.url}/steps/{ref}.json")
+        whole = all(self._size(_object_name(file.sha256)) == file.size for file in manifest.files.values())
+        return manifest if whole else None
+
+    # Small records ---------------------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> bytes | None:
+        """Returns the bytes of a small record, or None where there is none."""
+        try:
+            data: bytes = self._fs.cat_file(self._join(name))
+        except FileNotFoundError:
+            return None
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes or replaces a small record, atomically."""
+        self._write(name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Creates a record unless it exists; of several at once, exactly one gets True. The record appears whole."""
+        if self.local is not None:
+            path = self.local / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-") as part:
+                part.write(data)
+                part.flush()
+                os.fsync(part.fileno())
+                try:
+                    os.link(part.name, path)
+                except FileExistsError:
+                    return False
+            _fsync_folder(path.parent)
+            return True
+        try:
+            self._fs.pipe_file(self._join(name), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def names(self, prefix: str) -> list[str]:
+        """Names of the records directly under a folder, sorted."""
+        try:
+            entries = self._fs.ls(self._join(prefix), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(
+            name for name in (str(e).rsplit("/", 1)[-1] for e in entries) if not name.startswith(".")
+        )
+
+    def folder(self, name: str) -> Path:
+        """A folder for a step's unfinished work; remote stores keep it in the cache."""
+        folder = (self.local or self.cache) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _join(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _size(self, name: str) -> int | None:
+        if self.local is not None:
+            try:
+                return (self.local / name).stat().st_size
+            except FileNotFoundError:
+                return None
+        try:
+            return int(self._fs.size(self._join(name)))
+        except FileNotFoundError:
+            return None
+
+    def _write(self, name: str, data: bytes) -> None:
+        if self.local is not None:
+            write_atomic(self.local / name, data)
+        else:
+            self._fs.pipe_file(self._join(name), data)
+
+
+REMAKE = "run the step that made it again"
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` so that a reader, or a crash, sees the old bytes or the new ones and nothing between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(part).chmod(0o644)
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+    _fsync_folder(path.parent)
+
+
+def _copy_atomic(source: Path, target: Path) -> None:
+    import shutil
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as out, source.open("rb") as file:
+            shutil.copyfileobj(file, out, 1 << 20)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(part).chmod(0o644)
+        Path(part).replace(target)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+    _fsync_folder(target.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check_digest(path: Path, file: File, url: str) -> None:
+    if sha256_file(path) != file.sha256:
+        raise UserError(
+            f"store {url}: object {file.sha256[:12]} is not what was stored (disk fault or edit): {REMAKE}"
+        )
+
+
+def _object_name(sha256: str) -> str:
+    return f"objects/{sha256[:2]}/{sha256}"
