@@ -70,9 +70,7 @@ class Sample:
         )
         _require(0 <= self.qp <= 51, "sample.qp", self.qp, "0 (lossless) to 51")
         _require(self.gop >= 1, "sample.gop", self.gop, "at least 1 frame")
-        _require(
-            self.segment_seconds >= 1, "sample.segment_seconds", self.segment_seconds, "at least 1 second"
-        )
+        _require(self.segment_seconds >= 1, "sample.segment_seconds", self.segment_seconds, "at least 1 second")
         _require(self.shard_segments >= 1, "sample.shard_segments", self.shard_segments, "at least 1")
         _require(0 <= self.val_share < 1, "sample.val_share", self.val_share, "0 to below 1")
         _require(self.workers >= 0, "sample.workers", self.workers, "0 (one a core) or more")
@@ -307,9 +305,7 @@ def parse_recipe(record: Mapping[str, Json], *, size: str = "full", source: str 
     sizes = record.pop("sizes", {}) or {}
     if size != "full":
         if size not in sizes:
-            raise UserError(
-                f"size: {size!r} is not a size of {record.get('name')}{_suggest(size, ['full', *sizes])}"
-            )
+            raise UserError(f"size: {size!r} is not a size of {record.get('name')}{_suggest(size, ['full', *sizes])}")
         record = _merge(record, sizes[size])
     return build(Recipe, record, source)
 
@@ -398,9 +394,7 @@ def _convert_scalar(kind: type, value: Json, where: str) -> Any:
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         hint = " (write 1.0e-3, not 1e-3: YAML reads the latter as text)" if kind is float else ""
-        raise UserError(
-            f"{where}: {value!r} is not {'an int' if kind is int else f'a {kind.__name__}'}{hint}"
-        )
+        raise UserError(f"{where}: {value!r} is not {'an int' if kind is int else f'a {kind.__name__}'}{hint}")
     return value
 
 

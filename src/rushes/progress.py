@@ -40,10 +40,11 @@ class NullProgress:
     """Listens to nothing: the default of library calls."""
 
     def bar(self, label: str, *, total: float, unit: str) -> Bar:
+        """Returns a bar that shows nothing."""
         return _NullBar()
 
     def say(self, message: str) -> None:
-        pass
+        """Says nothing."""
 
 
 class EventLog:
@@ -63,9 +64,11 @@ class EventLog:
             os.close(handle)
 
     def bar(self, label: str, *, total: float, unit: str) -> Bar:
+        """Begins a bar."""
         return _EventBar(self, label, total=total, unit=unit)
 
     def say(self, message: str) -> None:
+        """Appends one line for people."""
         self.emit("say", message=message)
 
 
@@ -86,9 +89,7 @@ class _EventBar:
     def _emit(self, stats: dict[str, float]) -> None:
         self.last = time.monotonic()
         rounded = {name: float(f"{value:.4g}") for name, value in stats.items()}
-        self.log.emit(
-            "bar", label=self.label, done=self.done, total=self.total, unit=self.unit, stats=rounded
-        )
+        self.log.emit("bar", label=self.label, done=self.done, total=self.total, unit=self.unit, stats=rounded)
 
 
 def read_events(path: Path, *, offset: int = 0) -> tuple[list[dict[str, Any]], int]:

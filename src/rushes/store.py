@@ -76,9 +76,7 @@ class Manifest:
             record = json.loads(text)
             record.pop("uri", None)
             if record["schema"] != SCHEMA:
-                raise UserError(
-                    f"{source}: schema {record['schema']}, this version reads {SCHEMA}: run the step again"
-                )
+                raise UserError(f"{source}: schema {record['schema']}, this version reads {SCHEMA}: run the step again")
             files = {name: File(**file) for name, file in record.pop("files").items()}
             return cls(files=files, **record)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -98,9 +96,7 @@ class Manifest:
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{path}: cannot read the manifest ({error}): run the step that makes it"
-            ) from error
+            raise UserError(f"{path}: cannot read the manifest ({error}): run the step that makes it") from error
         manifest = cls.from_json(text, source=str(path))
         if kind is not None and manifest.kind != kind:
             raise UserError(f"{path}: a manifest of kind {manifest.kind!r}, expected {kind!r}")
@@ -155,9 +151,7 @@ class Store:
         if self.local is not None:
             path = self.local / name
             if not path.is_file() or path.stat().st_size != file.size:
-                raise UserError(
-                    f"store {self.url}: object {file.sha256[:12]} is missing or cut short: {REMAKE}"
-                )
+                raise UserError(f"store {self.url}: object {file.sha256[:12]} is missing or cut short: {REMAKE}")
             return path
         path = self.cache / name
         if not path.is_file():
@@ -167,9 +161,7 @@ class Store:
                 try:
                     self._fs.get_file(self._join(name), str(part))
                 except FileNotFoundError as error:
-                    raise UserError(
-                        f"store {self.url}: object {file.sha256[:12]} is missing: {REMAKE}"
-                    ) from error
+                    raise UserError(f"store {self.url}: object {file.sha256[:12]} is missing: {REMAKE}") from error
                 _check_digest(part, file, self.url)
                 part.replace(path)
         return path
@@ -239,9 +231,7 @@ class Store:
             entries = self._fs.ls(self._join(prefix), detail=False)
         except FileNotFoundError:
             return []
-        return sorted(
-            name for name in (str(e).rsplit("/", 1)[-1] for e in entries) if not name.startswith(".")
-        )
+        return sorted(name for name in (str(e).rsplit("/", 1)[-1] for e in entries) if not name.startswith("."))
 
     def folder(self, name: str) -> Path:
         """A folder for a step's unfinished work; remote stores keep it in the cache."""
@@ -326,9 +316,7 @@ def _fsync_folder(folder: Path) -> None:
 
 def _check_digest(path: Path, file: File, url: str) -> None:
     if sha256_file(path) != file.sha256:
-        raise UserError(
-            f"store {url}: object {file.sha256[:12]} is not what was stored (disk fault or edit): {REMAKE}"
-        )
+        raise UserError(f"store {url}: object {file.sha256[:12]} is not what was stored (disk fault or edit): {REMAKE}")
 
 
 def _object_name(sha256: str) -> str:

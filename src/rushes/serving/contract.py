@@ -71,9 +71,7 @@ class Contract:
         try:
             record = json.loads(path.read_text())
             if record["schema"] != SCHEMA:
-                raise UserError(
-                    f"{path}: schema {record['schema']}, this version reads {SCHEMA}: export again"
-                )
+                raise UserError(f"{path}: schema {record['schema']}, this version reads {SCHEMA}: export again")
             golden = record.pop("golden")
             golden["probabilities"] = tuple(golden["probabilities"])
             record["labels"] = tuple(record["labels"])
