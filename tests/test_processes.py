@@ -1,0 +1,140 @@
+"""Local servers: started detached, found again, stopped whole, never left behind."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rushes import processes
+from rushes.errors import ServiceError, UserError
+
+LISTEN = "import socket,sys,time; s=socket.create_server(('127.0.0.1',int(sys.argv[1]))); print('up',flush=True); "
+SERVE = LISTEN + "time.sleep(60)"
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SERVE
+WITH_WORKER = (
+    "import subprocess,sys; subprocess.Popen([sys.executable,'-c','import time; time.sleep(60)','rushes-worker']); "
+)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def answers(server: processes.Server) -> bool:
+    with socket.create_connection(("127.0.0.1", server.ports["http"]), timeout=1):
+        return True
+
+
+def start(home: Path, code: str = SERVE, *, port: int | None = None, timeout: float = 10) -> processes.Server:
+    port = port or free_port()
+    return processes.start(
+        name="toy",
+        argv=[sys.executable, "-c", code, str(port)],
+        home=home,
+        ports={"http": port},
+        ready=answers,
+        change_ports="set TOY_PORT",
+        timeout=timeout,
+    )
+
+
+def group_members(pgid: int) -> list[str]:
+    shown = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in shown.splitlines()]
+    return [row[2] for row in rows if int(row[0]) == pgid and not row[1].startswith("Z")]
+
+
+def test_a_server_answers_when_start_returns_and_is_gone_when_stop_returns(tmp_path: Path) -> None:
+    server = start(tmp_path)
+    assert answers(server)
+    assert processes.status(name="toy", home=tmp_path) == server
+    assert os.getpgid(server.pid) == server.pid != os.getpgid(0)
+    assert processes.stop(name="toy", home=tmp_path)
+    assert processes.status(name="toy", home=tmp_path) is None
+    assert group_members(server.pid) == []
+    assert not processes.stop(name="toy", home=tmp_path)
+
+
+def test_a_second_start_returns_the_running_server(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    found: list[processes.Server] = []
+    threads = [threading.Thread(target=lambda: found.append(start(tmp_path))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [first] * 3
+    processes.stop(name="toy", home=tmp_path)
+
+
+def test_a_server_outlives_the_process_that_started_it(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path\n"
+    code += f"import test_processes as t; t.start(Path({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    server = processes.status(name="toy", home=tmp_path)
+    assert server is not None and answers(server)
+    assert processes.stop(name="toy", home=tmp_path)
+    assert group_members(server.pid) == []
+
+
+def test_a_port_in_use_is_named_with_its_holder_and_the_remedy(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {port}: in use by .*pid {os.getpid()}.*set TOY_PORT"):
+            start(tmp_path, port=port)
+    assert processes.status(name="toy", home=tmp_path) is None
+
+
+def test_a_server_that_dies_while_starting_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match=r"(?s)toy: ended while starting.*no such luck"):
+        start(tmp_path, "import sys; sys.exit('no such luck')")
+    assert not (tmp_path / "servers" / "toy.json").exists()
+
+
+def test_a_server_that_is_not_ready_in_time_is_not_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="not ready after 1 s"):
+        start(tmp_path, WITH_WORKER + "import time; time.sleep(60)", timeout=1)
+    shown = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+    assert "rushes-worker" not in shown
+    assert processes.status(name="toy", home=tmp_path) is None
+
+
+def test_a_server_deaf_to_sigterm_is_killed_with_its_workers(tmp_path: Path) -> None:
+    server = start(tmp_path, WITH_WORKER + DEAF)
+    assert len(group_members(server.pid)) == 2
+    began = time.monotonic()
+    assert processes.stop(name="toy", home=tmp_path, grace=0.5)
+    assert time.monotonic() - began < 5
+    assert group_members(server.pid) == []
+
+
+def test_a_reused_process_id_is_not_mistaken_for_the_server(tmp_path: Path) -> None:
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    time.sleep(0.1)
+    try:
+        server = start(tmp_path)
+        state = tmp_path / "servers" / "toy.json"
+        record = json.loads(state.read_text())
+        state.write_text(json.dumps(record | {"pid": bystander.pid}))
+        assert processes.status(name="toy", home=tmp_path) is None
+        assert not processes.stop(name="toy", home=tmp_path)
+        assert bystander.poll() is None
+        state.write_text(json.dumps(record))
+        assert processes.stop(name="toy", home=tmp_path)
+        assert group_members(server.pid) == []
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_broken_state_file_counts_as_not_running(tmp_path: Path) -> None:
+    (tmp_path / "servers").mkdir()
+    (tmp_path / "servers" / "toy.json").write_text("{")
+    assert processes.status(name="toy", home=tmp_path) is None
