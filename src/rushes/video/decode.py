@@ -1,0 +1,462 @@
+"""Any video file in, upright I420 frames of one size and one frame rate out.
+
+    for frame in decode_i420(Path("clip.avi"), short_side=128, fps=25.0):
+        ...  # uint8 [H * 3/2, W], BT.601, limited range
+
+Files are hostile until decoded: limits on bytes, pixels, seconds and decode time; only self-contained formats (a
+playlist that names other files or hosts is refused). What cannot be used raises `VideoError`; what decodes in part
+yields that part, and the caller compares it with the probe's promise.
+"""
+
+import dataclasses
+import io
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+
+from rushes.errors import UserError
+
+Frames = npt.NDArray[np.uint8]
+
+# Formats that hold their own bytes. Playlists, sessions and image sequences (hls, concat, sdp, image2, ...) would make
+# FFmpeg open what they name.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,gif,apng,mxf,nut,rm,dv,ivf,obu,"
+    "h264,hevc,av1,vc1,mjpeg,yuv4mpegpipe,swf,wtv,png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,wav,mp3,flac,aac"
+)
+# Containers with one clock for the whole file: frames can be sought by time, and a gap is a gap.
+_CLOCKED = {"mov", "mp4", "matroska", "webm"}
+# AVI stores no presentation times; with B-frames FFmpeg's guesses are not monotonic. Raw streams have none at all.
+_UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "vc1"}
+_EPSILON = 1e-3  # labels are written to the millisecond
+_LONGEST_HOLD = 10.0  # seconds for which a frame stands until the next; a longer gap is absent footage
+_LONGEST_ASPECT = 8
+
+
+class VideoError(UserError):
+    """A file that cannot be used.
+
+    Args:
+        reason: short slug, e.g. "not_a_video"; quarantine lists and metrics count by it.
+        message: a sentence for people.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (VideoError, (self.reason, str(self)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one file may cost."""
+
+    max_bytes: int = 64 << 30
+    """Size of the file."""
+    max_pixels: int = 8192 * 4320
+    """Width times height of a coded frame."""
+    max_seconds: float = 48 * 3600.0
+    """Length of the video."""
+    decode_seconds: float = 3600.0
+    """Wall time inside the decoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What a file promises; width and height as displayed, after rotation and sample aspect ratio."""
+
+    width: int
+    height: int
+    fps: float
+    frames: int
+    """0 when unknown."""
+    seconds: float
+    """0 when unknown."""
+    codec: str
+
+
+def probe(source: Path | bytes, *, limits: Limits | None = None) -> Probe:
+    """Opens `source` and decodes its first frame.
+
+    Raises:
+        VideoError: it cannot be used, or is beyond the limits.
+    """
+    limits = limits or Limits()
+    with _opened(source, limits) as container:
+        stream = _video_stream(container, source, limits)
+        frame = next(_decoded(container, stream, source, limits), None)
+        if frame is None:
+            raise VideoError("no_frames", f"{_name(source)}: no frame decodes")
+        height, width = _display_size(frame, stream)
+        seconds = _promised_seconds(container, stream)
+        if seconds > limits.max_seconds:
+            raise _too_long(source, seconds, limits)
+        return Probe(
+            width=width,
+            height=height,
+            fps=_rate(stream),
+            frames=max(0, stream.frames),
+            seconds=seconds,
+            codec=stream.codec_context.codec.name,
+        )
+
+
+def decode_i420(
+    source: Path | bytes,
+    *,
+    short_side: int,
+    fps: float | None,
+    start: float = 0.0,
+    end: float | None = None,
+    limits: Limits | None = None,
+) -> Iterator[Frames]:
+    """Yields the frames of `[start, end)` seconds, uint8 `[H * 3/2, W]` with the shorter of H and W `short_side`.
+
+    Frame k of a constant `fps` shows what the source shows at k / fps after its first frame, so two adjoining spans
+    together are exactly the frames of the whole. With `fps` None every decoded frame is yielded.
+
+    Raises:
+        VideoError: it cannot be used, or is beyond the limits. Errors inside the stream end it or are skipped.
+    """
+    for _, frame in decode_timed(source, short_side=short_side, fps=fps, start=start, end=end, limits=limits):
+        yield frame
+
+
+def decode_all(source: Path | bytes, *, short_side: int, fps: float | None, limits: Limits | None = None) -> Frames:
+    """All frames at once: uint8 `[n, H * 3/2, W]`, n >= 1.
+
+    Raises:
+        VideoError: as `decode_i420`, and when no frame decodes.
+    """
+    frames = list(decode_i420(source, short_side=short_side, fps=fps, limits=limits))
+    if not frames:
+        raise VideoError("no_frames", f"{_name(source)}: no frame decodes")
+    return np.stack(frames)
+
+
+def decode_timed(
+    source: Path | bytes,
+    *,
+    short_side: int,
+    fps: float | None,
+    start: float = 0.0,
+    end: float | None = None,
+    limits: Limits | None = None,
+) -> Iterator[tuple[float, Frames]]:
+    """As `decode_i420`, with each frame's time in seconds since the video's first frame."""
+    limits = limits or Limits()
+    with _opened(source, limits) as container:
+        stream = _video_stream(container, source, limits)
+        frames = _timed_from(container, stream, start, source, limits)
+        spread = frames if fps is None else _at_constant_rate(frames, fps, _rate(stream))
+        scale = _Scaler(short_side, stream, source)
+        for t, frame in spread:
+            if end is not None and t >= end - _EPSILON:
+                break
+            if t >= start - _EPSILON:
+                yield t, scale(frame)
+
+
+def inside(t: float, start: float, end: float | None) -> bool:
+    """Whether the frame at `t` belongs to `[start, end)`, times being exact to a millisecond."""
+    return start - _EPSILON <= t and (end is None or t < end - _EPSILON)
+
+
+# Opening -------------------------------------------------------------------------------------------------------------
+
+
+def _name(source: Path | bytes) -> str:
+    return str(source) if isinstance(source, Path) else f"video of {len(source)} bytes"
+
+
+def _too_long(source: Path | bytes, seconds: float, limits: Limits) -> VideoError:
+    return VideoError("too_long", f"{_name(source)}: {seconds:.0f} s, at most {limits.max_seconds:.0f} s are allowed")
+
+
+def _opened(source: Path | bytes, limits: Limits) -> InputContainer:
+    size, head = _size_and_head(source)
+    if size == 0:
+        raise VideoError("empty", f"{_name(source)}: the file is empty")
+    if size > limits.max_bytes:
+        raise VideoError("too_large", f"{_name(source)}: {size} bytes, at most {limits.max_bytes} are allowed")
+    if head.startswith(b"version https://git-lfs"):
+        raise VideoError("lfs_pointer", f"{_name(source)}: a Git LFS pointer, not the video: run `git lfs pull`")
+    try:
+        return av.open(
+            # "file:" keeps a name such as "http:x.mp4" from being read as a URL.
+            f"file:{source}" if isinstance(source, Path) else io.BytesIO(source),
+            mode="r",
+            options={"format_whitelist": FORMATS, "protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise VideoError("not_a_video", f"{_name(source)}: not a video that can be opened ({why})") from error
+
+
+def _size_and_head(source: Path | bytes) -> tuple[int, bytes]:
+    if isinstance(source, bytes):
+        return len(source), source[:64]
+    try:
+        with source.open("rb") as file:
+            return source.stat().st_size, file.read(64)
+    except OSError as error:
+        raise VideoError("unreadable", f"{source}: cannot be read ({error.strerror})") from error
+
+
+def _video_stream(container: InputContainer, source: Path | bytes, limits: Limits) -> VideoStream:
+    """The largest video stream that is not a cover picture; the first of equals."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = [s for s in streams if s.codec_context is not None]
+    if not streams:
+        raise VideoError("no_video_stream", f"{_name(source)}: holds no video stream that can be decoded")
+    stream = max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
+    context = stream.codec_context
+    _check_pixels(context.width, context.height, source, limits)
+    context.thread_count = 1  # parallel over files; one thread gives the same frames everywhere
+    context.options = {"max_pixels": str(limits.max_pixels)}
+    return stream
+
+
+def _check_pixels(width: int, height: int, source: Path | bytes, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise VideoError(
+            "too_many_pixels", f"{_name(source)}: {width} x {height}, at most {limits.max_pixels} pixels are allowed"
+        )
+
+
+def _rate(stream: VideoStream) -> float:
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and 0.01 <= rate <= 1000:
+            return float(rate)
+    return 25.0
+
+
+def _promised_seconds(container: InputContainer, stream: VideoStream) -> float:
+    if _formats(container) & _UNTIMED and stream.frames > 0:
+        return stream.frames / _rate(stream)
+    if stream.duration and stream.time_base:
+        return max(0.0, float(stream.duration * stream.time_base))
+    return max(0.0, container.duration / av.time_base) if container.duration else 0.0
+
+
+def _formats(container: InputContainer) -> set[str]:
+    return set(container.format.name.split(","))
+
+
+# Decoding ------------------------------------------------------------------------------------------------------------
+
+
+def _decoded(
+    container: InputContainer, stream: VideoStream, source: Path | bytes, limits: Limits
+) -> Iterator[VideoFrame]:
+    """Frames in presentation order; a packet that does not decode is skipped, a container that breaks ends it."""
+    spent, failures, count = 0.0, 0, 0
+    began = time.monotonic()
+    for frames in _packets(container, stream):
+        if frames is None:
+            failures += 1
+            continue
+        for frame in frames:
+            _check_pixels(frame.width, frame.height, source, limits)
+            count += 1
+            spent += time.monotonic() - began
+            yield frame
+            began = time.monotonic()
+        if spent + time.monotonic() - began > limits.decode_seconds:
+            raise VideoError("timeout", f"{_name(source)}: decoding took more than {limits.decode_seconds:.0f} s")
+    if count == 0 and failures:
+        raise VideoError("decode_error", f"{_name(source)}: none of its {failures} packets decodes")
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[list[VideoFrame] | None]:
+    try:
+        for packet in container.demux(stream):
+            try:
+                yield packet.decode()
+            except av.FFmpegError:
+                yield None
+    except av.FFmpegError:
+        yield None
+
+
+def _timed_from(
+    container: InputContainer, stream: VideoStream, start: float, source: Path | bytes, limits: Limits
+) -> Iterator[tuple[float, VideoFrame]]:
+    """(time, frame) in order of time, from a key frame at or before `start`."""
+    if start > _EPSILON and _formats(container) & _CLOCKED:
+        origin = next((f.pts for f in _decoded(container, stream, source, limits) if f.pts is not None), None)
+        found = origin is not None and _seek(container, stream, start, origin, source, limits)
+        if found:
+            assert origin is not None
+            yield from _clocked(_decoded(container, stream, source, limits), container, stream, origin, source, limits)
+            return
+        container.seek(0)
+    yield from _clocked(_decoded(container, stream, source, limits), container, stream, None, source, limits)
+
+
+def _seek(
+    container: InputContainer, stream: VideoStream, start: float, origin: int, source: Path | bytes, limits: Limits
+) -> bool:
+    """Goes to a key frame shown before `start`, and says whether decoding from there does show one."""
+    assert stream.time_base is not None
+    target = origin + int((start - 0.5) / stream.time_base)
+    if target <= origin:
+        return False
+    try:
+        container.seek(target, stream=stream)
+        first = next(_decoded(container, stream, source, limits), None)
+        if first is None or first.pts is None or first.pts > target or not first.key_frame:
+            return False
+        container.seek(target, stream=stream)
+    except (av.FFmpegError, VideoError):
+        return False
+    return True
+
+
+def _clocked(
+    frames: Iterator[VideoFrame],
+    container: InputContainer,
+    stream: VideoStream,
+    origin: int | None,
+    source: Path | bytes,
+    limits: Limits,
+) -> Iterator[tuple[float, VideoFrame]]:
+    """Gives each frame its time: by timestamp where the container has sane ones, else by decode order."""
+    formats = _formats(container)
+    usual = 1.0 / _rate(stream)
+    by_order, keeps_gaps = bool(formats & _UNTIMED), bool(formats & _CLOCKED)
+    unit = float(stream.time_base or Fraction(1, 90000))
+    last = -math.inf if origin is not None else None
+    zero = 0.0 if origin is None else origin * unit
+    for frame in frames:
+        if last is None:
+            t = 0.0
+            zero = 0.0 if frame.pts is None else frame.pts * unit
+        elif by_order or frame.pts is None:
+            t = last + usual
+        else:
+            t = frame.pts * unit - zero
+            step = t - last
+            if not keeps_gaps and not -1.0 <= step <= _LONGEST_HOLD:
+                # A stream that was cut, joined or wrapped: its clock starts anew, the video goes on.
+                zero, t = frame.pts * unit - last - usual, last + usual
+            elif step <= 0:
+                t = last + 1e-6
+        if t > limits.max_seconds:
+            raise _too_long(source, t, limits)
+        last = t
+        yield t, frame
+
+
+def _at_constant_rate(
+    frames: Iterator[tuple[float, VideoFrame]], fps: float, rate: float
+) -> Iterator[tuple[float, VideoFrame]]:
+    """Frame k is the last one whose nearest grid point is k or earlier; a long gap is left out."""
+    held: VideoFrame | None = None
+    following, shown = 0, 0.0
+    for t, frame in frames:
+        slot = math.floor(t * fps + 0.5)
+        if held is None:
+            following = slot
+        else:
+            for k in range(following, min(slot, following + math.ceil(_LONGEST_HOLD * fps))):
+                yield k / fps, held
+            following = max(following, slot)
+        held, shown = frame, t
+    if held is not None:
+        stop = max(following + (following == 0), math.floor((shown + 1.0 / rate) * fps + 0.5))
+        for k in range(following, min(stop, following + math.ceil(_LONGEST_HOLD * fps))):
+            yield k / fps, held
+
+
+# Geometry and colour -------------------------------------------------------------------------------------------------
+
+
+def _display_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
+    """(height, width) with square pixels, upright."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if not Fraction(1, 10) <= aspect <= 10:
+        aspect = Fraction(1)
+    height, width = frame.height, max(1, round(frame.width * aspect))
+    return (width, height) if _quarter_turns(frame) % 2 else (height, width)
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    """Counterclockwise, 0 to 3."""
+    return round(frame.rotation / 90) % 4
+
+
+def _scaled_size(height: int, width: int, short_side: int, source: Path | bytes) -> tuple[int, int]:
+    """Even (height, width) with the shorter `short_side`."""
+    if max(height, width) > _LONGEST_ASPECT * min(height, width):
+        raise VideoError(
+            "odd_shape", f"{_name(source)}: {width} x {height}, sides beyond {_LONGEST_ASPECT}:1 are not allowed"
+        )
+    long_side = 2 * round(max(height, width) * short_side / min(height, width) / 2)
+    long_side = max(long_side, short_side)
+    return (short_side, long_side) if height <= width else (long_side, short_side)
+
+
+class _Scaler:
+    """Frame to upright I420 of the size that the first frame decides; the last result is kept for repeats."""
+
+    def __init__(self, short_side: int, stream: VideoStream, source: Path | bytes) -> None:
+        self.short_side, self.stream, self.source = short_side, stream, source
+        self.size: tuple[int, int] | None = None
+        self.reformatter = VideoReformatter()
+        self.last: tuple[VideoFrame, Frames] | None = None
+
+    def __call__(self, frame: VideoFrame) -> Frames:
+        if self.last is None or self.last[0] is not frame:
+            self.last = (frame, self._convert(frame))
+        return self.last[1]
+
+    def _convert(self, frame: VideoFrame) -> Frames:
+        if self.size is None:
+            self.size = _scaled_size(*_display_size(frame, self.stream), self.short_side, self.source)
+        turns = _quarter_turns(frame)
+        height, width = self.size[::-1] if turns % 2 else self.size
+        small = self.reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU601,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=Interpolation.BILINEAR,
+            threads=1,
+        )
+        planes: Frames = small.to_ndarray()  # type: ignore[assignment]
+        return _rotated(planes, turns)
+
+
+def _rotated(frame: Frames, turns: int) -> Frames:
+    if turns == 0:
+        return frame
+    height, width = frame.shape[0] * 2 // 3, frame.shape[1]
+    luma = np.rot90(frame[:height], turns)
+    chroma = frame[height:].reshape(2, height // 2, width // 2)
+    planes = [luma, np.rot90(chroma[0], turns), np.rot90(chroma[1], turns)]
+    # A chroma plane may end in the middle of a row of the packed array: join them flat.
+    return np.concatenate([plane.ravel() for plane in planes]).reshape(-1, luma.shape[1])
+
+
+def with_decode_seconds(limits: Limits, seconds: float) -> Limits:
+    """The same limits with another budget of decode time."""
+    return dataclasses.replace(limits, decode_seconds=seconds)
