@@ -1,16 +1,22 @@
 """I420 frames to a small H.264 mp4, the same bytes every time.
 
 Constant quantiser, no B-frames, a key frame every `gop` frames, one thread: rate control would leak a frame's
-position into a still video (facts: CRF), and x264's bytes depend on its thread count. At the default quantiser a
-still video decodes to identical frames; at some others x264 moves a few pixels by one level.
+position into a still video (facts: CRF), and x264's bytes depend on its thread count.
+
+A frame that equals its predecessor is encoded from the decoded predecessor instead of from the source, so that there
+is nothing to correct and a still video decodes to identical frames at every quantiser. (From the source, x264 refines
+some blocks in the frame after a key frame.)
 """
 
 import io
+import struct
 from collections.abc import Iterable
 from fractions import Fraction
 
 import av
 import numpy as np
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
@@ -34,27 +40,115 @@ def encode_h264(frames: Iterable[Frames], *, fps: float, qp: int, gop: int) -> b
             if stream is None:
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
                 _configure(stream, height=frame.shape[0] * 2 // 3, width=frame.shape[1], qp=qp, gop=gop)
-            picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="yuv420p")
-            picture.colorspace, picture.color_range = Colorspace.ITU601, ColorRange.MPEG
-            container.mux(stream.encode(picture))
+                still = _Still(stream, gop=gop)
+            packets = stream.encode(_picture(still.source_of(frame)))
+            still.encoded(packets)
+            container.mux(packets)
+            shape = frame.shape
         if stream is None:
             raise ValueError("frames: none given, expected at least one")
         container.mux(stream.encode())
-    return buffer.getvalue()
+    return _with_size(buffer.getvalue(), height=shape[0] * 2 // 3, width=shape[1])
 
 
 def _configure(stream: VideoStream, *, height: int, width: int, qp: int, gop: int) -> None:
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    """Sets the encoder up for whole macroblocks, of which a decoder shows the picture.
+
+    x264 would pad the source itself, and then correct the padding of a repeated frame, visibly at the edge.
+    """
     context = stream.codec_context
+    stream.pix_fmt = "yuv420p"
     context.thread_count = 1
     context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
+    coded_height, coded_width = _coded(height), _coded(width)
     x264 = {
         "keyint": gop,
         "min-keyint": gop,
         "scenecut": 0,
         "bframes": 0,
         "aq-mode": 0,
+        "weightp": 0,  # it compares with the source of the frame before, not with what was shown
         "threads": 1,
+        # A packet comes out for each frame that goes in; `_Still` relies on it.
+        "rc-lookahead": 0,
+        "sync-lookahead": 0,
+        "force-cfr": 1,
+        "crop-rect": f"0,0,{coded_width - width},{coded_height - height}",
     }
     parameters = ":".join(f"{name}={value}" for name, value in x264.items())
     context.options = {"preset": "veryfast", "qp": str(qp), "x264-params": parameters}
+    stream.width, stream.height = coded_width, coded_height
+
+
+def _with_size(mp4: bytes, *, height: int, width: int) -> bytes:
+    """The file with the picture's size in its header, where the muxer wrote that of the whole macroblocks."""
+    data = bytearray(mp4)
+    moov = data.rindex(b"moov")
+    track = data.index(b"tkhd", moov)
+    length = int.from_bytes(data[track - 4 : track], "big")
+    struct.pack_into(">II", data, track - 4 + length - 8, width << 16, height << 16)
+    struct.pack_into(">HH", data, data.index(b"avc1", moov) + 28, width, height)
+    return bytes(data)
+
+
+def _coded(side: int) -> int:
+    return -(-side // 16) * 16
+
+
+def _padded(frame: Frames) -> Frames:
+    """The picture with its last row and column repeated up to whole macroblocks."""
+    height, width = frame.shape[0] * 2 // 3, frame.shape[1]
+    down, right = _coded(height) - height, _coded(width) - width
+    if not down and not right:
+        return np.ascontiguousarray(frame)
+    luma = np.pad(frame[:height], ((0, down), (0, right)), mode="edge")
+    chroma = frame[height:].reshape(2, height // 2, width // 2)
+    chroma = np.pad(chroma, ((0, 0), (0, down // 2), (0, right // 2)), mode="edge")
+    return np.concatenate([luma, chroma.reshape(-1, luma.shape[1])])
+
+
+def _picture(frame: Frames) -> VideoFrame:
+    picture = VideoFrame.from_ndarray(frame, format="yuv420p")
+    picture.colorspace, picture.color_range = Colorspace.ITU601, ColorRange.MPEG
+    return picture
+
+
+class _Still:
+    """Replaces a repeated frame by what a decoder shows of the one before it."""
+
+    def __init__(self, stream: VideoStream, *, gop: int) -> None:
+        self.stream, self.gop = stream, gop
+        self.count = 0
+        self.packets: list[bytes] = []  # since the last key frame
+        self.previous: Frames | None = None
+        self.shown: Frames | None = None
+
+    def source_of(self, frame: Frames) -> Frames:
+        """The pixels to encode for `frame`, in whole macroblocks."""
+        if self.count % self.gop == 0:
+            self.packets, self.shown = [], None
+            repeated = False
+        else:
+            repeated = self.previous is not None and np.array_equal(frame, self.previous)
+        self.count += 1
+        self.previous = frame
+        if not repeated:
+            self.shown = None
+            return _padded(frame)
+        if self.shown is None:
+            self.shown = self._decoded()
+        return self.shown
+
+    def encoded(self, packets: "list[Packet[VideoStream]]") -> None:
+        """Takes note of what the last frame became."""
+        assert len(packets) == 1, f"{len(packets)} packets for one frame: the encoder delays"
+        self.packets.append(bytes(packets[0]))
+
+    def _decoded(self) -> Frames:
+        decoder = VideoCodecContext.create("h264", "r")
+        decoder.thread_count = 1
+        decoder.options = {"flags2": "+ignorecrop"}
+        decoder.extradata = self.stream.codec_context.extradata
+        frames = [frame for packet in self.packets for frame in decoder.decode(Packet(packet))]
+        last = [*frames, *decoder.decode(None)][-1].to_ndarray()
+        return last.astype(np.uint8, copy=False)
