@@ -57,6 +57,16 @@ class Contract:
     """Request with a known answer."""
     schema: int = SCHEMA
 
+    def __post_init__(self) -> None:
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise UserError(f"labels: {list(self.labels)}: one or more, each once")
+        if len(self.golden.probabilities) != len(self.labels):
+            raise UserError(f"golden: {len(self.golden.probabilities)} probabilities for {len(self.labels)} labels")
+        if not 0 < self.crop <= self.short_side or self.crop % 2:
+            raise UserError(f"crop: {self.crop}: even, and at most the short side ({self.short_side})")
+        if "/" in self.golden.video or self.golden.video.startswith("."):
+            raise UserError(f"golden.video: {self.golden.video!r}: the name of a file beside the contract")
+
     def to_json(self) -> str:
         """Canonical text."""
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,135 @@
+"""A bundle: the folder that is served. `model.onnx`, `contract.json`, and `golden.mp4`, a request with a known answer.
+
+`export_bundle` (rushes.serving.export) writes it, the store keeps it, the reconciler publishes it. The same graph
+answers here in process: for `rushes predict --offline`, for the golden answer, and where Triton cannot run.
+"""
+
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rushes.errors import UserError
+from rushes.serving.answer import Answer
+from rushes.serving.contract import Contract
+from rushes.serving.request import request_clips
+from rushes.store import Manifest, Store, sha256_file
+
+ONNX = "model.onnx"
+CONTRACT = "contract.json"
+GOLDEN = "golden.mp4"
+FILES = (ONNX, CONTRACT, GOLDEN)
+OUTPUTS = ["probabilities", "embedding"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A folder that holds what `contract` says."""
+
+    folder: Path
+    contract: Contract
+
+    @property
+    def onnx(self) -> Path:
+        """The graph."""
+        return self.folder / ONNX
+
+    @property
+    def golden(self) -> Path:
+        """The request with a known answer."""
+        return self.folder / self.contract.golden.video
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Opens a bundle and verifies that its files are those that the contract was written for.
+
+    Raises:
+        UserError: a file is missing, or is not what the contract says.
+    """
+    bundle = Bundle(folder=folder, contract=Contract.read(folder / CONTRACT))
+    expected = {bundle.onnx: bundle.contract.onnx_sha256, bundle.golden: bundle.contract.golden.sha256}
+    for path, digest in expected.items():
+        if not path.is_file():
+            raise UserError(f"{path}: missing from the bundle: export again")
+        found = sha256_file(path)
+        if found != digest:
+            raise UserError(f"{path}: digest {found[:12]}, the contract says {digest[:12]}: export again")
+    return bundle
+
+
+def fetch_bundle(manifest: Manifest, store: Store, *, folder: Path) -> Bundle:
+    """Copies a bundle from the store into a new folder, every byte verified on the way.
+
+    Raises:
+        UserError: the manifest is of another kind, or an object is missing or damaged.
+    """
+    if manifest.kind != "bundle" or set(manifest.files) < set(FILES):
+        raise UserError(f"{manifest.ref}: of kind {manifest.kind!r} with {sorted(manifest.files)}, expected a bundle")
+    folder.mkdir(parents=True)
+    for name in FILES:
+        shutil.copyfile(store.checked(manifest.files[name]), folder / name)
+    return read_bundle(folder)
+
+
+def session(onnx: Path) -> Any:
+    """An onnxruntime session on the CPU.
+
+    Raises:
+        UserError: not a graph that onnxruntime reads.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own, unrelated classes
+        raise UserError(f"{onnx}: not a graph that onnxruntime reads ({error}): export again") from error
+
+
+class InProcess:
+    """A bundle that answers in this process; loading the graph once serves many videos."""
+
+    def __init__(self, bundle: Bundle, *, version: int | None = None) -> None:
+        self.bundle, self.version = bundle, version
+        self._session = session(bundle.onnx)
+
+    def predict(self, video: bytes) -> Answer:
+        """Answers an encoded video.
+
+        Raises:
+            VideoError: it cannot be decoded, or is beyond the limits of a request.
+        """
+        contract = self.bundle.contract
+        clips = request_clips(video, contract)
+        probabilities, embedding = self._session.run(OUTPUTS, {"clips": clips[None]})
+        return Answer(
+            labels=contract.labels,
+            probabilities=tuple(probabilities[0].tolist()),
+            embedding=tuple(embedding[0].tolist()),
+            version=self.version,
+            onnx_sha256=contract.onnx_sha256,
+            request_id=uuid.uuid4().hex,
+            served_by="in-process",
+        )
+
+
+def predict_in_process(bundle: Bundle, video: bytes, *, version: int | None = None) -> Answer:
+    """Answers one encoded video with the bundle's graph, here.
+
+    Raises:
+        VideoError: it cannot be decoded, or is beyond the limits of a request.
+    """
+    return InProcess(bundle, version=version).predict(video)
+
+
+def golden_difference(answer: Answer, contract: Contract) -> float:
+    """Largest difference of a probability from the golden answer; infinite if the labels differ."""
+    expected = np.asarray(contract.golden.probabilities)
+    if answer.labels != contract.labels or len(answer.probabilities) != len(expected):
+        return float("inf")
+    difference = float(np.abs(np.asarray(answer.probabilities) - expected).max())
+    return difference if np.isfinite(difference) else float("inf")

@@ -1,0 +1,134 @@
+"""Asks an endpoint what happens in a video, over gRPC or HTTP; every failure is one clear sentence.
+
+answer = predict(Path("clip.mp4"), endpoint="ut_interaction", url="127.0.0.1:8001")
+"""
+
+import socket
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from rushes.errors import RushesError, ServiceError, UserError
+from rushes.serving.answer import Answer
+from rushes.serving.bundle import Bundle
+from rushes.serving.repository import Repository, endpoints_here
+from rushes.serving.request import read_video
+
+Protocol = Literal["grpc", "http"]
+OUTPUTS = ("LABELS", "PROBABILITIES", "EMBEDDING", "VERSION", "ONNX_SHA256", "REQUEST_ID")
+
+
+def predict(
+    video: Path | bytes,
+    *,
+    endpoint: str,
+    url: str,
+    protocol: Protocol = "grpc",
+    version: int | None = None,
+    request_id: str = "",
+    timeout: float = 60.0,
+) -> Answer:
+    """Sends one encoded video to a Triton server.
+
+    Args:
+        video: a file, or its bytes.
+        endpoint: name of the endpoint.
+        url: `host:port` of the protocol.
+        protocol: "grpc" or "http".
+        version: another loaded version than the one that is routed; for probes.
+        request_id: comes back in the answer; drawn by the server if empty.
+        timeout: seconds.
+
+    Raises:
+        UserError: no server there, no such endpoint, or a video that it refuses (`VideoError` where this side sees it).
+        ServiceError: the server failed.
+    """
+    data = read_video(video) if isinstance(video, Path) else video
+    _require_listening(url)
+    module = _module(protocol)
+    tensor = module.InferInput("VIDEO", [1], "BYTES")
+    tensor.set_data_from_numpy(np.array([data], dtype=np.object_))
+    parameters = None if version is None else {"version": version}
+    try:
+        with _connected(module, url, timeout, protocol) as client:
+            reply = client.infer(
+                endpoint,
+                [tensor],
+                outputs=[module.InferRequestedOutput(name) for name in OUTPUTS],
+                request_id=request_id,
+                parameters=parameters,
+                **({"client_timeout": timeout} if protocol == "grpc" else {}),
+            )
+    except Exception as error:  # tritonclient raises its own error, gevent's, and grpc's
+        raise _explained(error, video=video, endpoint=endpoint, url=url, timeout=timeout) from error
+    return _answer(reply)
+
+
+def routed_bundle(*, home: Path, endpoint: str) -> tuple[Bundle, int]:
+    """The bundle that an endpoint of this home answers with, and its version: for answers in process.
+
+    Raises:
+        UserError: nothing has been deployed under that name.
+    """
+    repository = Repository(home, endpoint)
+    routing = repository.routing()
+    bundle = repository.bundle(routing.version) if routing else None
+    if routing is None or bundle is None:
+        known = ", ".join(endpoints_here(home)) or "none yet"
+        raise UserError(f"endpoint: {endpoint!r} has not been deployed to {home} (known: {known}): `rushes run` first")
+    return bundle, routing.version
+
+
+def _module(protocol: Protocol) -> Any:
+    if protocol == "grpc":
+        import tritonclient.grpc as module
+    else:
+        import tritonclient.http as module
+    return module
+
+
+def _connected(module: Any, url: str, timeout: float, protocol: Protocol) -> Any:
+    if protocol == "grpc":
+        return module.InferenceServerClient(url)
+    return module.InferenceServerClient(url, connection_timeout=timeout, network_timeout=timeout)
+
+
+def _require_listening(url: str) -> None:
+    host, _, port = url.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"url: {url!r} is not host:port, e.g. 127.0.0.1:8001")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(
+            f"url: no server answers at {url} ({error.strerror or error}): start it with `rushes up`"
+        ) from error
+
+
+def _explained(error: Exception, *, video: Path | bytes, endpoint: str, url: str, timeout: float) -> RushesError:
+    status = str(getattr(error, "status", lambda: "")() or "")
+    words = str(getattr(error, "message", lambda: "")() or error)
+    if "unknown model" in words:
+        return UserError(f"endpoint: {endpoint!r} is not served at {url}: `rushes status` lists what is")
+    if "INVALID_ARGUMENT" in status or status == "400":
+        name = str(video) if isinstance(video, Path) else "video"
+        return UserError(f"{name}: refused by the server: {words}")
+    if "NOT_FOUND" in status or status == "404":
+        return UserError(f"endpoint {endpoint} at {url}: {words}")
+    if "DEADLINE" in status or isinstance(error, TimeoutError) or "timed out" in words.lower():
+        return ServiceError(f"endpoint {endpoint} at {url}: no answer within {timeout:g} s: see `rushes status`")
+    return ServiceError(f"endpoint {endpoint} at {url}: {words}: see `rushes status`")
+
+
+def _answer(reply: Any) -> Answer:
+    values = {name: reply.as_numpy(name) for name in OUTPUTS}
+    return Answer(
+        labels=tuple(label.decode() for label in values["LABELS"]),
+        probabilities=tuple(values["PROBABILITIES"].tolist()),
+        embedding=tuple(values["EMBEDDING"].tolist()),
+        version=int(values["VERSION"][0]),
+        onnx_sha256=values["ONNX_SHA256"][0].decode(),
+        request_id=values["REQUEST_ID"][0].decode(),
+        served_by="triton",
+    )

@@ -1,0 +1,119 @@
+"""Triton's own Python environment: made once, from a lock file with hashes, and shared by all projects of a user.
+
+Its own, because nvidia-pytriton (which carries Triton's binary) holds numpy below 2, and because it must be what the
+container image holds: numpy, av, onnxruntime, and no torch. It lies in the cache folder under the digest of the lock.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+from rushes.errors import ServiceError
+from rushes.progress import NullProgress, Progress
+
+PYTHONS = ((3, 11), (3, 12))
+"""Minor versions that the lock's wheels and Triton's stubs both exist for."""
+GLIBC = (2, 35)
+OFF = "RUSHES_NO_TRITON"
+_COMPLETE = "complete"
+
+
+def can_run_triton() -> str | None:
+    """Why Triton's binary cannot run here, in a few words, or None if it can. Answers at once."""
+    if os.environ.get(OFF, "") not in ("", "0"):
+        return f"switched off by {OFF}"
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return f"its binary needs Linux on x86-64, this is {platform.system()} on {platform.machine()}"
+    name, version = platform.libc_ver()
+    if name != "glibc" or tuple(map(int, version.split(".")[:2])) < GLIBC:
+        found = f"{name or 'another libc'} {version}".strip()
+        return f"its binary needs glibc >= {GLIBC[0]}.{GLIBC[1]}, this system has {found}"
+    if sys.version_info[:2] not in PYTHONS:
+        allowed = " or ".join(f"{major}.{minor}" for major, minor in PYTHONS)
+        return f"its environment needs Python {allowed}, this is {sys.version_info.major}.{sys.version_info.minor}"
+    return None
+
+
+def lock_file() -> Path:
+    """The lock: beside the package in a wheel, `requirements/` in a checkout."""
+    bundled = Path(__file__).parents[1] / "_bundled" / "triton.lock"
+    return bundled if bundled.is_file() else Path(__file__).parents[3] / "requirements" / "triton.lock"
+
+
+def environment_folder() -> Path:
+    """Where the environment of this lock and this Python lies, made or not."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    digest = hashlib.sha256(lock_file().read_bytes() + python.encode()).hexdigest()[:12]
+    return cache / "rushes" / f"triton-{digest}"
+
+
+def is_ready() -> bool:
+    """Whether the environment has been made."""
+    return (environment_folder() / _COMPLETE).is_file()
+
+
+def ensure_environment(progress: Progress | None = None) -> Path:
+    """Returns the environment's folder; makes it first if need be (about 200 MB of downloads).
+
+    Raises:
+        ServiceError: it could not be made; nothing half-made is left.
+    """
+    folder = environment_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_suffix(".lock")):
+        if not is_ready():
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                _make(folder, progress or NullProgress())
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            (folder / _COMPLETE).touch()
+    return folder
+
+
+def site_packages(environment: Path) -> Path:
+    """Its site-packages."""
+    return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(folder: Path, progress: Progress) -> None:
+    lock = lock_file()
+    pins = sum(1 for line in lock.read_text().splitlines() if line[:1].isalnum())
+    bar = progress.bar("Triton's environment", total=pins + 2, unit="packages")
+    try:
+        venv.create(folder, with_pip=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ServiceError(
+            f"Triton's environment: cannot make {folder} ({error}): free the disk, or install the system's venv package"
+        ) from error
+    bar.advance(1)
+    argv = [str(folder / "bin" / "python"), "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", str(lock)]
+    argv += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    tail: list[str] = []
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            tail = [*tail[-5:], line.rstrip()]
+            if line.startswith("Collecting "):
+                bar.advance(1)
+    if pip.returncode != 0:
+        words = "\n".join(tail)
+        raise ServiceError(f"Triton's environment: pip failed; check the network and the disk. It said:\n{words}")
+    bar.advance(1)

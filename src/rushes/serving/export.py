@@ -1,0 +1,186 @@
+"""A `ServingGraph` as one ONNX file, and the proof that both compute the same.
+
+Videos and clips are dynamic, frames and side are fixed: they belong to the contract. Opset at most 20 and IR at most
+10, which the onnxruntime 1.19.2 of Triton 24.10 reads.
+"""
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rushes.errors import ServiceError, UserError
+from rushes.serving.bundle import CONTRACT, GOLDEN, ONNX, Bundle, InProcess, read_bundle, session
+from rushes.serving.contract import Contract, Golden
+from rushes.serving.graph import ServingGraph
+from rushes.store import sha256_file, write_atomic
+
+MAX_OPSET = 20
+MAX_IR = 10
+INPUT = "clips"
+OUTPUTS = ("probabilities", "embedding")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """Largest differences between torch and onnxruntime over all the batches tried."""
+
+    probabilities: float
+    """Absolute."""
+    embedding: float
+    """Relative to the embedding's largest value."""
+
+
+def export_onnx(graph: ServingGraph, path: Path, *, clip_frames: int, crop: int, opset: int = 18) -> None:
+    """Writes the graph with its weights to `path`; equal weights give equal bytes.
+
+    Raises:
+        ServiceError: the exporter made something that Triton's onnxruntime would not read.
+    """
+    import onnx
+
+    model = _traced(graph.cpu().eval(), clip_frames=clip_frames, crop=crop, opset=opset)
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    found = {entry.domain: entry.version for entry in model.opset_import}
+    if found.get("", 0) > MAX_OPSET or model.ir_version > MAX_IR:
+        raise ServiceError(f"export: opset {found}, IR {model.ir_version}; Triton reads {MAX_OPSET} and {MAX_IR}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save_model(model, str(path), save_as_external_data=False)
+
+
+def _traced(graph: ServingGraph, *, clip_frames: int, crop: int, opset: int) -> Any:
+    example = torch.zeros(2, 3, clip_frames, crop * 3 // 2, crop, dtype=torch.uint8)
+    dynamic = {INPUT: {0: torch.export.Dim("videos"), 1: torch.export.Dim("clips")}}
+    with warnings.catch_warnings(), torch.no_grad():
+        # The exporter deprecates parts of itself as it runs; nothing that a caller could act on.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=dynamic,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def parity(
+    path: Path, graph: ServingGraph, *, clip_frames: int, crop: int, clips: int = 2, videos: Sequence[int] = (1, 3, 8)
+) -> Parity:
+    """Compares torch with onnxruntime on random clips, at several numbers of videos."""
+    graph = graph.cpu().eval()
+    runtime = session(path)
+    rng = np.random.default_rng(0)
+    worst = {"probabilities": 0.0, "embedding": 0.0}
+    for count in videos:
+        batch = rng.integers(0, 256, (count, clips, clip_frames, crop * 3 // 2, crop), dtype=np.uint8)
+        with torch.no_grad():
+            expected = [output.numpy() for output in graph(torch.from_numpy(batch))]
+        found = runtime.run(list(OUTPUTS), {INPUT: batch})
+        scales = (1.0, float(np.abs(expected[1]).max()) or 1.0)
+        for name, one, other, scale in zip(OUTPUTS, expected, found, scales, strict=True):
+            worst[name] = max(worst[name], float(np.abs(one - other).max()) / scale)
+    return Parity(**worst)
+
+
+def export_bundle(
+    graph: ServingGraph,
+    folder: Path,
+    *,
+    golden: bytes,
+    labels: Sequence[str],
+    clips: int,
+    clip_frames: int,
+    crop: int,
+    short_side: int,
+    fps: float | None,
+    classifier: str,
+    opset: int = 18,
+    tolerance: float = 1e-4,
+    golden_tolerance: float = 1e-3,
+) -> tuple[Bundle, Parity]:
+    """Writes a bundle: the graph, its contract, and a golden clip with the answer that onnxruntime gives here.
+
+    Args:
+        graph: what to serve.
+        folder: where to; made if absent.
+        golden: an encoded video, for the health probe.
+        labels: class names in the order of the probabilities.
+        clips: clips a request is cut into.
+        clip_frames: frames a clip.
+        crop: side of the square centre crop.
+        short_side: shorter side a video is scaled to before.
+        fps: frame rate a video is brought to; None keeps its own.
+        classifier: ref of what was exported.
+        opset: ONNX operator set.
+        tolerance: largest difference of a probability between torch and onnxruntime.
+        golden_tolerance: largest difference of the golden answer's probabilities on another machine.
+
+    Raises:
+        ServiceError: torch and onnxruntime disagree.
+        UserError: the labels are not as many as the graph's classes.
+        VideoError: the golden clip does not decode.
+    """
+    path = folder / ONNX
+    export_onnx(graph, path, clip_frames=clip_frames, crop=crop, opset=opset)
+    agreement = parity(path, graph, clip_frames=clip_frames, crop=crop)
+    if agreement.probabilities > tolerance:
+        raise ServiceError(
+            f"export: torch and onnxruntime differ by {agreement.probabilities:.2g} in a probability, "
+            f"export.tolerance is {tolerance:g}: report the network's layers"
+        )
+    contract = Contract(
+        labels=tuple(labels),
+        clips=clips,
+        clip_frames=clip_frames,
+        crop=crop,
+        short_side=short_side,
+        fps=fps,
+        embedding=0,
+        onnx_sha256=sha256_file(path),
+        opset=opset,
+        classifier=classifier,
+        golden=Golden(
+            video=GOLDEN,
+            sha256=hashlib.sha256(golden).hexdigest(),
+            probabilities=(0.0,) * len(labels),
+            tolerance=golden_tolerance,
+        ),
+    )
+    write_atomic(folder / GOLDEN, golden)
+    write_atomic(folder / CONTRACT, _answered(contract, folder, golden).to_json().encode())
+    return read_bundle(folder), agreement
+
+
+def _answered(draft: Contract, folder: Path, golden: bytes) -> Contract:
+    """The contract with the golden answer, and the embedding's length, as onnxruntime gives them."""
+    answer = InProcess(Bundle(folder=folder, contract=draft)).predict(golden)
+    if len(answer.probabilities) != len(draft.labels):
+        raise UserError(f"labels: {len(draft.labels)} for a graph of {len(answer.probabilities)} classes")
+    known = dataclasses.replace(draft.golden, probabilities=answer.probabilities)
+    return dataclasses.replace(draft, embedding=len(answer.embedding), golden=known)
+
+
+def _strip(model: Any) -> None:
+    """Drops what the exporter notes beside the graph: source paths of this machine, stack traces, names of passes."""
+    for part in (model, model.graph, *model.graph.node, *_values(model.graph), *model.functions):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def _values(graph: Any) -> Iterator[Any]:
+    yield from graph.input
+    yield from graph.output
+    yield from graph.value_info
+    yield from graph.initializer

@@ -1,0 +1,304 @@
+"""Triton's model repository, generated: two Triton models an endpoint.
+
+    <home>/triton/models/<endpoint>/             python: encoded video -> answer
+        config.pbtxt, 1/model.py, routing.json   routing.json names the version that answers
+    <home>/triton/models/<endpoint>_classifier/  the ONNX graphs
+        config.pbtxt, <version>/{model.onnx, contract.json, golden.mp4}
+    <home>/triton/backends/, lib/                what a local Triton needs beside it (rushes.serving.server)
+
+The same bytes serve here and in NVIDIA's container. Dims are -1 and there is no label file, because both belong to a
+Triton model and not to a version: a new class list or clip length must not break the version one rolls back to.
+Only the reconciler writes here.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rushes.errors import UserError
+from rushes.serving.bundle import FILES, Bundle, read_bundle
+from rushes.serving.routing import FILE as ROUTING
+from rushes.serving.routing import Routing
+from rushes.store import write_atomic
+
+CLASSIFIER_SUFFIX = "_classifier"
+BACKENDS = Path(__file__).parent / "backends"
+
+
+# config.pbtxt --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """An input or output; dims without the batch, -1 for any."""
+
+    name: str
+    data_type: Literal["TYPE_UINT8", "TYPE_FP32", "TYPE_INT64", "TYPE_STRING"]
+    dims: tuple[int, ...]
+
+    def to_pbtxt(self) -> str:
+        """One entry of `input` or `output`."""
+        return f"  {{ name: {_quoted(self.name)} data_type: {self.data_type} dims: {list(self.dims)} }}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """Dynamic batching, and when a waiting request is refused instead."""
+
+    max_delay_microseconds: int = 2000
+    """How long a request waits for others to join it."""
+    timeout_microseconds: int = 20_000_000
+    """A request that waited longer is refused."""
+    max_queue: int = 128
+    """Requests beyond this many waiting are refused."""
+
+    def to_pbtxt(self) -> str:
+        """The `dynamic_batching` block."""
+        return (
+            "dynamic_batching {\n"
+            f"  max_queue_delay_microseconds: {self.max_delay_microseconds}\n"
+            "  default_queue_policy {\n"
+            "    timeout_action: REJECT\n"
+            f"    default_timeout_microseconds: {self.timeout_microseconds}\n"
+            "    allow_timeout_override: true\n"
+            f"    max_queue_size: {self.max_queue}\n"
+            "  }\n"
+            "}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One `config.pbtxt`."""
+
+    name: str
+    backend: Literal["python", "onnxruntime"]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+    """Versions that a load brings up; no other."""
+    max_batch_size: int = 0
+    batching: Batching | None = None
+    instances: int = 1
+    kind: Literal["KIND_CPU", "KIND_GPU"] = "KIND_CPU"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def to_pbtxt(self) -> str:
+        """The file's text."""
+        versions = ", ".join(map(str, sorted(self.versions)))
+        blocks = [
+            f"name: {_quoted(self.name)}",
+            f"backend: {_quoted(self.backend)}",
+            f"max_batch_size: {self.max_batch_size}",
+            _list("input", [tensor.to_pbtxt() for tensor in self.inputs]),
+            _list("output", [tensor.to_pbtxt() for tensor in self.outputs]),
+            f"version_policy {{ specific {{ versions: [{versions}] }} }}",
+            f"instance_group [ {{ count: {self.instances} kind: {self.kind} }} ]",
+        ]
+        blocks += [self.batching.to_pbtxt()] if self.batching else []
+        blocks += [
+            f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
+            for key, value in sorted(self.parameters.items())
+        ]
+        return "\n".join(blocks) + "\n"
+
+
+def endpoint_config(endpoint: str, *, instances: int = 0) -> ModelConfig:
+    """The model that clients call.
+
+    Args:
+        endpoint: its name.
+        instances: processes that decode videos; 0 means one a core, at most four.
+    """
+    return ModelConfig(
+        name=endpoint,
+        backend="python",
+        inputs=(Tensor(name="VIDEO", data_type="TYPE_STRING", dims=(1,)),),
+        outputs=(
+            Tensor(name="LABELS", data_type="TYPE_STRING", dims=(-1,)),
+            Tensor(name="PROBABILITIES", data_type="TYPE_FP32", dims=(-1,)),
+            Tensor(name="EMBEDDING", data_type="TYPE_FP32", dims=(-1,)),
+            Tensor(name="VERSION", data_type="TYPE_INT64", dims=(1,)),
+            Tensor(name="ONNX_SHA256", data_type="TYPE_STRING", dims=(1,)),
+            Tensor(name="REQUEST_ID", data_type="TYPE_STRING", dims=(1,)),
+        ),
+        versions=(1,),
+        instances=instances or max(1, min(4, os.cpu_count() or 1)),
+    )
+
+
+def classifier_config(endpoint: str, *, versions: tuple[int, ...], max_batch: int = 8) -> ModelConfig:
+    """The model that holds the graphs: I420 clips in, probabilities and embedding out."""
+    return ModelConfig(
+        name=endpoint + CLASSIFIER_SUFFIX,
+        backend="onnxruntime",
+        inputs=(Tensor(name="clips", data_type="TYPE_UINT8", dims=(-1, -1, -1, -1)),),
+        outputs=(
+            Tensor(name="probabilities", data_type="TYPE_FP32", dims=(-1,)),
+            Tensor(name="embedding", data_type="TYPE_FP32", dims=(-1,)),
+        ),
+        versions=versions,
+        max_batch_size=max_batch,
+        batching=Batching(),
+    )
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Refuses a name that cannot be a Triton model's and a folder's.
+
+    Raises:
+        UserError: it is such a name.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", endpoint) or endpoint.endswith(CLASSIFIER_SUFFIX):
+        raise UserError(
+            f"endpoint: {endpoint!r} is not allowed; lower-case letters, digits and _ (at most 64), "
+            f"not ending in {CLASSIFIER_SUFFIX}"
+        )
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The files of one endpoint under `<home>/triton/models`."""
+
+    home: Path
+    endpoint: str
+
+    def __post_init__(self) -> None:
+        check_endpoint(self.endpoint)
+
+    @property
+    def classifier(self) -> str:
+        """Name of the Triton model that holds the graphs."""
+        return self.endpoint + CLASSIFIER_SUFFIX
+
+    @property
+    def _classifier_folder(self) -> Path:
+        return models_folder(self.home) / self.classifier
+
+    @property
+    def _endpoint_folder(self) -> Path:
+        return models_folder(self.home) / self.endpoint
+
+    def version_folder(self, version: int) -> Path:
+        """Where a version's bundle lies."""
+        return self._classifier_folder / str(version)
+
+    def versions(self) -> list[int]:
+        """Versions whose bundles are here."""
+        folders = self._classifier_folder.glob("[0-9]*")
+        return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
+
+    def bundle(self, version: int) -> Bundle | None:
+        """The bundle of a version if it is here and whole."""
+        try:
+            return read_bundle(self.version_folder(version))
+        except UserError:
+            return None
+
+    def routing(self) -> Routing | None:
+        """What answers now, or None before the first deployment."""
+        path = self._endpoint_folder / ROUTING
+        return Routing.read(path) if path.exists() else None
+
+    def route(self, routing: Routing) -> None:
+        """Switches to a version, atomically."""
+        write_atomic(self._endpoint_folder / ROUTING, routing.to_json().encode())
+
+    def place(self, staged: Path, version: int) -> Path | None:
+        """Moves a staged bundle to its version folder; other bytes under that number are set aside and returned."""
+        for name in FILES:
+            _fsync(staged / name)
+        _fsync(staged)
+        self._classifier_folder.mkdir(parents=True, exist_ok=True)
+        set_aside = self._set_aside(version)
+        staged.rename(self.version_folder(version))
+        _fsync(self._classifier_folder)
+        return set_aside
+
+    def take_back(self, version: int, set_aside: Path | None) -> None:
+        """Undoes `place`."""
+        self.remove(version)
+        if set_aside is not None:
+            set_aside.rename(self.version_folder(version))
+
+    def remove(self, version: int) -> None:
+        """Deletes a version folder, which is out of Triton's sight before its files go."""
+        gone = self._set_aside(version)
+        if gone is not None:
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def prune(self, *, keep: tuple[int, ...]) -> None:
+        """Deletes the versions not to keep, and whatever an interrupted reconciliation left."""
+        for version in set(self.versions()) - set(keep):
+            self.remove(version)
+        for left in staging_folder(self.home).glob(f"{self.endpoint}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _set_aside(self, version: int) -> Path | None:
+        if not self.version_folder(version).exists():
+            return None
+        staging_folder(self.home).mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f"{self.endpoint}-{version}-aside-", dir=staging_folder(self.home)))
+        # Onto an empty folder a rename is atomic.
+        return self.version_folder(version).rename(aside)
+
+    def write_classifier(self, versions: tuple[int, ...]) -> None:
+        """Says which versions the next load brings up."""
+        text = classifier_config(self.endpoint, versions=versions).to_pbtxt()
+        _write_if_new(self._classifier_folder / "config.pbtxt", text)
+
+    def write_endpoint(self) -> bool:
+        """Writes the endpoint's model; True if that changed it, so that it must be loaded anew."""
+        source = (BACKENDS / "action_recognition" / "model.py").read_text()
+        changed = _write_if_new(self._endpoint_folder / "1" / "model.py", source)
+        return (
+            _write_if_new(self._endpoint_folder / "config.pbtxt", endpoint_config(self.endpoint).to_pbtxt()) or changed
+        )
+
+
+def models_folder(home: Path) -> Path:
+    """Triton's `--model-repository`."""
+    return home / "triton" / "models"
+
+
+def staging_folder(home: Path) -> Path:
+    """Unfinished versions: on the repository's file system, out of Triton's sight."""
+    return home / "triton" / "staging"
+
+
+def endpoints_here(home: Path) -> list[str]:
+    """Endpoints that have been deployed to this home."""
+    return sorted(path.parent.name for path in models_folder(home).glob(f"*/{ROUTING}"))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)
+
+
+def _list(name: str, entries: list[str]) -> str:
+    return f"{name} [\n" + ",\n".join(entries) + "\n]"
+
+
+def _write_if_new(path: Path, text: str) -> bool:
+    # Triton reloads what has a new modification time: equal text must not look new.
+    if path.is_file() and path.read_text() == text:
+        return False
+    write_atomic(path, text.encode())
+    return True
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,45 @@
+"""From a request's bytes to the clips that the graph reads: the same code in Triton and in process.
+
+Standard library, numpy and av only: Triton's Python backend imports this.
+"""
+
+from pathlib import Path
+
+from rushes.serving.contract import Contract
+from rushes.video.clips import video_clips
+from rushes.video.decode import Frames, Limits, VideoError
+
+LIMITS = Limits(max_bytes=64 << 20, max_pixels=4096 * 2304, max_seconds=600.0, decode_seconds=30.0)
+"""What one request may cost."""
+
+
+def read_video(path: Path) -> bytes:
+    """The bytes of a request; a file beyond the limit is not even read.
+
+    Raises:
+        VideoError: it cannot be read, or is too large.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LIMITS.max_bytes:
+            raise VideoError("too_large", f"{path}: {size} bytes, at most {LIMITS.max_bytes} are allowed in a request")
+        return path.read_bytes()
+    except OSError as error:
+        raise VideoError("unreadable", f"{path}: cannot be read ({error.strerror})") from error
+
+
+def request_clips(video: bytes, contract: Contract) -> Frames:
+    """Decodes a request to uint8 `[clips, T, crop * 3/2, crop]`, as the contract says.
+
+    Raises:
+        VideoError: it cannot be decoded, or is beyond the limits.
+    """
+    return video_clips(
+        video,
+        short_side=contract.short_side,
+        fps=contract.fps,
+        clips=contract.clips,
+        clip_frames=contract.clip_frames,
+        crop=contract.crop,
+        limits=LIMITS,
+    )

@@ -1,0 +1,171 @@
+"""A local Triton: `rushes up` starts it, it outlives the command, `rushes down` stops it.
+
+Explicit model control (only the reconciler loads and unloads), loopback only. The `onnxruntime` backend is the
+Python-based one of `backends/`, so the model repository is the one that NVIDIA's container serves.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from rushes import processes
+from rushes.errors import UserError
+from rushes.processes import LOOPBACK, Server
+from rushes.progress import Progress
+from rushes.serving.environment import can_run_triton, ensure_environment, site_packages
+from rushes.serving.repository import BACKENDS, models_folder
+
+NAME = "triton"
+PORT = 8000
+PORT_VARIABLE = "RUSHES_TRITON_PORT"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - Triton's, not a temporary file of ours
+
+
+def default_port() -> int:
+    """The first of Triton's three ports: from `RUSHES_TRITON_PORT`, or 8000.
+
+    Raises:
+        UserError: the variable is no number.
+    """
+    text = os.environ.get(PORT_VARIABLE) or str(PORT)
+    if not text.isdecimal():
+        raise UserError(f"{PORT_VARIABLE}: {text!r} is not a port: give the first of three free ones in a row")
+    return int(text)
+
+
+def start_triton(
+    *, home: Path, port: int | None = None, progress: Progress | None = None, timeout: float = 60.0
+) -> Server:
+    """Starts Triton without models and waits until it is live; returns the running one if there is one.
+
+    Args:
+        home: folder of servers, logs and the model repository.
+        port: HTTP; gRPC and metrics take the next two.
+        progress: told about the making of Triton's environment, where that is still to do.
+        timeout: seconds it may take to be live.
+
+    Raises:
+        UserError: Triton cannot run on this machine, or a port is in use.
+        ServiceError: it did not come up; the message ends with its log's last lines.
+    """
+    reason = can_run_triton()
+    if reason is not None:
+        raise UserError(f"triton: {reason}: answers come in process (`rushes predict --offline`)")
+    running = triton_status(home=home)
+    environment = ensure_environment(progress)
+    first = port if port is not None else default_port()
+    if running is None:
+        home = _prepared(home, environment)
+        _sweep_shared_memory(home)
+    return processes.start(
+        name=NAME,
+        argv=_argv(home.resolve(), environment, first),
+        home=home,
+        ports={"http": first, "grpc": first + 1, "metrics": first + 2},
+        ready=_is_live,
+        env=_environment(environment),
+        change_ports=f"set {PORT_VARIABLE} (or --triton-port) to the first of three free ports",
+        timeout=timeout,
+    )
+
+
+def stop_triton(*, home: Path, grace: float = 20.0) -> bool:
+    """Stops Triton and waits until it is gone, with its stubs and their shared memory. False if none ran."""
+    stopped = processes.stop(name=NAME, home=home, grace=grace)
+    if triton_status(home=home) is None:
+        _sweep_shared_memory(home)
+    return stopped
+
+
+def triton_status(*, home: Path) -> Server | None:
+    """The running Triton of this home, or None."""
+    return processes.status(name=NAME, home=home)
+
+
+def address(server: Server, protocol: str = "grpc") -> str:
+    """`host:port` of one of its protocols."""
+    return f"{LOOPBACK}:{server.ports[protocol]}"
+
+
+def _is_live(server: Server) -> bool:
+    try:
+        with urllib.request.urlopen(f"{server.url('http')}/v2/health/live", timeout=2) as reply:  # noqa: S310
+            return bool(reply.status == 200)
+    except urllib.error.URLError:
+        return False
+
+
+def _prepared(home: Path, environment: Path) -> Path:
+    """Lays out the folders that Triton reads beside the models."""
+    home = home.resolve()
+    triton = home / "triton"
+    pytriton = site_packages(environment) / "pytriton" / "tritonserver"
+    models_folder(home).mkdir(parents=True, exist_ok=True)
+    python = triton / "backends" / "python"
+    shutil.rmtree(triton / "backends", ignore_errors=True)
+    python.mkdir(parents=True)
+    # Copies (5 MB): Triton refuses a backend library that a link takes out of its folder.
+    for source in (pytriton / "backends" / "python").glob("*.*"):
+        shutil.copy2(source, python)
+    stub = f"python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}/triton_python_backend_stub"
+    shutil.copy2(pytriton / stub, python)
+    shutil.copytree(
+        BACKENDS / "onnxruntime", triton / "backends" / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    # The endpoint's model.py imports this package from here, and nothing else of this environment.
+    library = triton / "lib"
+    shutil.rmtree(library, ignore_errors=True)
+    library.mkdir()
+    (library / "rushes").symlink_to(Path(__file__).parents[1])
+    return home
+
+
+def _argv(home: Path, environment: Path, first: int) -> list[str]:
+    pytriton = site_packages(environment) / "pytriton" / "tritonserver"
+    return [
+        str(pytriton / "bin" / "tritonserver"),
+        f"--model-repository={models_folder(home)}",
+        "--model-control-mode=explicit",
+        f"--backend-directory={home / 'triton' / 'backends'}",
+        f"--backend-config=python,shm-region-prefix-name={_shared_memory_prefix(home)}",
+        "--disable-auto-complete-config",
+        f"--http-address={LOOPBACK}",
+        f"--grpc-address={LOOPBACK}",
+        f"--metrics-address={LOOPBACK}",
+        f"--http-port={first}",
+        f"--grpc-port={first + 1}",
+        f"--metrics-port={first + 2}",
+        "--allow-gpu-metrics=false",
+        "--metrics-config=summary_latencies=true",
+        "--exit-timeout-secs=15",
+    ]
+
+
+def _environment(environment: Path) -> Mapping[str, str]:
+    libraries = site_packages(environment) / "nvidia_pytriton.libs"
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+    }
+    # The stub takes the environment of the first `python3` on PATH; PYTHONPATH it ignores.
+    return inherited | {
+        "PATH": f"{environment / 'bin'}:{inherited.get('PATH', '')}",
+        "LD_LIBRARY_PATH": str(libraries),
+    }
+
+
+def _shared_memory_prefix(home: Path) -> str:
+    """Names this home's regions, so that what a killed stub leaks can be told from another server's."""
+    return f"rushes_{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}_"
+
+
+def _sweep_shared_memory(home: Path) -> None:
+    if _SHARED_MEMORY.is_dir():
+        for region in _SHARED_MEMORY.glob(f"{_shared_memory_prefix(home)}*"):
+            region.unlink(missing_ok=True)
