@@ -367,21 +367,28 @@ def _clocked(
 def _at_constant_rate(
     frames: Iterator[tuple[float, VideoFrame]], fps: float, rate: float
 ) -> Iterator[tuple[float, VideoFrame]]:
-    """Frame k is the last one whose nearest grid point is k or earlier; a long gap is left out."""
+    """Frame k is the last one whose nearest grid point is k or earlier; a long gap is left out.
+
+    The last frame stands as long as the one before it did: few containers know better.
+    """
     held: VideoFrame | None = None
-    following, shown = 0, 0.0
+    following, shown, step = 0, 0.0, 1.0 / rate
+    longest = math.ceil(_LONGEST_HOLD * fps)
     for t, frame in frames:
         slot = math.floor(t * fps + 0.5)
         if held is None:
             following = slot
         else:
-            for k in range(following, min(slot, following + math.ceil(_LONGEST_HOLD * fps))):
+            step = t - shown
+            for k in range(following, min(slot, following + longest)):
                 yield k / fps, held
             following = max(following, slot)
         held, shown = frame, t
     if held is not None:
-        stop = max(following + (following == 0), math.floor((shown + 1.0 / rate) * fps + 0.5))
-        for k in range(following, min(stop, following + math.ceil(_LONGEST_HOLD * fps))):
+        stop = math.floor((shown + min(step, 1.0)) * fps + 0.5)
+        if following == 0:
+            stop = max(stop, 1)
+        for k in range(following, stop):
             yield k / fps, held
 
 
