@@ -46,8 +46,12 @@ class Sample:
     """Segments a shard, planned before encoding, so that bytes do not depend on workers."""
     val_share: float = 0.1
     """Share of the non-test groups held out for validation, by a fixed hash of the group's name."""
+    test_share: float = 0.3
+    """Share of the labelled groups held out for test, by another fixed hash, where no label names a test split."""
+    decode_seconds: float = 1200.0
+    """A segment that takes longer to decode is quarantined."""
     min_share_decoded: float = 0.5
-    """A file of which less than this share of the promised frames decodes is quarantined."""
+    """A segment of which less than this share of the promised frames decodes is quarantined."""
     max_file_gb: float = 64.0
     """Larger files are quarantined."""
     max_pixels: int = 8192 * 4320
@@ -73,6 +77,8 @@ class Sample:
         _require(self.segment_seconds >= 1, "sample.segment_seconds", self.segment_seconds, "at least 1 second")
         _require(self.shard_segments >= 1, "sample.shard_segments", self.shard_segments, "at least 1")
         _require(0 <= self.val_share < 1, "sample.val_share", self.val_share, "0 to below 1")
+        _require(0 <= self.test_share < 1, "sample.test_share", self.test_share, "0 to below 1")
+        _require(self.decode_seconds > 0, "sample.decode_seconds", self.decode_seconds, "above 0 seconds")
         _require(self.workers >= 0, "sample.workers", self.workers, "0 (one a core) or more")
 
 
@@ -106,8 +112,8 @@ class Pretrain:
 
     task: str = "clip_order"
     """Pretext task: see `rushes.pretext.TASKS`."""
-    options: Mapping[str, Json] = field(default_factory=dict)
-    """The task's own parameters, e.g. {elements: 3, gap: 8}."""
+    options: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    """The task's own parameters, e.g. {clips: 3, gap: 8}."""
     backbone: str = "r3d"
     """Network: see `rushes.backbones.BACKBONES`."""
     clip_frames: int = 16
@@ -236,11 +242,9 @@ class Deploy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """All hyperparameters of a model, one section a step."""
+class RecipeSections:
+    """All hyperparameters, one section a step."""
 
-    name: str
-    """Folder under models/."""
     seed: int = 0
     """Seed of every draw of every step."""
     sample: Sample = field(default_factory=Sample)
@@ -259,6 +263,14 @@ class Recipe:
     """Section of `rushes promote`."""
     deploy: Deploy = field(default_factory=Deploy)
     """Section of `rushes deploy`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(RecipeSections):
+    """A model: its name and its hyperparameters."""
+
+    name: str
+    """Folder under models/."""
 
     def __post_init__(self) -> None:
         if self.pretrain.crop > self.sample.short_side:
@@ -280,6 +292,12 @@ def models_folder() -> Path:
 def known_models() -> list[str]:
     """Names under models/."""
     return sorted(path.parent.name for path in models_folder().glob("*/recipe.yaml"))
+
+
+def recipe_sizes(model: str) -> list[str]:
+    """The variants that a model's recipe has, `full` first."""
+    record = yaml.safe_load((models_folder() / model / "recipe.yaml").read_text())
+    return ["full", *(record.get("sizes") or {})]
 
 
 def load_recipe(model: str, *, size: str = "full") -> Recipe:

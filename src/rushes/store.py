@@ -225,6 +225,13 @@ class Store:
             return False
         return True
 
+    def remove(self, name: str) -> None:
+        """Removes a small record; one that is not there counts as removed."""
+        if self.local is not None:
+            (self.local / name).unlink(missing_ok=True)
+        elif self._fs.exists(self._join(name)):
+            self._fs.rm_file(self._join(name))
+
     def names(self, prefix: str) -> list[str]:
         """Names of the records directly under a folder, sorted."""
         try:

@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,7 @@ from rushes.progress import NullProgress, Progress
 from rushes.serving.bundle import Bundle, InProcess, fetch_bundle, golden_difference
 from rushes.serving.client import predict
 from rushes.serving.control import Control
-from rushes.serving.repository import Repository, staging_folder
+from rushes.serving.repository import Repository, endpoint_config, staging_folder
 from rushes.serving.routing import Routing
 from rushes.store import Store
 
@@ -130,26 +131,31 @@ class _Endpoint:
             return None
 
     def _deploy(self, champion: Champion, routing: Routing | None) -> None:
-        version, repository = champion.version, self.repository
-        staged = self._staged(champion)
-        set_aside = repository.place(staged, version)
-        old = tuple(v for v in (routing.history if routing else ()) if v != version or set_aside is not None)
+        version = champion.version
         self.progress.say(f"{self.name}: trying version {version}")
+        try:
+            self._switch(champion, routing)
+        except RushesError as error:
+            stays = f"version {routing.version} stays" if routing else "nothing is served"
+            raise ServiceError(f"endpoint {self.name}: version {version} is not served: {error}; {stays}") from error
+        self.progress.say(f"{self.name}: version {version} answers")
+
+    def _switch(self, champion: Champion, routing: Routing | None) -> None:
+        version, repository = champion.version, self.repository
+        set_aside = repository.place(self._staged(champion), version)
+        # Without the present version if its number is to mean other bytes from now on.
+        others = tuple(v for v in (routing.history if routing else ()) if v != version)
         try:
             bundle = repository.bundle(version)
             assert bundle is not None, "verified when it was staged"
-            self.backend.bring_in(version, bundle, beside=_distinct((version, *old))[1:LOADED])
-        except BaseException as error:
+            self.backend.bring_in(version, bundle, beside=others[: LOADED - 1])
+        except BaseException:
             repository.take_back(version, set_aside)
-            self.backend.fall_back(old[:LOADED])
-            if not isinstance(error, RushesError):
-                raise
-            stays = f"version {routing.version} stays" if routing else "nothing is served"
-            raise ServiceError(f"endpoint {self.name}: version {version} is not served: {error}; {stays}") from error
-        history = _distinct((version, *old))[:KEEP]
+            self.backend.fall_back(routing.history[:LOADED] if routing else ())
+            raise
+        history = (version, *others)[:KEEP]
         repository.route(Routing(version=version, onnx_sha256=champion.onnx_sha256, history=history))
         repository.prune(keep=history)
-        self.progress.say(f"{self.name}: version {version} answers")
 
     def _staged(self, champion: Champion) -> Path:
         staged = staging_folder(self.repository.home) / f"{self.name}-{champion.version}-{os.getpid()}"
@@ -157,17 +163,13 @@ class _Endpoint:
         try:
             manifest = self.store.find(champion.bundle)
             if manifest is None:
-                raise UserError(f"{champion.bundle} is not in the store {self.store.url}: export it again")
+                raise UserError(f"{champion.bundle} is not whole in the store {self.store.url}: export it again")
             bundle = fetch_bundle(manifest, self.store, folder=staged)
             if bundle.contract.onnx_sha256 != champion.onnx_sha256:
                 raise UserError(f"{champion.bundle} holds another graph than the ledger says: promote again")
-        except BaseException as error:
+        except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
-            if not isinstance(error, UserError):
-                raise
-            raise ServiceError(
-                f"endpoint {self.name}: version {champion.version} is not served: its bundle: {error}"
-            ) from error
+            raise
         return staged
 
     def _outcome(self, action: Action, champion: Champion | None) -> Outcome:
@@ -248,10 +250,20 @@ class _Triton:
             raise ServiceError(f"the golden clip failed: {failure}")
 
     def _probe(self, version: int, bundle: Bundle) -> str | None:
-        """Sends the golden clip through the whole path to one version; returns what is wrong, or None."""
+        """Sends the golden clip through the whole path to one version; returns what is wrong, or None.
+
+        As many at once as there are decoders: one dead among several must not hide behind the others.
+        """
+        golden = bundle.golden.read_bytes()
+        count = endpoint_config(self.repository.endpoint).instances
+        with ThreadPoolExecutor(count) as pool:
+            failures = list(pool.map(lambda _: self._probe_once(golden, version, bundle), range(count)))
+        return next((failure for failure in failures if failure is not None), None)
+
+    def _probe_once(self, golden: bytes, version: int, bundle: Bundle) -> str | None:
         try:
             answer = predict(
-                bundle.golden.read_bytes(),
+                golden,
                 endpoint=self.repository.endpoint,
                 url=self.server,
                 version=version,
@@ -309,10 +321,6 @@ def _golden_failure(difference: float, bundle: Bundle) -> str | None:
 
 def _serves(routing: Routing, champion: Champion) -> bool:
     return (routing.version, routing.onnx_sha256) == (champion.version, champion.onnx_sha256)
-
-
-def _distinct(versions: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(versions))
 
 
 @contextlib.contextmanager

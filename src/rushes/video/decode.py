@@ -8,7 +8,6 @@ playlist that names other files or hosts is refused). What cannot be used raises
 yields that part, and the caller compares it with the probe's promise.
 """
 
-import dataclasses
 import io
 import math
 import time
@@ -86,7 +85,7 @@ class Probe:
     frames: int
     """0 when unknown."""
     seconds: float
-    """0 when unknown."""
+    """As the header says; counted where it says nothing."""
     codec: str
 
 
@@ -103,7 +102,7 @@ def probe(source: Path | bytes, *, limits: Limits | None = None) -> Probe:
         if frame is None:
             raise VideoError("no_frames", f"{_name(source)}: no frame decodes")
         height, width = _display_size(frame, stream)
-        seconds = _promised_seconds(container, stream)
+        seconds = _promised_seconds(container, stream) or _counted_seconds(container, stream)
         if seconds > limits.max_seconds:
             raise _too_long(source, seconds, limits)
         return Probe(
@@ -253,6 +252,22 @@ def _promised_seconds(container: InputContainer, stream: VideoStream) -> float:
     if stream.duration and stream.time_base:
         return max(0.0, float(stream.duration * stream.time_base))
     return max(0.0, container.duration / av.time_base) if container.duration else 0.0
+
+
+def _counted_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """Length by reading every packet without decoding it: recordings off a live stream lack the header's."""
+    rate, count, stamps = _rate(stream), 0, []
+    try:
+        container.seek(0)
+        for packet in container.demux(stream):
+            if packet.size:
+                count += 1
+                stamps += [] if packet.pts is None else [packet.pts]
+    except av.FFmpegError:
+        pass  # as far as it goes
+    if len(stamps) < 2 or stream.time_base is None or _formats(container) & _UNTIMED:
+        return max(1, count) / rate
+    return float((max(stamps) - min(stamps)) * stream.time_base) + 1 / rate
 
 
 def _formats(container: InputContainer) -> set[str]:
@@ -462,8 +477,3 @@ def _rotated(frame: Frames, turns: int) -> Frames:
     planes = [luma, np.rot90(chroma[0], turns), np.rot90(chroma[1], turns)]
     # A chroma plane may end in the middle of a row of the packed array: join them flat.
     return np.concatenate([plane.ravel() for plane in planes]).reshape(-1, luma.shape[1])
-
-
-def with_decode_seconds(limits: Limits, seconds: float) -> Limits:
-    """The same limits with another budget of decode time."""
-    return dataclasses.replace(limits, decode_seconds=seconds)

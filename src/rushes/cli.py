@@ -1,0 +1,458 @@
+"""The command line: `rushes run` for the whole workflow, a verb for each step, servers, predictions.
+
+Every command is a frozen dataclass: its docstring is the help, its fields are the flags. A recipe's fields are flags
+too (`--pretrain.epochs 5`), with the chosen model's values as defaults.
+"""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+import tyro
+from tyro.conf import FlagConversionOff, Positional, arg
+
+from rushes import __version__
+from rushes.config import Recipe, RecipeSections, known_models, load_recipe
+from rushes.errors import RushesError, UserError
+
+Sections = Annotated[RecipeSections, arg(name="")]
+
+
+class Command(Protocol):
+    """A parsed command."""
+
+    def execute(self) -> int:
+        """Does it; returns the exit status."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WithRecipe:
+    """What commands that read a recipe share."""
+
+    model: Positional[str]
+    """A folder under models/: see `rushes models`."""
+    size: str = "full"
+    """The recipe's variant: full (as published) or cpu (minutes on a laptop)."""
+    recipe: Sections = field(default_factory=RecipeSections)
+
+    @property
+    def full_recipe(self) -> Recipe:
+        """The recipe with the flags applied."""
+        return Recipe(name=self.model, **vars(self.recipe))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(_WithRecipe):
+    """From a folder of videos to a served model: every step, then a table.
+
+    rushes run pace-r2plus1d --size cpu --videos footage/ --labels labels.csv
+    """
+
+    videos: str
+    """Folder of video files, any depth, any format that FFmpeg reads."""
+    labels: str = ""
+    """CSV: path,label and optionally start,end,group,split. Default: labels.csv in the folder, then class folders."""
+    splits: str = ""
+    """Folder of UCF-101 or HMDB-51 split files."""
+    fold: int = 1
+    """Number of the split."""
+    revision: str = ""
+    """Revision of the DVC repository that the videos lie in."""
+    endpoint: str = ""
+    """Name to register and serve under. Default: the name of the videos' folder."""
+
+    def execute(self) -> int:
+        from rushes.commands.run import run
+
+        return run(
+            recipe=self.full_recipe, videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold,
+            revision=self.revision, endpoint=self.endpoint,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """Step 1: resolves a data reference to content. Writes a pointer, as every step does."""
+
+    videos: str
+    """Folder of video files."""
+    out: Path
+    """Where the pointer goes (kilobytes of JSON)."""
+    labels: str = ""
+    """CSV of labels; default: labels.csv in the folder, then class folders."""
+    splits: str = ""
+    """Folder of official split files."""
+    fold: int = 1
+    """Number of the split."""
+    revision: str = ""
+    """Revision of the DVC repository that the videos lie in."""
+
+    def execute(self) -> int:
+        return _step("pin", **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(_WithRecipe):
+    """Step 2: videos to footage: small H.264 in immutable shards, and an index with a row a segment."""
+
+    pin: Path
+    """Pointer from `rushes pin`."""
+    out: Path
+    """Where the pointer to the footage goes."""
+
+    def execute(self) -> int:
+        return _step("sample", recipe=self.full_recipe, pin=self.pin, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(_WithRecipe):
+    """Step 3: footage to a backbone, by a task made from the footage itself."""
+
+    footage: Path
+    """Pointer from `rushes sample`."""
+    out: Path
+    """Where the pointer to the backbone goes."""
+
+    def execute(self) -> int:
+        return _step("pretrain", recipe=self.full_recipe, footage=self.footage, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(_WithRecipe):
+    """Step 4: a backbone and labelled footage to a classifier."""
+
+    footage: Path
+    """Pointer from `rushes sample`."""
+    backbone: Path
+    """Pointer from `rushes pretrain`."""
+    out: Path
+    """Where the pointer to the classifier goes."""
+    init: Literal["pretrained", "random"] = "pretrained"
+    """random: the same, without the pretrained weights: the row to compare with."""
+
+    def execute(self) -> int:
+        return _step(
+            "finetune", recipe=self.full_recipe, footage=self.footage, backbone=self.backbone, init=self.init,
+            out=self.out,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(_WithRecipe):
+    """Step 5: accuracy on the test split, pretrained beside random, with intervals and a report."""
+
+    footage: Path
+    """Pointer from `rushes sample`."""
+    backbone: Path
+    """Pointer from `rushes pretrain`."""
+    classifier: Path
+    """Pointer from `rushes finetune`."""
+    baseline: Path
+    """Pointer from `rushes finetune --init random`."""
+    out: Path
+    """Where the pointer to metrics, predictions and report goes."""
+
+    def execute(self) -> int:
+        return _step(
+            "evaluate", recipe=self.full_recipe, footage=self.footage, backbone=self.backbone,
+            classifier=self.classifier, baseline=self.baseline, out=self.out,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(_WithRecipe):
+    """Step 6: classifier to ONNX, with its contract and a golden clip."""
+
+    classifier: Path
+    """Pointer from `rushes finetune`."""
+    footage: Path
+    """Pointer from `rushes sample`: the golden clip is taken from it."""
+    out: Path
+    """Where the pointer to the bundle goes."""
+
+    def execute(self) -> int:
+        return _step("export", recipe=self.full_recipe, classifier=self.classifier, footage=self.footage, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Register(_WithRecipe):
+    """Step 7: the bundle as an MLflow model version, with its lineage."""
+
+    endpoint: str
+    """Name of the registered model."""
+    bundle: Path
+    """Pointer from `rushes export`."""
+    evaluation: Path
+    """Pointer from `rushes evaluate`."""
+    out: Path
+    """Where the pointer to the version goes."""
+
+    def execute(self) -> int:
+        return _step(
+            "register", recipe=self.full_recipe, endpoint=self.endpoint, bundle=self.bundle,
+            evaluation=self.evaluation, out=self.out,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promote(_WithRecipe):
+    """Step 8: the gate: decides by evidence, and writes the decision to the ledger."""
+
+    version: Path
+    """Pointer from `rushes register`."""
+    bundle: Path
+    """Pointer from `rushes export`."""
+    evaluation: Path
+    """Pointer from `rushes evaluate`."""
+    footage: Path
+    """Pointer from `rushes sample`."""
+    out: Path
+    """Where the pointer to the decision goes."""
+
+    def execute(self) -> int:
+        return _step(
+            "promote", recipe=self.full_recipe, version=self.version, bundle=self.bundle,
+            evaluation=self.evaluation, footage=self.footage, out=self.out,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deploy(_WithRecipe):
+    """Step 9: waits until what the ledger says is what is served, or fails."""
+
+    decision: Path
+    """Pointer from `rushes promote`."""
+    out: Path
+    """Where the pointer to the deployment goes."""
+
+    def execute(self) -> int:
+        return _step("deploy", recipe=self.full_recipe, decision=self.decision, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Lists the models that the project knows how to make."""
+
+    def execute(self) -> int:
+        from rushes.commands.information import models
+
+        return models()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Up:
+    """Starts MLflow and Triton on this machine; does nothing for those that run."""
+
+    def execute(self) -> int:
+        from rushes.commands.servers import up
+
+        return up()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Down:
+    """Stops the servers that `rushes up` or `rushes run` started."""
+
+    def execute(self) -> int:
+        from rushes.commands.servers import down
+
+        return down()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Shows servers, endpoints, the champion of each, and what is served."""
+
+    json: Annotated[bool, FlagConversionOff] = False
+    """As JSON."""
+
+    def execute(self) -> int:
+        from rushes.commands.servers import status
+
+        return status(as_json=self.json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Asks the endpoint what happens in a video.
+
+    rushes predict clip.mp4
+    """
+
+    videos: Positional[tuple[Path, ...]]
+    """Video files."""
+    endpoint: str = ""
+    """Which endpoint; may be left out where there is only one."""
+    offline: bool = False
+    """The same decode and the same graph in this process; no server is asked."""
+    protocol: Literal["grpc", "http"] = "grpc"
+    """How to reach Triton."""
+    top: int = 3
+    """Actions to show."""
+    json: bool = False
+    """One JSON object a line: labels, probabilities, embedding, version, digest, request id."""
+
+    def execute(self) -> int:
+        from rushes.commands.predict import predict
+
+        return predict(
+            self.videos, endpoint=self.endpoint, offline=self.offline, protocol=self.protocol, top=self.top,
+            as_json=self.json,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconcile:
+    """Makes what is served equal to what the ledger says: publishes, probes, routes, heals. Once."""
+
+    once: bool = True
+    """One look, then exit."""
+
+    def execute(self) -> int:
+        from rushes.commands.servers import reconcile
+
+        return reconcile()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoVideos:
+    """Draws and encodes the embedded data: synthetic actions that differ only in motion."""
+
+    folder: Positional[Path]
+    """Where the videos and labels.csv go."""
+    size: Literal["tiny", "demo"] = "demo"
+    """How many."""
+    seed: int = 0
+    """Everything follows from it, byte for byte."""
+
+    def execute(self) -> int:
+        from rushes.commands.demo import videos
+
+        return videos(self.folder, size=self.size, seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(_WithRecipe):
+    """The whole workflow on the embedded data, and a question to the endpoint at the end. `make demo` runs it."""
+
+    COMMAND_DEFAULTS: ClassVar[Mapping[str, Any]] = {"model": "pace-r2plus1d", "size": "cpu"}
+
+    def execute(self) -> int:
+        from rushes.commands.demo import demo
+
+        return demo(recipe=self.full_recipe)
+
+
+GROUPS: dict[str, dict[str, type]] = {
+    "Whole workflow": {"run": Run, "demo": Demo, "predict": Predict, "models": Models},
+    "Servers of this machine": {"up": Up, "down": Down, "status": Status, "reconcile": Reconcile},
+    "Steps": {
+        "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "evaluate": Evaluate,
+        "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
+    },
+    "Data": {"demo-videos": DemoVideos},
+}  # fmt: skip
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses and executes; deliberate errors become one line on standard error and an exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            return _overview()
+        if arguments[0] == "--version":
+            sys.stdout.write(f"rushes {__version__}\n")
+            return 0
+        return parse(arguments).execute()
+    except KeyboardInterrupt:
+        return _complain("interrupted: nothing is lost; the same command goes on where it stopped", 130)
+    except RushesError as error:
+        return _complain(str(error), error.exit_code)
+    except BrokenPipeError:
+        return 0
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command that the arguments ask for.
+
+    Raises:
+        UserError: unknown command, model, size or value.
+        SystemExit: tyro printed help, or what is wrong with a flag (status 2).
+    """
+    name, rest = arguments[0], list(arguments[1:])
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(f"command: {name!r} is not known; {hint}`rushes --help` lists them")
+    command = COMMANDS[name]
+    defaults = _recipe_defaults(command, rest) if issubclass(command, _WithRecipe) else {}
+    missing = {f.name: _default(f) for f in dataclasses.fields(command)}
+    parsed: Command = tyro.cli(
+        command, prog=f"rushes {name}", args=rest, default=command(**missing | defaults), use_underscores=True
+    )
+    return parsed
+
+
+def _default(f: "dataclasses.Field[Any]") -> Any:
+    if f.default is not dataclasses.MISSING:
+        return f.default
+    return f.default_factory() if f.default_factory is not dataclasses.MISSING else tyro.MISSING
+
+
+def _recipe_defaults(command: type, rest: list[str]) -> dict[str, Any]:
+    """Reads the model and the size ahead of the other flags, since their defaults depend on them."""
+    fixed: Mapping[str, Any] = getattr(command, "COMMAND_DEFAULTS", {})
+    size = fixed.get("size", "full")
+    for index, word in enumerate(rest):
+        if word == "--size" and index + 1 < len(rest):
+            size = rest[index + 1]
+        elif word.startswith("--size="):
+            size = word.removeprefix("--size=")
+    model = rest[0] if rest and not rest[0].startswith("-") else fixed.get("model")
+    if model is None:
+        if "-h" in rest or "--help" in rest:
+            return {"recipe": RecipeSections()}
+        raise UserError(f"model: missing; the first argument is one of {', '.join(known_models())}")
+    recipe = load_recipe(model, size=size)
+    sections = RecipeSections(**{f.name: getattr(recipe, f.name) for f in dataclasses.fields(RecipeSections)})
+    return {**fixed, "recipe": sections}
+
+
+def _step(step: str, **arguments: Any) -> int:
+    from rushes.commands.step import run_alone
+
+    return run_alone(step, arguments)
+
+
+def _overview() -> int:
+    lines = ["usage: rushes COMMAND ...", "", "From raw, unlabelled video to a served action-recognition model.", ""]
+    for title, commands in GROUPS.items():
+        lines.append(f"{title}:")
+        lines += [f"  {name:<13}{(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
+        lines.append("")
+    lines.append("`rushes COMMAND --help` tells more. Begin with `rushes demo`, or")
+    lines.append("`rushes run pace-r2plus1d --size cpu --videos YOUR_FOLDER`.")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _complain(message: str, status: int) -> int:
+    from rushes.console import errors
+
+    errors.print(f"[bold red]rushes:[/] {_escape(message)}")
+    return status
+
+
+def _escape(message: str) -> str:
+    from rich.markup import escape
+
+    return escape(message)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

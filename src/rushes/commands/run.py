@@ -1,0 +1,185 @@
+"""`rushes run`: servers beside the compiled pipeline, bars while it runs, a table when it has ended."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from rushes import servers
+from rushes.config import Recipe
+from rushes.console import View, console, view
+from rushes.errors import RushesError, UserError
+from rushes.evaluation.report import interval_text
+from rushes.footage.labels import list_videos, read_annotations
+from rushes.home import home_folder
+from rushes.orchestration.run import Arguments, Background, Run, last_error
+from rushes.progress import EventLog
+from rushes.serving.environment import can_run_triton
+
+
+@dataclass(kw_only=True)
+class Finished:
+    """What a run left: each ended step's event, in order."""
+
+    folder: Path
+    endings: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def summary(self, step: str) -> Mapping[str, Any]:
+        """Summary of a step's last ending."""
+        found: Mapping[str, Any] = next(e["summary"] for e in reversed(self.endings) if e["step"] == step)
+        return found
+
+
+def run(*, recipe: Recipe, videos: str, labels: str, splits: str, fold: int, revision: str, endpoint: str) -> int:
+    """Runs everything and tells what came of it."""
+    arguments = Arguments(
+        videos=_absolute(videos), recipe=recipe, labels=_absolute(labels), splits=_absolute(splits), fold=fold,
+        revision=revision, endpoint=endpoint_name(endpoint or Path(videos).absolute().name),
+    )  # fmt: skip
+    finished = run_pipeline(arguments)
+    show_results(finished)
+    served = finished.summary("deploy").get("version")
+    console.print("\nNext:", style="bold")
+    if served:
+        console.print(f"  rushes predict YOUR_VIDEO.mp4 --endpoint {arguments.endpoint}", markup=False)
+    console.print("  rushes status        what is served\n  rushes down          stop the servers", markup=False)
+    return 0
+
+
+def run_pipeline(arguments: Arguments) -> Finished:
+    """Checks the input, starts what servers are missing, executes the pipeline, draws its progress.
+
+    Servers that were started here are stopped again unless everything succeeded.
+
+    Raises:
+        UserError: the input is at fault; found before anything is started, where it can be.
+        RushesError: a step or a server failed; the message names the log.
+    """
+    _check_input(arguments)
+    home = home_folder()
+    reason = can_run_triton()
+    if reason is not None:
+        console.print(f"Triton cannot run here: {reason}. The served graph will answer in process.", markup=False)
+    before = {server.name for server in servers.running(home)}
+    succeeded = False
+    try:
+        with Run(arguments, home=home) as started:
+            console.print(f"Log: {started.log}", markup=False, style="dim")
+            finished = _follow(started, home)
+        succeeded = True
+        return finished
+    finally:
+        if not succeeded:
+            left = [name for name in ("mlflow", "triton") if name not in before]
+            servers.stop(home, left)
+
+
+def show_results(finished: Finished) -> None:
+    """Accuracy with and without pretraining, seconds a step, what is served, where to look."""
+    evaluated, decided = finished.summary("evaluate"), finished.summary("promote")
+    deployed = finished.summary("deploy")
+    test = evaluated["test"]
+    title = f"Top-1 on {test['segments']} test segments, {test['groups']} groups"
+    table = Table(
+        "protocol", "pretrained", "random init", title=title,
+        box=None, header_style="bold", title_justify="left",
+    )  # fmt: skip
+    for protocol in ("fine-tune", "linear probe", "nearest neighbour"):
+        cells = [interval_text(evaluated["top1"][f"{protocol}, {init}"]) for init in ("pretrained", "random")]
+        table.add_row(protocol, *cells)
+    console.print()
+    console.print(table)
+    console.print(f"95 % intervals by bootstrap over groups; chance {100 * evaluated['chance']:.1f} %\n", style="dim")
+    steps = Table("step", "seconds", "", box=None, header_style="bold")
+    for event in finished.endings:
+        steps.add_row(event["step"], f"{event['seconds']:.1f}", "already done" if event["cached"] else "")
+    console.print(steps)
+    console.print()
+    where = Table.grid(padding=(0, 2))
+    where.add_row("Gate", f"{decided['decision']}: {decided['reason']}")
+    served = f"version {deployed['version']} of {deployed['endpoint']}, by {deployed['served_by']}"
+    where.add_row("Served", served if deployed["version"] else "nothing: no version has passed the gate")
+    where.add_row("Report", str(finished.folder / "report.html"))
+    where.add_row("MLflow", str(finished.summary("register")["tracking"]))
+    where.add_row("Run", str(finished.folder))
+    console.print(where)
+
+
+def endpoint_name(text: str) -> str:
+    """A name that MLflow, Triton and a folder all take.
+
+    Raises:
+        UserError: nothing of it is left.
+    """
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    if not name:
+        raise UserError(f"endpoint: {text!r} holds no letter or digit: give --endpoint NAME")
+    return name
+
+
+def _check_input(arguments: Arguments) -> None:
+    """The same reading that `pin` does, here for the sake of an error before any server starts."""
+    if arguments.revision:
+        return
+    root = Path(arguments.videos)
+    paths = list_videos(root)
+    read_annotations(
+        root, paths, labels=Path(arguments.labels) if arguments.labels else None,
+        splits=Path(arguments.splits) if arguments.splits else None, fold=arguments.fold,
+    )  # fmt: skip
+
+
+def _follow(started: Run, home: Path) -> Finished:
+    finished = Finished(folder=started.folder)
+    log = EventLog(started.events, step="servers")
+    background = Background(lambda: _start_servers(home, log))
+    with view() as shown:
+        for event in started.follow():
+            background.check()
+            if event is not None:
+                _take(event, shown, finished)
+    if started.result() != 0:
+        _raise_failure(started)
+    background.join()
+    _place_report(finished)
+    return finished
+
+
+def _start_servers(home: Path, log: EventLog) -> None:
+    servers.start_all(home, progress=log)
+
+
+def _take(event: Mapping[str, Any], shown: View, finished: Finished) -> None:
+    shown.show(event)
+    if event["event"] == "end":
+        finished.endings.append(event)
+
+
+def _raise_failure(started: Run) -> None:
+    failure = last_error(started.events)
+    if failure is None:
+        raise RushesError(f"the pipeline ended with status {started.result()}: see {started.log}")
+    error = UserError if failure["exit_code"] == 2 else RushesError
+    hint = "" if failure["exit_code"] == 2 else f" (log: {started.log})"
+    raise error(f"{failure['step']}: {failure['message']}{hint}")
+
+
+def _place_report(finished: Finished) -> None:
+    """Puts the report where a person looks for it."""
+    from rushes.home import open_store
+
+    store = open_store()
+    ref = next(event["ref"] for event in reversed(finished.endings) if event["step"] == "evaluate")
+    manifest = store.find(ref)
+    if manifest is not None:
+        for name in ("report.html", "metrics.json"):
+            (finished.folder / name).write_bytes(store.path(manifest.files[name]).read_bytes())
+    (finished.folder / "results.json").write_text(json.dumps([dict(event) for event in finished.endings], indent=1))
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""

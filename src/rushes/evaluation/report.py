@@ -1,0 +1,81 @@
+"""report.html: one self-contained page that a person reads before a model is served."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+
+def write_report(
+    path: Path, *, metrics: Mapping[str, Any], histories: Mapping[str, Sequence[Mapping[str, float]]],
+    footage: Mapping[str, Any], lineage: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Writes the page: accuracy beside random initialisation, confusion, curves, the data, the lineage."""
+    environment = Environment(loader=PackageLoader("rushes.evaluation"), autoescape=True)
+    page = environment.get_template("report.html").render(
+        metrics=metrics,
+        footage=footage,
+        lineage=lineage,
+        rows=[row | {"text": interval_text(row["top1"])} for row in metrics["rows"]],
+        differences=[
+            row | {"text": interval_text(row["pretrained - random"], signed=True)} for row in metrics["differences"]
+        ],
+        confusion=_picture(_draw_confusion, metrics),
+        curves=_picture(_draw_curves, histories),
+    )
+    path.write_text(page)
+
+
+def interval_text(interval: Mapping[str, Any], *, signed: bool = False) -> str:
+    """A share as people read it: `71.2 % [65.0, 77.1]`, or without bounds where there are too few groups."""
+    sign = "+" if signed else ""
+    value = f"{100 * interval['value']:{sign}.1f} %"
+    if interval["low"] is None:
+        return f"{value} (no interval: {interval['groups']} groups)"
+    return f"{value} [{100 * interval['low']:{sign}.1f}, {100 * interval['high']:{sign}.1f}]"
+
+
+def _picture(draw: Any, data: Any) -> str:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure = draw(pyplot, data)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _draw_confusion(pyplot: Any, metrics: Mapping[str, Any]) -> Any:
+    labels, table = metrics["labels"], metrics["confusion"]
+    side = 2 + 0.45 * len(labels)
+    figure, axes = pyplot.subplots(figsize=(side, side))
+    axes.imshow(table, cmap="Blues")
+    for row, counts in enumerate(table):
+        for column, count in enumerate(counts):
+            dark = count > 0.6 * max(map(max, table))
+            axes.text(column, row, count or "", ha="center", va="center", color="white" if dark else "#223", size=9)
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    return figure
+
+
+def _draw_curves(pyplot: Any, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Any:
+    figure, panels = pyplot.subplots(1, len(histories), figsize=(4 * len(histories), 2.8))
+    titles = {"backbone": "pretraining", "classifier": "fine-tuning", "baseline": "fine-tuning from random"}
+    for axes, (name, history) in zip(panels, histories.items(), strict=True):
+        for key, style in (("accuracy", "-"), ("val_accuracy", "--")):
+            if history and key in history[0]:
+                axes.plot([r["epoch"] for r in history], [r[key] for r in history], style, label=key.replace("_", " "))
+        axes.set_title(titles.get(name, name), size=10)
+        axes.set_xlabel("epoch")
+        axes.set_ylim(0, 1)
+        axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,315 @@
+"""What is known about the videos: a CSV, class folders, or the official split files of UCF-101 and HMDB-51.
+
+    videos = list_videos(Path("videos"))
+    annotations = read_annotations(Path("videos"), videos, labels=Path("labels.csv"))
+
+A file without an annotation is unlabelled. Paths are relative to the videos' folder, with forward slashes.
+"""
+
+import csv
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from rushes.errors import UserError
+
+SPLITS = ("unlabelled", "train", "val", "test")
+EXTENSIONS = frozenset(
+    [
+        ".3g2",
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".dv",
+        ".flv",
+        ".gif",
+        ".ivf",
+        ".m2ts",
+        ".m2v",
+        ".m4v",
+        ".mjpeg",
+        ".mjpg",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".nut",
+        ".obu",
+        ".ogg",
+        ".ogv",
+        ".rm",
+        ".rmvb",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+        ".y4m",
+    ]
+)
+LABELS_FILE = "labels.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """What is known about a file, or about an interval of it."""
+
+    path: str
+    start: float | None = None
+    """Seconds; None means the file's beginning."""
+    end: float | None = None
+    """Seconds, exclusive; None means the file's end."""
+    label: str | None = None
+    """Class name; None means unlabelled."""
+    group: str | None = None
+    """What must not be divided between training and test (a person, a scene, a recording)."""
+    split: str | None = None
+    """One of unlabelled, train, val, test; None lets the group's hash decide."""
+
+
+def list_videos(root: Path) -> list[str]:
+    """Relative paths of the video files under `root`, by extension, sorted; hidden files and folders are skipped.
+
+    Raises:
+        UserError: no such folder, or no video in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"videos: {str(root)!r} is not a folder: give the folder that holds the video files")
+    found = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
+    videos = sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+    if not videos:
+        raise UserError(f"videos: no video file in {str(root)!r} (looked for {' '.join(sorted(EXTENSIONS))})")
+    return videos
+
+
+def read_annotations(
+    root: Path, videos: Sequence[str], *, labels: Path | None = None, splits: Path | None = None, fold: int = 1
+) -> list[Annotation]:
+    """Reads the labels from wherever they are.
+
+    Args:
+        root: the videos' folder; without `labels` and `splits`, its own `labels.csv` counts, then class folders.
+        videos: what `list_videos` found in it.
+        labels: CSV with the columns path and label, and optionally start, end, group, split.
+        splits: folder of UCF-101's or HMDB-51's official split files.
+        fold: number of the official split, from 1.
+
+    Raises:
+        UserError: contradictory, malformed, about videos that are not there, or of one class only.
+    """
+    if labels is not None and splits is not None:
+        raise UserError(f"labels: {labels} and splits: {splits} exclude each other: give one of them")
+    if labels is None and splits is None and (root / LABELS_FILE).is_file():
+        labels = root / LABELS_FILE
+    if labels is not None:
+        found, source = read_csv(labels, videos), str(labels)
+    elif splits is not None:
+        found, source = read_split_files(splits, videos, fold=fold), str(splits)
+    else:
+        found, source = class_folders(videos), f"{root}/<class>/"
+    classes = {annotation.label for annotation in found if annotation.label is not None}
+    if len(classes) == 1:
+        raise UserError(
+            f"labels: {source} names the class {classes.pop()!r} only: a classifier needs at least two classes"
+        )
+    return found
+
+
+# CSV -----------------------------------------------------------------------------------------------------------------
+
+
+def read_csv(path: Path, videos: Iterable[str]) -> list[Annotation]:
+    """Reads a CSV of labels; columns other than path, label, start, end, group and split are ignored.
+
+    Raises:
+        UserError: naming the line, the value, and what is allowed.
+    """
+    known = dict.fromkeys(videos)
+    found: list[Annotation] = []
+    lines: dict[tuple[str, float | None, float | None], int] = {}
+    for line, row in _rows(path):
+        annotation = _annotation(row, known, f"{path}: line {line}")
+        span = (annotation.path, annotation.start, annotation.end)
+        if span in lines:
+            raise UserError(
+                f"{path}: line {line}: {annotation.path!r} is there already, in line {lines[span]}: keep one"
+            )
+        lines[span] = line
+        found.append(annotation)
+    _check_files(found, path)
+    return found
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="", strict=True)
+            columns = [str(name).strip() for name in reader.fieldnames or ()]
+            missing = [name for name in ("path", "label") if name not in columns]
+            if missing:
+                raise UserError(
+                    f"{path}: no column {' and no column '.join(missing)} (found: {', '.join(columns) or 'nothing'}): "
+                    "the first line names the columns path, label and optionally start, end, group, split"
+                )
+            reader.fieldnames = columns
+            for row in reader:
+                yield reader.line_num, {name: (row[name] or "").strip() for name in columns}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"labels: cannot read {path} ({error}): expected a CSV file in UTF-8") from error
+
+
+def _annotation(row: Mapping[str, str], known: Mapping[str, None], where: str) -> Annotation:
+    path = PurePosixPath(row["path"]).as_posix() if row["path"] else ""
+    if path not in known:
+        raise UserError(f"{where}: path {row['path']!r} is not among the videos{_closest(path, known)}")
+    start, end = _seconds(row, "start", where), _seconds(row, "end", where)
+    if end is not None and end <= (start or 0.0):
+        raise UserError(f"{where}: end {end:g} is not after start {start or 0.0:g}")
+    label, split = row["label"] or None, row.get("split") or None
+    if split is not None and split not in SPLITS:
+        raise UserError(f"{where}: split {split!r} is not allowed; one of {', '.join(SPLITS)}, or empty")
+    if label is not None and split == "unlabelled":
+        raise UserError(f"{where}: split unlabelled with the label {label!r}: empty one of them")
+    return Annotation(path=path, start=start, end=end, label=label, group=row.get("group") or None, split=split)
+
+
+def _seconds(row: Mapping[str, str], name: str, where: str) -> float | None:
+    text = row.get(name, "")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise UserError(f"{where}: {name} {text!r} is not a number of seconds, 0 or more")
+    return value
+
+
+def _check_files(annotations: Sequence[Annotation], path: Path) -> None:
+    """A file is labelled as a whole or by intervals, and belongs to one group."""
+    whole = {a.path for a in annotations if a.start is None and a.end is None}
+    groups: dict[str, str] = {}
+    for a in annotations:
+        if a.path in whole and not (a.start is None and a.end is None):
+            raise UserError(
+                f"{path}: {a.path!r} has a row for the whole file and rows with start or end: keep one kind"
+            )
+        if a.group is not None and groups.setdefault(a.path, a.group) != a.group:
+            raise UserError(f"{path}: {a.path!r} is in the groups {groups[a.path]!r} and {a.group!r}: a file is in one")
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ": correct the path, relative to the videos' folder"
+
+
+# Folders -------------------------------------------------------------------------------------------------------------
+
+
+def class_folders(videos: Iterable[str]) -> list[Annotation]:
+    """One class for each folder directly under the root; the folder `unlabelled`, and files elsewhere, have none."""
+    parts = [(path, PurePosixPath(path).parts) for path in videos]
+    return [Annotation(path=path, label=p[0]) for path, p in parts if len(p) == 2 and p[0] != "unlabelled"]
+
+
+# Official split files ------------------------------------------------------------------------------------------------
+
+
+def read_split_files(folder: Path, videos: Sequence[str], *, fold: int) -> list[Annotation]:
+    """Reads UCF-101's (`trainlist01.txt`, ...) or HMDB-51's (`<class>_test_split1.txt`) files; others are unlabelled.
+
+    Raises:
+        UserError: no such folder or fold, or it lists a video that is not there.
+    """
+    if not folder.is_dir():
+        raise UserError(f"splits: {str(folder)!r} is not a folder: give the one with the official split files")
+    if (folder / "classInd.txt").is_file():
+        return _read_ucf(folder, videos, fold)
+    if any(folder.glob("*_test_split*.txt")):
+        return _read_hmdb(folder, videos, fold)
+    raise UserError(
+        f"splits: {str(folder)!r} holds neither classInd.txt (UCF-101's format) nor <class>_test_split<N>.txt (HMDB-51's)"
+    )
+
+
+def _read_ucf(folder: Path, videos: Sequence[str], fold: int) -> list[Annotation]:
+    # "37 HandstandPushups", yet the lists spell some of its files v_HandStandPushups: names are matched without case.
+    classes = {line.split()[-1].lower(): line.split()[-1] for line in _lines(folder / "classInd.txt")}
+    find = _Finder(videos)
+    found = []
+    for split in ("train", "test"):
+        path = folder / f"{split}list{fold:02d}.txt"
+        if not path.is_file():
+            folds = sorted(int(p.stem[-2:]) for p in folder.glob("trainlist*.txt"))
+            raise UserError(f"splits: no {path.name} in {str(folder)!r}: fold {fold} is not one of {folds}")
+        for line in _lines(path):
+            name = re.sub(r"\s+\d+$", "", line)
+            label = classes.get(name.split("/")[0].lower())
+            if label is None:
+                raise UserError(f"{path}: the class of {name!r} is not in classInd.txt")
+            found.append(Annotation(path=find(name, path), label=label, split=split))
+    return found
+
+
+def _read_hmdb(folder: Path, videos: Sequence[str], fold: int) -> list[Annotation]:
+    lists = sorted(folder.glob(f"*_test_split{fold}.txt"))
+    if not lists:
+        raise UserError(
+            f"splits: no <class>_test_split{fold}.txt in {str(folder)!r}: the official folds are 1, 2 and 3"
+        )
+    find = _Finder(videos)
+    found = []
+    for path in lists:
+        label = path.name.removesuffix(f"_test_split{fold}.txt")
+        for line in _lines(path):
+            name, _, use = line.rpartition(" ")
+            if use not in ("0", "1", "2"):
+                raise UserError(f"{path}: {line!r}: expected a file name and 0 (unused), 1 (train) or 2 (test)")
+            if use != "0":
+                split = "train" if use == "1" else "test"
+                found.append(Annotation(path=find(f"{label}/{name.strip()}", path), label=label, split=split))
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"splits: cannot read {path} ({error})") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+class _Finder:
+    """Finds the video that a split file means: by path, else by name; without regard to case and extension."""
+
+    def __init__(self, videos: Sequence[str]) -> None:
+        self.videos = videos
+        self.exact = set(videos)
+        self.by_path = _unique((_plain(path), path) for path in videos)
+        self.by_name = _unique((_plain(path).rsplit("/", 1)[-1], path) for path in videos)
+
+    def __call__(self, name: str, source: Path) -> str:
+        if name in self.exact:
+            return name
+        plain = _plain(name)
+        path = self.by_path.get(plain) or self.by_name.get(plain.rsplit("/", 1)[-1])
+        if path is None:
+            raise UserError(f"{source}: {name!r} is not among the videos{_closest(name, self.videos)}")
+        return path
+
+
+def _plain(path: str) -> str:
+    return PurePosixPath(path).with_suffix("").as_posix().lower()
+
+
+def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for key, path in pairs:
+        found[key] = None if key in found else path  # of several, none
+    return found

@@ -1,0 +1,135 @@
+"""Work in processes that may die: a decoder that crashes on one file takes nothing else with it.
+
+Tasks run in a pool of spawned processes. When one dies natively (segmentation fault, out of memory, a hung decoder
+ended by its alarm), the pool is lost with it; the tasks that were under way are then run one by one, each in a process
+of its own, and only the one that dies again is reported as `Died`.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Generic, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+# Spawned: a fork of a process with threads (torch, gRPC) may hang.
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Died(Generic[Task]):
+    """A task whose process died, alone."""
+
+    task: Task
+    exitcode: int
+
+    @property
+    def by_alarm(self) -> bool:
+        """Whether `alarm` ended it."""
+        return self.exitcode == -signal.SIGALRM
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int
+) -> Iterator[tuple[Task, Result | Died[Task]]]:
+    """Yields (task, result) in order of completion; `function` and tasks must be picklable.
+
+    Raises:
+        Exception: what `function` raises; the other processes are then ended.
+    """
+    pending = list(reversed(tasks))
+    while pending:
+        suspects: list[Task] = []
+        yield from _pooled(function, pending, suspects, workers=min(workers, len(pending)))
+        for task in suspects:
+            yield task, run_alone(function, task)
+
+
+def _pooled(
+    function: Callable[[Task], Result], pending: list[Task], suspects: list[Task], *, workers: int
+) -> Iterator[tuple[Task, Result | Died[Task]]]:
+    """Runs `pending`, from its end, until none is left or the pool breaks; `suspects` were under way then."""
+    pool = ProcessPoolExecutor(workers, mp_context=_CONTEXT, initializer=begin_worker, initargs=(os.getpid(),))
+    running: dict[Future[Result], Task] = {}
+    try:
+        while (pending or running) and not suspects:
+            while pending and len(running) < workers + 1:  # one more than workers: none waits for us
+                running[pool.submit(function, pending[-1])] = pending[-1]
+                pending.pop()
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                task = running.pop(future)
+                try:
+                    yield task, future.result()
+                except BrokenProcessPool:
+                    suspects.append(task)
+    except BrokenProcessPool:  # from submit: the task is still pending
+        pass
+    finally:
+        processes = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+    suspects += running.values()
+
+
+def run_alone(function: Callable[[Task], Result], task: Task) -> Result | Died[Task]:
+    """Runs one task in a process of its own."""
+    ours, theirs = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=_alone, args=(theirs, function, task, os.getpid()))
+    process.start()
+    theirs.close()
+    try:
+        kind, value = ours.recv()
+    except EOFError:
+        process.join()
+        return Died(task=task, exitcode=process.exitcode or 0)
+    finally:
+        ours.close()
+        with contextlib.suppress(ValueError):
+            process.join(timeout=10)
+            process.kill()
+    if kind == "error":
+        raise value
+    result: Result = value
+    return result
+
+
+def _alone(connection: Connection, function: Callable[[Task], Result], task: Task, parent: int) -> None:
+    begin_worker(parent)
+    try:
+        connection.send(("result", function(task)))
+    except Exception as error:
+        connection.send(("error", error))
+
+
+def begin_worker(parent: int) -> None:
+    """Leaves Ctrl-C to the parent, and ends with it, also when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def alarm(seconds: float) -> None:
+    """Ends this process after `seconds` unless called again before; 0 calls it off.
+
+    The last resort against a decoder that does not return: Python's own checks never run then.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -1,0 +1,1 @@
+"""Running the compiled pipeline: the only part of the package that knows Kubeflow Pipelines."""

@@ -1,0 +1,144 @@
+"""A run of the pipeline as `rushes run` sees it: a folder, servers beside it, a child process, events."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rushes.config import Recipe, to_record
+from rushes.errors import RushesError
+from rushes.progress import read_events
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The pipeline's parameters."""
+
+    videos: str
+    recipe: Recipe
+    endpoint: str
+    labels: str = ""
+    splits: str = ""
+    fold: int = 1
+    revision: str = ""
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data, as the compiled pipeline takes it."""
+        return vars(self) | {"recipe": to_record(self.recipe)}
+
+
+class Run:
+    """A started run. Use as a context manager: leaving it ends the child, whatever happened."""
+
+    def __init__(self, arguments: Arguments, *, home: Path) -> None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        self.folder = _new_folder(home / "runs", f"{stamp}-{arguments.endpoint}")
+        self.events = self.folder / "progress.jsonl"
+        self.log = self.folder / "run.log"
+        (self.folder / "arguments.json").write_text(json.dumps(arguments.to_record(), indent=1))
+        environment = os.environ | {
+            "RUSHES_HOME": str(home),
+            "RUSHES_PROGRESS": str(self.events),
+            "PYTHONUNBUFFERED": "1",
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rushes.orchestration.local", str(self.folder)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+            )  # fmt: skip
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def follow(self) -> Iterator[Event | None]:
+        """Yields events as they come, None when there is nothing new, until the child has ended."""
+        offset = 0
+        while True:
+            ended = self.process.poll() is not None
+            events, offset = read_events(self.events, offset=offset)
+            yield from events
+            if ended:
+                return
+            yield None
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Ends the child and every step it runs: SIGTERM to the group, SIGKILL after 10 s."""
+        for signal_number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+            if not _group_alive(self.process):
+                return
+            os.killpg(self.process.pid, signal_number)
+            deadline = time.monotonic() + seconds
+            while _group_alive(self.process) and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    def result(self) -> int:
+        """The child's exit status."""
+        return self.process.wait()
+
+
+class Background:
+    """Work beside the run (starting servers) whose failure must end it."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.error: RushesError | None = None
+        self._work = work
+        self._thread = threading.Thread(target=self._target, daemon=True)
+        self._thread.start()
+
+    def _target(self) -> None:
+        try:
+            self._work()
+        except RushesError as error:
+            self.error = error
+        except Exception as error:
+            self.error = RushesError(f"{type(error).__name__}: {error}")
+
+    def check(self) -> None:
+        """Raises what the work raised."""
+        if self.error is not None:
+            raise self.error
+
+    def join(self) -> None:
+        """Waits for the work, then raises what it raised."""
+        self._thread.join()
+        self.check()
+
+
+def last_error(events: Path) -> Mapping[str, Any] | None:
+    """The first step's failure among a run's events, or None."""
+    records, _ = read_events(events)
+    return next((event for event in records if event["event"] == "error"), None)
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    for number in range(1000):
+        folder = parent / (name if not number else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise RushesError(f"{parent}: no free name for a run")
+
+
+def _group_alive(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,32 @@
+"""Pretext tasks: labels made from the footage itself.
+
+`TASKS` is the list of what a recipe's `pretrain.task` may name. To add one, write its module here (see
+`rushes.pretext.task.PretextTask` for the four parts) and add a line to the dict.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rushes.config import build
+from rushes.errors import UserError
+from rushes.pretext.clip_order import ClipOrder
+from rushes.pretext.pace import Pace
+from rushes.pretext.task import Draw, PretextTask
+
+__all__ = ["TASKS", "Draw", "PretextTask", "make_task"]
+
+TASKS: dict[str, type[PretextTask]] = {
+    "clip_order": ClipOrder,
+    "pace": Pace,
+}
+
+
+def make_task(name: str, options: Mapping[str, Any]) -> PretextTask:
+    """Builds a task from a recipe's `pretrain.task` and `pretrain.options`.
+
+    Raises:
+        UserError: unknown task, unknown option or a value that the task does not allow.
+    """
+    if name not in TASKS:
+        raise UserError(f"pretrain.task: {name!r} is not known; one of {', '.join(TASKS)}")
+    return build(TASKS[name], options, f"pretrain.options of {name}")

@@ -1,0 +1,75 @@
+"""Clip order prediction, VCOP (Xu et al., CVPR 2019): in which order were these clips?"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rushes.errors import UserError
+from rushes.pretext.task import Draw, PretextTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipOrder(PretextTask):
+    """Clips of consecutive frames, a gap apart, shuffled; the answer is the index of the permutation.
+
+    Permutations are numbered lexicographically and a permutation and its reverse are two classes, as in the released
+    code; each clip has a crop of its own (facts: methods.md, VCOP).
+    """
+
+    clips: int = 3
+    """Clips a tuple."""
+    gap: int = 8
+    """Frames left out between two clips."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.clips <= 5:
+            raise UserError(f"pretrain.options: clips: {self.clips} is not allowed; 2 to 5 (clips! classes)")
+        if self.gap < 0:
+            raise UserError(f"pretrain.options: gap: {self.gap} is not allowed; 0 or more frames")
+
+    @property
+    def elements(self) -> int:
+        """Clips a tuple."""
+        return self.clips
+
+    @property
+    def classes(self) -> int:
+        """Orders of the clips."""
+        return math.factorial(self.clips)
+
+    def span(self, *, clip_frames: int) -> int:
+        """All clips and the gaps between them: 64 frames for 3 x 16, gap 8."""
+        return self.clips * clip_frames + (self.clips - 1) * self.gap
+
+    def draw(self, *, frames: int, clip_frames: int, rng: np.random.Generator) -> Draw:
+        """Draws a start, an order, and a crop for each clip."""
+        start = rng.integers(frames - self.span(clip_frames=clip_frames) + 1)
+        label = int(rng.integers(self.classes))
+        order = np.array(next(itertools.islice(itertools.permutations(range(self.clips)), label, None)))
+        starts = start + order * (clip_frames + self.gap)
+        return Draw(frames=starts[:, None] + np.arange(clip_frames), crops=rng.random((self.clips, 2)), label=label)
+
+    def head(self, features: int) -> nn.Module:
+        """Pairs of clips share a layer; their outputs together name the order."""
+        return PairwiseHead(features, elements=self.clips, classes=self.classes)
+
+
+class PairwiseHead(nn.Module):
+    """Every pair (i < j) concatenated -> shared fully connected layer -> all pairs concatenated -> classes."""
+
+    def __init__(self, features: int, *, elements: int, classes: int, hidden: int = 512, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.pairs = list(itertools.combinations(range(elements), 2))
+        self.pair = nn.Sequential(nn.Linear(2 * features, hidden), nn.ReLU(inplace=True))
+        self.dropout = nn.Dropout(dropout)
+        self.order = nn.Linear(hidden * len(self.pairs), classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, elements, features] -> [B, classes]."""
+        pairs = [self.pair(torch.cat([features[:, i], features[:, j]], dim=1)) for i, j in self.pairs]
+        logits: Tensor = self.order(self.dropout(torch.cat(pairs, dim=1)))
+        return logits

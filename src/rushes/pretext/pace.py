@@ -1,0 +1,65 @@
+"""Pace prediction (Wang, Jiao, Liu, ECCV 2020): how fast is this clip played?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from rushes.errors import UserError
+from rushes.pretext.task import Draw, PretextTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace(PretextTask):
+    """One clip whose frames are `stride` apart; the answer is stride - 1.
+
+    The clip always fits in the segment: wrapping around would leave a seam that gives the label away (facts:
+    methods.md). The clip's centre has the same distribution at every stride, so that the place in the video tells
+    nothing either.
+    """
+
+    strides: int = 4
+    """Paces: strides 1 to this many."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.strides <= 16:
+            raise UserError(f"pretrain.options: strides: {self.strides} is not allowed; 2 to 16")
+
+    @property
+    def elements(self) -> int:
+        """One clip."""
+        return 1
+
+    @property
+    def classes(self) -> int:
+        """Strides."""
+        return self.strides
+
+    def span(self, *, clip_frames: int) -> int:
+        """The fastest clip must fit."""
+        return (clip_frames - 1) * self.strides + 1
+
+    def draw(self, *, frames: int, clip_frames: int, rng: np.random.Generator) -> Draw:
+        """Draws a stride, a centre and a crop."""
+        label = int(rng.integers(self.strides))
+        window = rng.integers(frames - self.span(clip_frames=clip_frames) + 1)
+        margin = (self.span(clip_frames=clip_frames) - 1 - (clip_frames - 1) * (label + 1)) // 2
+        numbers = window + margin + np.arange(clip_frames) * (label + 1)
+        return Draw(frames=numbers[None], crops=rng.random((1, 2)), label=label)
+
+    def head(self, features: int) -> nn.Module:
+        """A linear layer on the one clip's features."""
+        return PaceHead(features, classes=self.classes)
+
+
+class PaceHead(nn.Module):
+    """Linear classifier of the first and only element."""
+
+    def __init__(self, features: int, *, classes: int) -> None:
+        super().__init__()
+        self.pace = nn.Linear(features, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, 1, features] -> [B, classes]."""
+        logits: Tensor = self.pace(features[:, 0])
+        return logits

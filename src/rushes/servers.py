@@ -1,0 +1,51 @@
+"""The servers that a machine of its own needs: MLflow and Triton, started, looked at and stopped together."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rushes import processes
+from rushes.processes import Server
+from rushes.progress import Progress
+from rushes.serving.environment import can_run_triton
+from rushes.serving.server import NAME as TRITON
+from rushes.serving.server import start_triton, stop_triton
+from rushes.tracking.server import NAME as MLFLOW
+from rushes.tracking.server import start_mlflow
+
+
+def running(home: Path) -> list[Server]:
+    """The servers of a home that run."""
+    found = (processes.status(name=name, home=home) for name in (MLFLOW, TRITON))
+    return [server for server in found if server is not None]
+
+
+def start_all(home: Path, *, progress: Progress) -> list[str]:
+    """Starts what does not run; returns the names of those that this call started.
+
+    MLflow is left out where MLFLOW_TRACKING_URI names another, Triton where its binary cannot run. What was started is
+    stopped again where the rest fails.
+    """
+    started: list[str] = []
+    before = {server.name for server in running(home)}
+    try:
+        if TRITON not in before and can_run_triton() is None:
+            start_triton(home=home, progress=progress)
+            started.append(TRITON)
+        if MLFLOW not in before and not os.environ.get("MLFLOW_TRACKING_URI"):
+            start_mlflow(home=home)
+            started.append(MLFLOW)
+    except BaseException:
+        stop(home, started)
+        raise
+    return started
+
+
+def stop(home: Path, names: Sequence[str] = (MLFLOW, TRITON)) -> list[str]:
+    """Stops the named servers and waits until they are gone; returns those that ran."""
+    stopped = []
+    if TRITON in names and stop_triton(home=home):
+        stopped.append(TRITON)
+    if MLFLOW in names and processes.stop(name=MLFLOW, home=home):
+        stopped.append(MLFLOW)
+    return stopped

@@ -1,0 +1,152 @@
+"""What every step does round its work: look for a finished output, do the work, publish it, report."""
+
+import errno
+import functools
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from rushes.digests import code_digest, step_digest
+from rushes.errors import RushesError, UserError
+from rushes.home import home_folder, open_store
+from rushes.progress import EventLog, NullProgress, Progress
+from rushes.store import Manifest, Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Build = Callable[[Path, str], Mapping[str, Any]]
+"""Does the work: writes files into the folder it is given, knows its digest, returns the summary."""
+
+
+class Context:
+    """What a step is given besides its inputs: the store, this machine's folder, somebody to report to."""
+
+    def __init__(self, *, step: str) -> None:
+        self.step = step
+        self.home = home_folder()
+        self.store: Store = open_store()
+        events = os.environ.get("RUSHES_PROGRESS")
+        self.log = EventLog(Path(events), step=step) if events else None
+        self.progress: Progress = self.log or NullProgress()
+        self.started = time.monotonic()
+        if self.log:
+            self.log.emit("start")
+
+    def done(self, manifest: Manifest, out: Path, *, cached: bool) -> Manifest:
+        """Writes the pointer to `out` and reports the end."""
+        manifest.write(out)
+        if self.log:
+            seconds = round(time.monotonic() - self.started, 2)
+            self.log.emit("end", seconds=seconds, cached=cached, ref=manifest.ref, summary=dict(manifest.summary))
+        return manifest
+
+
+def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Makes a step's failure an event, so that whoever draws the progress can say in one line what happened."""
+
+    def wrap(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except RushesError as error:
+                _report(step, str(error), error.exit_code)
+                raise
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                    _report(step, f"{type(error).__name__}: {error}", 1)
+                    raise
+                place = f" at {error.filename}" if error.filename else ""
+                message = (
+                    f"{error.strerror}{place}: free space or give RUSHES_HOME, RUSHES_STORE or TMPDIR another place"
+                )
+                _report(step, message, 2)
+                raise UserError(message) from error
+            except Exception as error:
+                _report(step, f"{type(error).__name__}: {error}", 1)
+                raise
+
+        return wrapped
+
+    return wrap
+
+
+def _report(step: str, message: str, exit_code: int) -> None:
+    events = os.environ.get("RUSHES_PROGRESS")
+    if events:
+        EventLog(Path(events), step=step).emit("error", message=message, exit_code=exit_code)
+
+
+def run_step(
+    step: str,
+    *,
+    kind: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Manifest],
+    out: Path,
+    build: Callable[[Context], Build],
+) -> Manifest:
+    """Returns the finished output of this work, or does the work and publishes it.
+
+    Args:
+        step: name of the step, and of its module under rushes.steps.
+        kind: kind of the manifest.
+        config: plain data that the result depends on.
+        inputs: manifests that the work reads.
+        out: where the pointer goes.
+        build: makes the function that does the work; called only where there is work to do.
+    """
+    context = Context(step=step)
+    code = code_digest(f"rushes.steps.{step}")
+    refs = {name: manifest.ref for name, manifest in inputs.items()}
+    digest = step_digest(step=step, config=config, inputs=refs, code=code)
+    found = context.store.find(f"{step}/{digest}")
+    if found is not None:
+        return context.done(found, out, cached=True)
+    with tempfile.TemporaryDirectory(prefix=f"rushes-{step}-") as folder:
+        summary = build(context)(Path(folder), digest)
+        files = {path.name: context.store.put(path) for path in sorted(Path(folder).iterdir())}
+    manifest = Manifest(
+        kind=kind, step=step, digest=digest, inputs=refs, config=config, code=code, files=files, summary=summary,
+        versions=versions(),
+    )  # fmt: skip
+    context.store.publish(manifest)
+    return context.done(manifest, out, cached=False)
+
+
+def planned_ref(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, str], root: Path | None = None) -> str:
+    """The `ref` that a step's output will have, from its inputs' refs: nothing is run."""
+    code = code_digest(f"rushes.steps.{step}", root=root)
+    return f"{step}/{step_digest(step=step, config=config, inputs=inputs, code=code)}"
+
+
+def read_input(path: Path, kind: str) -> Manifest:
+    """Reads a pointer that a step is given, checked to be of `kind`."""
+    return Manifest.read(path, kind=kind)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a number may depend on."""
+    names = ("rushes", "torch", "av", "numpy", "scikit-learn", "onnxruntime")
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def require_labels(labels: tuple[str, ...], *, need: str) -> None:
+    """Raises UserError where footage has no labels, or one class only."""
+    if len(labels) < 2:
+        have = f"only {labels[0]!r}" if labels else "none"
+        raise UserError(
+            f"labels: {need} needs at least two classes, the footage has {have}: give --labels FILE.csv, class folders "
+            "or --splits, and run `rushes sample` again"
+        )

@@ -1,0 +1,66 @@
+"""`rushes evaluate`: accuracy on the test split, which chooses nothing; always beside random initialisation."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rushes.config import Recipe, digest_record
+from rushes.steps.base import Build, Context, read_input, reported, require_labels, run_step
+from rushes.store import Manifest
+
+
+@reported("evaluate")
+def evaluate(*, recipe: Recipe, footage: Path, backbone: Path, classifier: Path, baseline: Path, out: Path) -> Manifest:
+    """Scores fine-tuning, linear probe and nearest neighbour, each pretrained and from random weights.
+
+    Args:
+        recipe: sections `evaluate` and `seed` count.
+        footage: pointer from `sample`.
+        backbone: pointer from `pretrain`.
+        classifier: pointer from `finetune`.
+        baseline: pointer from `finetune --init random`.
+        out: where the pointer to metrics, predictions and report goes.
+    """
+    inputs = {
+        "footage": read_input(footage, "footage"),
+        "backbone": read_input(backbone, "backbone"),
+        "classifier": read_input(classifier, "classifier"),
+        "baseline": read_input(baseline, "classifier"),
+    }
+    return run_step(
+        "evaluate",
+        kind="evaluation",
+        config=digest_record(recipe.evaluate) | {"seed": recipe.seed},
+        inputs=inputs,
+        out=out,
+        build=lambda context: _build(context, recipe=recipe, inputs=inputs),
+    )
+
+
+def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Build:
+    from rushes.evaluation.report import write_report
+    from rushes.evaluation.score import score, summary_of, write_predictions
+    from rushes.footage.reader import Footage
+
+    def build(folder: Path, digest: str) -> Mapping[str, Any]:
+        footage = Footage(inputs["footage"], context.store)
+        require_labels(footage.labels, need="evaluation")
+        scores = score(
+            footage, config=recipe.evaluate, seed=recipe.seed, store=context.store,
+            backbone=inputs["backbone"], classifier=inputs["classifier"], baseline=inputs["baseline"],
+            progress=context.progress,
+        )  # fmt: skip
+        (folder / "metrics.json").write_text(json.dumps(scores.metrics, indent=1))
+        write_predictions(folder / "predictions.parquet", scores)
+        histories = {
+            name: json.loads(context.store.path(inputs[name].files["history.json"]).read_text())
+            for name in ("backbone", "classifier", "baseline")
+        }
+        write_report(
+            folder / "report.html", metrics=scores.metrics, histories=histories,
+            footage=inputs["footage"].summary, lineage={name: manifest.ref for name, manifest in inputs.items()},
+        )  # fmt: skip
+        return summary_of(scores.metrics)
+
+    return build

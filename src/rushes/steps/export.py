@@ -1,0 +1,55 @@
+"""`rushes export`: a classifier as one ONNX graph, with the contract that serving holds it to and a golden clip."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rushes.config import Recipe, digest_record
+from rushes.steps.base import Build, Context, read_input, reported, run_step
+from rushes.store import Manifest
+
+
+@reported("export")
+def export(*, recipe: Recipe, classifier: Path, footage: Path, out: Path) -> Manifest:
+    """Writes model.onnx, contract.json and golden.mp4; torch and onnxruntime must agree.
+
+    Args:
+        recipe: section `export` counts.
+        classifier: pointer from `finetune`.
+        footage: pointer from `sample`: its first labelled training segment is the golden clip.
+        out: where the pointer to the bundle goes.
+    """
+    inputs = {"classifier": read_input(classifier, "classifier"), "footage": read_input(footage, "footage")}
+    return run_step(
+        "export",
+        kind="bundle",
+        config=digest_record(recipe.export),
+        inputs=inputs,
+        out=out,
+        build=lambda context: _build(context, recipe=recipe, inputs=inputs),
+    )
+
+
+def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Build:
+    from rushes.footage.reader import Footage
+    from rushes.serving.export import export_bundle
+    from rushes.serving.graph import ServingGraph
+    from rushes.training.networks import MEAN, STD
+    from rushes.training.weights import load_classifier
+
+    def build(folder: Path, digest: str) -> Mapping[str, Any]:
+        net, model = load_classifier(inputs["classifier"], context.store)
+        footage = Footage(inputs["footage"], context.store)
+        golden = footage.video(int(footage.select("train", labelled=True)[0]))
+        bundle, agreement = export_bundle(
+            ServingGraph(net=net.backbone, head=net.head, mean=MEAN, std=STD), folder,
+            golden=golden, labels=model["labels"], clips=recipe.export.clips, clip_frames=model["clip_frames"],
+            crop=model["crop"], short_side=model["short_side"], fps=model["fps"],
+            classifier=inputs["classifier"].ref, opset=recipe.export.opset, tolerance=recipe.export.tolerance,
+        )  # fmt: skip
+        return {
+            "parity": agreement.probabilities, "onnx_sha256": bundle.contract.onnx_sha256,
+            "labels": list(bundle.contract.labels), "bytes": bundle.onnx.stat().st_size,
+        }  # fmt: skip
+
+    return build

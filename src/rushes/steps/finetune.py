@@ -1,0 +1,83 @@
+"""`rushes finetune`: a backbone and labelled footage to a classifier.
+
+`--init random` is the row that every claim is held to.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rushes.config import Recipe, digest_record
+from rushes.errors import UserError
+from rushes.steps.base import Build, Context, read_input, reported, require_labels, run_step
+from rushes.store import Manifest
+
+INITS = ("pretrained", "random")
+
+
+@reported("finetune")
+def finetune(*, recipe: Recipe, footage: Path, backbone: Path, out: Path, init: str = "pretrained") -> Manifest:
+    """Trains all layers on the labelled `train` segments, from the backbone's weights or from random ones.
+
+    Args:
+        recipe: sections `finetune` and `seed` count.
+        footage: pointer from `sample`.
+        backbone: pointer from `pretrain`: the weights, and the network and geometry either way.
+        out: where the pointer to the classifier goes.
+        init: `random` keeps network, data, seed and schedule, and drops the weights.
+    """
+    if init not in INITS:
+        raise UserError(f"init: {init!r} is not allowed; one of {', '.join(INITS)}")
+    source, start = read_input(footage, "footage"), read_input(backbone, "backbone")
+    return run_step(
+        "finetune",
+        kind="classifier",
+        config=digest_record(recipe.finetune) | {"seed": recipe.seed, "init": init},
+        inputs={"footage": source, "backbone": start},
+        out=out,
+        build=lambda context: _build(context, recipe=recipe, source=source, start=start, init=init),
+    )
+
+
+def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifest, init: str) -> Build:
+    import torch
+    from safetensors.torch import save_file
+    from torch.nn import functional as F
+
+    from rushes.footage.reader import Footage
+    from rushes.training.data import LabelledClips
+    from rushes.training.loop import Checkpoints, Plan, fit
+    from rushes.training.networks import Classifier
+    from rushes.training.weights import load_backbone, read_model
+
+    config = recipe.finetune
+
+    def build(folder: Path, digest: str) -> Mapping[str, Any]:
+        footage = Footage(source, context.store)
+        require_labels(footage.labels, need="fine-tuning")
+        model = read_model(start, context.store)
+        geometry: dict[str, Any] = {
+            "labels": footage.labels, "clip_frames": model["clip_frames"], "crop": model["crop"], "seed": recipe.seed
+        }  # fmt: skip
+        data = LabelledClips(footage, footage.select("train", labelled=True), flip=config.flip, **geometry)
+        held_out = footage.select("val", labelled=True)
+        validation = LabelledClips(footage, held_out, **geometry) if len(held_out) else None
+        torch.manual_seed(recipe.seed)
+        net = Classifier(backbone=model["backbone"], classes=len(footage.labels), dropout=config.dropout)
+        if init == "pretrained":
+            load_backbone(net.backbone, start, context.store)
+        plan = Plan(
+            epochs=config.epochs, batch=config.batch, seed=recipe.seed, optimizer=config.optimizer,
+            checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,
+        )  # fmt: skip
+        outcome = fit(
+            net, F.cross_entropy, data=data, validation=validation, plan=plan,
+            checkpoints=Checkpoints(context.store, digest), label=f"finetune: {init}", progress=context.progress,
+        )  # fmt: skip
+        save_file(outcome.weights, folder / "weights.safetensors")
+        (folder / "model.json").write_text(json.dumps(model | {"labels": footage.labels, "init": init}, indent=1))
+        (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
+        return {"init": init, "clips": len(data), **outcome.history[outcome.best_epoch - 1]}
+
+    return build

@@ -1,0 +1,85 @@
+"""`rushes pretrain`: footage to a backbone, by a task made from the footage itself. Reads unlabelled and train only."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rushes.config import Recipe, digest_record
+from rushes.steps.base import Build, Context, read_input, reported, run_step
+from rushes.store import Manifest
+
+
+@reported("pretrain")
+def pretrain(*, recipe: Recipe, footage: Path, out: Path) -> Manifest:
+    """Trains `recipe.pretrain`; the backbone's weights, its description and the curves go to the store.
+
+    Args:
+        recipe: sections `pretrain` and `seed` count.
+        footage: pointer from `sample`.
+        out: where the pointer to the backbone goes.
+    """
+    source = read_input(footage, "footage")
+    return run_step(
+        "pretrain",
+        kind="backbone",
+        config=digest_record(recipe.pretrain) | {"seed": recipe.seed},
+        inputs={"footage": source},
+        out=out,
+        build=lambda context: _build(context, recipe=recipe, source=source),
+    )
+
+
+def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
+    import torch
+    from safetensors.torch import save_file
+
+    from rushes.footage.reader import Footage
+    from rushes.pretext import make_task
+    from rushes.training.data import PretextTuples
+    from rushes.training.loop import Checkpoints, Plan, fit
+    from rushes.training.networks import PretextNet
+
+    config = recipe.pretrain
+
+    def build(folder: Path, digest: str) -> Mapping[str, Any]:
+        footage = Footage(source, context.store)
+        task = make_task(config.task, config.options)
+        geometry: dict[str, Any] = {"task": task, "clip_frames": config.clip_frames, "crop": config.crop}
+        data = PretextTuples(
+            footage,
+            footage.select("unlabelled", "train"),
+            seed=recipe.seed,
+            samples=config.samples_per_epoch,
+            **geometry,
+        )
+        held_out = _long_enough(footage, task.span(clip_frames=config.clip_frames))
+        validation = PretextTuples(footage, held_out, seed=recipe.seed + 1, **geometry) if len(held_out) else None
+        torch.manual_seed(recipe.seed)
+        net = PretextNet(task, backbone=config.backbone)
+        plan = Plan(
+            epochs=config.epochs, batch=config.batch, seed=recipe.seed, optimizer=config.optimizer,
+            checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,
+        )  # fmt: skip
+        outcome = fit(
+            net, task.loss, data=data, validation=validation, plan=plan,
+            checkpoints=Checkpoints(context.store, digest), label=f"pretrain: {config.task}", progress=context.progress,
+        )  # fmt: skip
+        prefix = "backbone."
+        weights = {k.removeprefix(prefix): v for k, v in outcome.weights.items() if k.startswith(prefix)}
+        save_file(weights, folder / "weights.safetensors")
+        model = {
+            "backbone": config.backbone, "clip_frames": config.clip_frames, "crop": config.crop,
+            "short_side": footage.short_side, "fps": footage.fps, "seed": recipe.seed,
+        }  # fmt: skip
+        (folder / "model.json").write_text(json.dumps(model, indent=1))
+        (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
+        chosen = outcome.history[outcome.best_epoch - 1]
+        return {"task": config.task, "chance": 1 / task.classes, "tuples": len(data), **chosen}
+
+    return build
+
+
+def _long_enough(footage: Any, span: int) -> Any:
+    rows = footage.select("val")
+    return rows[footage.segments.frames[rows] >= span]

@@ -1,0 +1,164 @@
+"""`rushes promote`: decides by evidence whether a version becomes the champion, and writes the decision down.
+
+The ledger is the truth; MLflow's alias is repaired from it at every run. A decision is made in view of one champion:
+if another decision comes first, the new champion is looked at again.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rushes.config import Recipe
+from rushes.errors import UserError
+from rushes.ledger import Champion, Entry, Ledger, now
+from rushes.steps.base import Context, read_input, reported, versions
+from rushes.store import Manifest
+from rushes.tracking import gate
+from rushes.tracking.gate import Comparison, Ruling
+from rushes.tracking.registry import Registry
+from rushes.tracking.server import tracking_url
+
+ATTEMPTS = 20
+
+
+@reported("promote")
+def promote(*, recipe: Recipe, version: Path, bundle: Path, evaluation: Path, footage: Path, out: Path) -> Manifest:
+    """Holds the challenger against the champion, or against chance where there is none.
+
+    Args:
+        recipe: sections `promote`, `export` and `seed` count.
+        version: pointer from `register`.
+        bundle: pointer from `export`.
+        evaluation: pointer from `evaluate`.
+        footage: pointer from `sample`, on whose test split the champion is scored again.
+        out: where the pointer to the decision goes.
+    """
+    context = Context(step="promote")
+    registered, exported = read_input(version, "version"), read_input(bundle, "bundle")
+    case = _Case(
+        context=context, recipe=recipe, exported=exported, evaluated=read_input(evaluation, "evaluation"),
+        footage=read_input(footage, "footage"),
+    )  # fmt: skip
+    endpoint = str(registered.summary["endpoint"])
+    challenger = Champion(
+        version=int(registered.summary["version"]), bundle=exported.ref,
+        onnx_sha256=exported.files["model.onnx"].sha256,
+    )  # fmt: skip
+    ledger = Ledger(context.store, endpoint)
+    entry = _decide(case, ledger, challenger)
+    Registry(tracking_url(context.home)).project(ledger.last(), endpoint=endpoint)
+    summary = {
+        "endpoint": endpoint, "decision": entry.decision, "reason": entry.reason, "entry": entry.number,
+        "version": challenger.version, "champion": entry.champion.version if entry.champion else None,
+    }  # fmt: skip
+    manifest = Manifest(
+        kind="decision", step="promote", digest=f"{endpoint}-{entry.number:06d}", code="", config={},
+        inputs={"version": registered.ref, "bundle": exported.ref, "evaluation": case.evaluated.ref},
+        files={"gate.json": context.store.put_bytes(json.dumps(asdict(entry), indent=1).encode())},
+        summary=summary, versions=versions(),
+    )  # fmt: skip
+    context.store.publish(manifest)
+    return context.done(manifest, out, cached=False)
+
+
+def _decide(case: "_Case", ledger: Ledger, challenger: Champion) -> Entry:
+    """Appends a decision made in view of the latest champion; a bundle that is champion already needs none."""
+    for _ in range(ATTEMPTS):
+        last = ledger.last()
+        champion = last.champion if last else None
+        if last and champion and champion.onnx_sha256 == challenger.onnx_sha256:
+            return last
+        rulings = case.rulings(champion)
+        entry = _entry(ledger.endpoint, last, challenger, rulings)
+        if _already_said(last, entry):
+            return last  # type: ignore[return-value]  # _already_said is false without a last entry
+        if ledger.append(entry):
+            return entry
+    raise UserError(f"ledger {ledger.endpoint}: {ATTEMPTS} other decisions came first: run `rushes promote` again")
+
+
+def _entry(endpoint: str, last: Entry | None, challenger: Champion, rulings: Sequence[Ruling]) -> Entry:
+    good = gate.passed(rulings)
+    champion = last.champion if last else None
+    open_rules = [ruling for ruling in rulings if ruling.verdict != "pass"]
+    shown = open_rules or list(rulings)[-1:]
+    return Entry(
+        number=(last.number if last else 0) + 1,
+        endpoint=endpoint,
+        decision="promoted" if good else "refused",
+        challenger=challenger,
+        champion=challenger if good else champion,
+        reason="; ".join(f"{ruling.rule}: {ruling.verdict}: {ruling.sentence}" for ruling in shown),
+        time=now(),
+        report={"rulings": [asdict(ruling) for ruling in rulings]},
+    )
+
+
+def _already_said(last: Entry | None, entry: Entry) -> bool:
+    """A second run of the same pipeline must not grow the ledger."""
+    return last is not None and (last.challenger, last.champion, last.decision, last.reason) == (
+        entry.challenger, entry.champion, entry.decision, entry.reason,
+    )  # fmt: skip
+
+
+class _Case:
+    """The evidence: what evaluation measured, what export proved, and the champion scored on the same videos."""
+
+    def __init__(
+        self, *, context: Context, recipe: Recipe, exported: Manifest, evaluated: Manifest, footage: Manifest
+    ) -> None:
+        self.context, self.recipe, self.exported, self.footage = context, recipe, exported, footage
+        self.evaluated = evaluated
+        store = context.store
+        self.metrics: dict[str, Any] = json.loads(store.checked(evaluated.files["metrics.json"]).read_text())
+        self.predictions = _columns(store.checked(evaluated.files["predictions.parquet"]))
+
+    def rulings(self, champion: Champion | None) -> list[Ruling]:
+        rulings = [
+            gate.support(self.metrics["per_class"]),
+            gate.parity(self.exported.summary, tolerance=self.recipe.export.tolerance),
+        ]
+        right = self._right("fine-tune, pretrained")
+        if champion is None:
+            config = self.recipe.promote
+            majority = max(self.metrics["majority"], self.metrics["chance"])
+            return [
+                *rulings,
+                gate.above_chance(right, majority=majority, confidence=config.confidence),
+                gate.not_below_random(right, self._right("fine-tune, random")),
+            ]
+        return [*rulings, self._against(champion, right)]
+
+    def _against(self, champion: Champion, right: gate.Right) -> Ruling:
+        from rushes.serving.scoring import score_bundle
+
+        scored = score_bundle(
+            champion.bundle, self.footage, store=self.context.store, progress=self.context.progress,
+            labels=self.metrics["labels"],
+        )  # fmt: skip
+        if isinstance(scored, str):
+            return Ruling(rule="champion scored again", verdict="missing", sentence=scored)
+        answers = dict(zip(scored.keys, scored.answers, strict=True))
+        truth = self.predictions["label"]
+        keys = self.predictions["key"]
+        comparison = Comparison(
+            challenger=right,
+            champion=np.array([answers[key] == label for key, label in zip(keys, truth, strict=True)]),
+            groups=np.array(self.predictions["group"]),
+        )
+        return gate.against_champion(comparison, config=self.recipe.promote, seed=self.recipe.seed)
+
+    def _right(self, column: str) -> gate.Right:
+        right: gate.Right = np.array(self.predictions[column]) == np.array(self.predictions["label"])
+        return right
+
+
+def _columns(path: Path) -> dict[str, list[Any]]:
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    return columns

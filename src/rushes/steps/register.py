@@ -1,0 +1,108 @@
+"""`rushes register`: a bundle as an MLflow model version, with its lineage. The same bundle twice is one version."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rushes.config import Recipe, to_record
+from rushes.steps.base import Context, read_input, reported, versions
+from rushes.store import Manifest, sha256_file
+from rushes.tracking.registry import Registration, Registry
+from rushes.tracking.server import tracking_url
+
+WAIT_SECONDS = 240.0
+"""A local server may still be migrating its database when the first run gets here."""
+
+
+@reported("register")
+def register(*, recipe: Recipe, endpoint: str, bundle: Path, evaluation: Path, out: Path) -> Manifest:
+    """Registers the bundle under the endpoint's name, with metrics, curves, report and lineage.
+
+    Args:
+        recipe: logged whole; section `register` counts.
+        endpoint: name of the registered model.
+        bundle: pointer from `export`.
+        evaluation: pointer from `evaluate`.
+        out: where the pointer to the version goes.
+    """
+    context = Context(step="register")
+    exported, evaluated = read_input(bundle, "bundle"), read_input(evaluation, "evaluation")
+    registry = Registry(tracking_url(context.home), wait_seconds=WAIT_SECONDS)
+    found = registry.find(endpoint, exported.ref)
+    version = found
+    if version is None:
+        with tempfile.TemporaryDirectory(prefix="rushes-register-") as folder:
+            version = registry.register(
+                _registration(context, Path(folder), recipe=recipe, endpoint=endpoint, exported=exported,
+                              evaluated=evaluated)
+            )  # fmt: skip
+    summary = {"endpoint": endpoint, "version": version, "tracking": registry.url}
+    manifest = Manifest(
+        kind="version", step="register", digest=f"{endpoint}-{version}", code="", files={}, config={},
+        inputs={"bundle": exported.ref, "evaluation": evaluated.ref}, summary=summary, versions=versions(),
+    )  # fmt: skip
+    context.store.publish(manifest)
+    return context.done(manifest, out, cached=found is not None)
+
+
+def _registration(
+    context: Context, folder: Path, *, recipe: Recipe, endpoint: str, exported: Manifest, evaluated: Manifest
+) -> Registration:
+    store = context.store
+    model = folder / "bundle"
+    _lay_out(context, exported, model)
+    artifacts = folder / "artifacts"
+    _lay_out(context, evaluated, artifacts)
+    (artifacts / "recipe.json").write_text(json.dumps(to_record(recipe), indent=1))
+    chain = _chain(context, evaluated) | {"export": exported}
+    metrics = json.loads((artifacts / "metrics.json").read_text())
+    return Registration(
+        endpoint=endpoint,
+        bundle=exported.ref,
+        experiment=recipe.register.experiment,
+        parameters=_flat(to_record(recipe)),
+        metrics={
+            f"top1/{row['protocol']}/{row['init']}".replace(" ", "_"): row["top1"]["value"] for row in metrics["rows"]
+        },
+        curves={
+            name: json.loads(store.path(manifest.files["history.json"]).read_text())
+            for name, manifest in chain.items()
+            if "history.json" in manifest.files
+        },
+        tags={
+            "model": recipe.name,
+            "onnx.sha256": sha256_file(model / "model.onnx"),
+            "test.manifest_sha256": metrics["test"]["manifest_sha256"],
+            "data.commit": str(chain["pin"].summary.get("commit", "")) if "pin" in chain else "",
+            **{f"rushes.{name}": manifest.ref for name, manifest in chain.items()},
+        },
+        artifacts={path.name: path for path in sorted(artifacts.iterdir())},
+        model=model,
+    )
+
+
+def _lay_out(context: Context, manifest: Manifest, folder: Path) -> None:
+    folder.mkdir()
+    for name, file in manifest.files.items():
+        (folder / name).symlink_to(context.store.checked(file))
+
+
+def _chain(context: Context, manifest: Manifest) -> dict[str, Manifest]:
+    """Every output behind a manifest, by input name; the evaluation's own under `evaluation`."""
+    found: dict[str, Manifest] = {"evaluation": manifest}
+    pending = dict(manifest.inputs)
+    while pending:
+        name, ref = pending.popitem()
+        known = context.store.find(ref)
+        if known is not None and name not in found:
+            found[name] = known
+            pending |= known.inputs
+    return found
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,1 @@
+"""MLflow: a local server, runs, and the registry of what was exported."""

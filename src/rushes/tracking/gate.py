@@ -1,0 +1,127 @@
+"""The promotion gate: each rule a small pure function with a verdict and a sentence.
+
+A challenger is promoted when every rule passes. Missing evidence is a no, and so is an inconclusive comparison: it
+leaves the champion where it is and says what would settle it (facts: registry-and-data.md, the promotion gate).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from rushes.config import Promote
+from rushes.evaluation.statistics import lower_bound, mcnemar_exact
+
+Verdict = Literal["pass", "fail", "inconclusive", "missing"]
+Right = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """What one rule found."""
+
+    rule: str
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Right or wrong on the same test videos, one entry a video, [n] each."""
+
+    challenger: Right
+    champion: Right
+    groups: npt.NDArray[np.str_]
+
+
+def passed(rulings: Sequence[Ruling]) -> bool:
+    """Whether every rule passed; no rule at all is no evidence."""
+    return bool(rulings) and all(ruling.verdict == "pass" for ruling in rulings)
+
+
+def support(per_class: Sequence[Mapping[str, Any]]) -> Ruling:
+    """Every class must occur in the test set."""
+    absent = [row["label"] for row in per_class if row["support"] == 0]
+    if absent:
+        return Ruling(rule="support", verdict="missing", sentence=f"no test video of {', '.join(absent)}")
+    fewest = min(row["support"] for row in per_class)
+    return Ruling(rule="support", verdict="pass", sentence=f"every class has at least {fewest} test videos")
+
+
+def parity(evidence: Mapping[str, Any], *, tolerance: float) -> Ruling:
+    """The exported graph must compute what the trained network computes."""
+    difference = evidence.get("parity")
+    if not isinstance(difference, (int, float)) or not math.isfinite(difference):
+        return Ruling(rule="parity", verdict="missing", sentence="the export carries no parity figure: export again")
+    verdict: Verdict = "pass" if difference <= tolerance else "fail"
+    return Ruling(
+        rule="parity",
+        verdict=verdict,
+        sentence=f"torch and onnxruntime differ by at most {difference:.1e} (allowed {tolerance:.0e})",
+    )
+
+
+def above_chance(right: Right, *, majority: float, confidence: float) -> Ruling:
+    """A first champion must beat always answering the commonest class (one-sided exact binomial test)."""
+    from scipy.stats import binomtest
+
+    p = float(binomtest(int(right.sum()), len(right), majority, alternative="greater").pvalue)
+    verdict: Verdict = "pass" if p < 1 - confidence else "fail"
+    return Ruling(
+        rule="above chance",
+        verdict=verdict,
+        sentence=f"{_share(right)} right of {len(right)}; chance gives {100 * majority:.1f} % (p = {p:.2g})",
+    )
+
+
+def not_below_random(right: Right, baseline: Right) -> Ruling:
+    """A first champion must not be demonstrably worse than the same network fine-tuned from random weights."""
+    p = mcnemar_exact(right, baseline)
+    worse = right.mean() < baseline.mean() and p < 0.05
+    return Ruling(
+        rule="not below random init",
+        verdict="fail" if worse else "pass",
+        sentence=f"{_share(right)} right, from random weights {_share(baseline)} (McNemar p = {p:.2g})",
+    )
+
+
+def against_champion(comparison: Comparison, *, config: Promote, seed: int) -> Ruling:
+    """The paired difference on the same test videos, bounded below by a bootstrap over groups."""
+    difference = comparison.challenger.astype(np.float64) - comparison.champion.astype(np.float64)
+    low = lower_bound(
+        difference, comparison.groups, resamples=config.resamples, seed=seed, confidence=config.confidence
+    )
+    needed = 0.0 if config.require == "better" else -config.margin
+    groups = len(np.unique(comparison.groups))
+    p = mcnemar_exact(comparison.challenger, comparison.champion)
+    figures = (
+        f"{_share(comparison.challenger)} against the champion's {_share(comparison.champion)} on {len(difference)} "
+        f"videos of {groups} groups; lower bound of the difference {100 * low:+.1f} points, "
+        f"needed above {100 * needed:+.1f} (McNemar p = {p:.2g})"
+    )
+    if low > needed and groups >= config.min_groups:
+        return Ruling(rule=config.require, verdict="pass", sentence=figures)
+    if low > needed:
+        return Ruling(
+            rule=config.require,
+            verdict="inconclusive",
+            sentence=f"{figures}; fewer than {config.min_groups} groups decide nothing: label more sources",
+        )
+    mean = float(difference.mean())
+    verdict: Verdict = "inconclusive" if mean > needed else "fail"
+    return Ruling(rule=config.require, verdict=verdict, sentence=figures + _videos_needed(difference, mean - needed))
+
+
+def _videos_needed(difference: npt.NDArray[np.float64], gap: float) -> str:
+    """How many videos would make a difference of this size show (80 % power, one-sided 95 %, unclustered)."""
+    if gap <= 0:
+        return ""
+    needed = math.ceil((1.645 + 0.842) ** 2 * float(difference.var()) / gap**2)
+    return f"; a difference of this size takes about {max(needed, len(difference))} test videos to show"
+
+
+def _share(right: Right) -> str:
+    return f"{100 * float(right.mean()):.1f} %"

@@ -1,0 +1,60 @@
+"""The local MLflow server: SQLite and a folder, on the loopback interface.
+
+For one machine; teams set MLFLOW_TRACKING_URI.
+"""
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from rushes import processes
+from rushes.processes import Server
+
+NAME = "mlflow"
+PORT = 5000
+
+
+def start_mlflow(*, home: Path, port: int | None = None) -> Server:
+    """Starts the server and waits until it answers; a fresh database is migrated first, which takes tens of seconds.
+
+    Raises:
+        UserError: the port is in use.
+        ServiceError: it did not come up.
+    """
+    folder = home / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or int(os.environ.get("RUSHES_MLFLOW_PORT") or PORT)
+    argv = [
+        sys.executable, "-m", "mlflow", "server", "--host", processes.LOOPBACK, "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}",
+        "--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts",
+    ]  # fmt: skip
+    return processes.start(
+        name=NAME,
+        argv=argv,
+        home=home,
+        ports={"http": port},
+        ready=_answers,
+        change_ports="set RUSHES_MLFLOW_PORT",
+        timeout=240,
+    )
+
+
+def tracking_url(home: Path) -> str:
+    """MLFLOW_TRACKING_URI, or the local server's address, running or not."""
+    configured = os.environ.get("MLFLOW_TRACKING_URI")
+    if configured:
+        return configured.rstrip("/")
+    server = processes.status(name=NAME, home=home)
+    port = server.ports["http"] if server else int(os.environ.get("RUSHES_MLFLOW_PORT") or PORT)
+    return f"http://{processes.LOOPBACK}:{port}"
+
+
+def _answers(server: Server) -> bool:
+    try:
+        with urllib.request.urlopen(f"{server.url('http')}/health", timeout=2) as response:  # noqa: S310 - loopback
+            return bool(response.status == 200)
+    except urllib.error.URLError:
+        return False

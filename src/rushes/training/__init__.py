@@ -1,0 +1,1 @@
+"""One training loop for pretraining and fine-tuning, and what it trains."""

@@ -1,0 +1,267 @@
+"""The training loop: steps, validation, checkpoints, exact resume. Pretraining and fine-tuning are calls of `fit`.
+
+A run is a function of its seed: data by (seed, epoch, sample), dropout by (seed, step). So a run that was killed and
+resumed ends in the same weights, bit for bit on one machine and thread count, as one that was not.
+"""
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from rushes.config import Optimizer
+from rushes.errors import RushesError, UserError
+from rushes.progress import NullProgress, Progress
+from rushes.store import Store
+from rushes.training.data import Batches
+
+State = dict[str, Any]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long, how large, how seeded."""
+
+    epochs: int
+    batch: int
+    seed: int
+    optimizer: Optimizer
+    checkpoint_steps: int
+    device: str = "auto"
+    workers: int = 2
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What a run came to: the chosen weights and the curves."""
+
+    weights: dict[str, Tensor]
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One record an epoch: epoch, step, loss, accuracy, seconds; val_loss, val_accuracy where there is validation."""
+    best_epoch: int = 0
+
+
+class Checkpoints:
+    """The unfinished run in the store: the last two states under `checkpoints/<digest>/`."""
+
+    def __init__(self, store: Store, digest: str, *, keep: int = 2) -> None:
+        self.store, self.folder, self.keep = store, f"checkpoints/{digest}", keep
+
+    def save(self, step: int, state: State) -> None:
+        """Writes a state, then forgets all but the newest `keep`."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.store.write(f"{self.folder}/step-{step:09d}.pt", buffer.getvalue())
+        for name in self.store.names(self.folder)[: -self.keep]:
+            self.store.remove(f"{self.folder}/{name}")
+
+    def load(self) -> State | None:
+        """Returns the newest state that can be read, or None."""
+        for name in reversed(self.store.names(self.folder)):
+            data = self.store.read(f"{self.folder}/{name}") or b""
+            try:
+                state: State = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+            except Exception:  # noqa: S112 - torch raises many kinds on a damaged file; an older one serves
+                continue
+            return state
+        return None
+
+    def clear(self) -> None:
+        """Forgets the run: its output is complete."""
+        for name in self.store.names(self.folder):
+            self.store.remove(f"{self.folder}/{name}")
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the first GPU, or the CPU.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device: {name!r} is not here (torch sees no CUDA device): use device cpu, or auto")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device: {name!r} is no device; auto, cpu, cuda or cuda:N") from error
+
+
+def fit(
+    net: nn.Module,
+    loss: Loss,
+    *,
+    data: Dataset[tuple[Tensor, int]],
+    validation: Dataset[tuple[Tensor, int]] | None,
+    plan: Plan,
+    checkpoints: Checkpoints,
+    label: str,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Trains `net` in place and returns the weights of the best epoch by validation loss, or of the last without it.
+
+    Args:
+        net: maps a batch of clips to logits.
+        loss: scalar of (logits, labels).
+        data: map-style, indexed by (epoch, number), with a length.
+        validation: the same; its epoch 0 is looked at after each epoch of training.
+        plan: lengths and seeds.
+        checkpoints: where to resume from and save to.
+        label: what the progress bar says.
+        progress: where to report to.
+    """
+    run = _Run(net, loss, plan=plan, samples=len(data))  # type: ignore[arg-type]  # Dataset does not promise a length
+    run.restore(checkpoints.load())
+    bar = (progress or NullProgress()).bar(label, total=run.steps, unit="steps")
+    bar.advance(run.step)
+    for clips, labels in run.batches(data):
+        figures = run.train_step(clips, labels)
+        bar.advance(1, **figures)
+        if run.step % run.steps_per_epoch == 0:
+            run.end_epoch(validation)
+        if run.step % plan.checkpoint_steps == 0 and run.step < run.steps:
+            checkpoints.save(run.step, run.state())
+    return run.outcome()
+
+
+class _Run:
+    """A run between two steps: network, optimiser, how far, best so far."""
+
+    def __init__(self, net: nn.Module, loss: Loss, *, plan: Plan, samples: int) -> None:
+        self.plan, self.loss = plan, loss
+        self.device = pick_device(plan.device)
+        self.net = net.to(self.device)
+        self.steps_per_epoch = max(samples // plan.batch, 1)
+        # An epoch is whole batches, so that epochs begin at a batch's beginning.
+        self.samples = self.steps_per_epoch * plan.batch
+        self.steps = self.steps_per_epoch * plan.epochs
+        self.optimizer = make_optimizer(net, plan.optimizer)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: learning_rate_factor(step, steps=self.steps, optimizer=plan.optimizer)
+        )
+        self.step = 0
+        self.best: State = {"epoch": 0, "loss": math.inf, "weights": {}}
+        self.history: list[dict[str, float]] = []
+        self.sums = {"loss": 0.0, "accuracy": 0.0, "steps": 0.0}
+        self.clock = time.monotonic()
+
+    def batches(self, data: Dataset[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = Batches(samples=self.samples, batch=self.plan.batch, first_step=self.step, last_step=self.steps)
+        yield from _loader(data, batches, self.plan)
+
+    def train_step(self, clips: Tensor, labels: Tensor) -> dict[str, float]:
+        self.net.train()
+        # Dropout's mask follows from the step, so that no generator's state has to be carried over a resume.
+        torch.manual_seed(hash((self.plan.seed, 3, self.step)) % 2**63)
+        labels = labels.to(self.device)
+        logits = self.net(clips.to(self.device, non_blocking=True))
+        loss = self.loss(logits, labels)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RushesError(f"training: the loss is {value} at step {self.step}: lower optimizer.lr; nothing is lost")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        accuracy = float((logits.argmax(1) == labels).float().mean())
+        self.sums = {
+            "loss": self.sums["loss"] + value,
+            "accuracy": self.sums["accuracy"] + accuracy,
+            "steps": self.sums["steps"] + 1,
+        }
+        return {"loss": self.sums["loss"] / self.sums["steps"], "accuracy": self.sums["accuracy"] / self.sums["steps"]}
+
+    def end_epoch(self, validation: Dataset[tuple[Tensor, int]] | None) -> None:
+        epoch = self.step // self.steps_per_epoch
+        record = {
+            "epoch": epoch,
+            "step": self.step,
+            **{k: self.sums[k] / self.sums["steps"] for k in ("loss", "accuracy")},
+        }
+        if validation is not None:
+            record |= self.validate(validation)
+        record["seconds"] = time.monotonic() - self.clock
+        if record.get("val_loss", -epoch) <= self.best["loss"]:
+            weights = {name: value.detach().cpu().clone() for name, value in self.net.state_dict().items()}
+            self.best = {"epoch": epoch, "loss": record.get("val_loss", math.inf), "weights": weights}
+        self.history.append(record)
+        self.sums = dict.fromkeys(self.sums, 0.0)
+        self.clock = time.monotonic()
+
+    @torch.no_grad()
+    def validate(self, data: Dataset[tuple[Tensor, int]]) -> dict[str, float]:
+        self.net.eval()
+        count = len(data)  # type: ignore[arg-type]
+        places = [[(0, n) for n in range(i, min(i + self.plan.batch, count))] for i in range(0, count, self.plan.batch)]
+        loss = correct = 0.0
+        for clips, labels in DataLoader(data, batch_sampler=places):  # type: ignore[arg-type]
+            labels = labels.to(self.device)
+            logits = self.net(clips.to(self.device))
+            loss += float(self.loss(logits, labels)) * len(labels)
+            correct += float((logits.argmax(1) == labels).sum())
+        return {"val_loss": loss / count, "val_accuracy": correct / count}
+
+    def state(self) -> State:
+        return {
+            "step": self.step,
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "best": self.best,
+            "history": self.history,
+            "sums": self.sums,
+        }
+
+    def restore(self, state: State | None) -> None:
+        if state is None:
+            return
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.best = state["step"], state["best"]
+        self.history, self.sums = state["history"], state["sums"]
+
+    def outcome(self) -> Outcome:
+        return Outcome(weights=self.best["weights"], history=self.history, best_epoch=self.best["epoch"])
+
+
+def make_optimizer(net: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over all parameters that train."""
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    if config.name == "adamw":
+        return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def learning_rate_factor(step: int, *, steps: int, optimizer: Optimizer) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then constant or half a cosine down to 0."""
+    if step < optimizer.warmup_steps:
+        return (step + 1) / optimizer.warmup_steps
+    if optimizer.schedule == "constant":
+        return 1.0
+    done = (step - optimizer.warmup_steps) / max(steps - optimizer.warmup_steps, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def _loader(data: Dataset[tuple[Tensor, int]], batches: Batches, plan: Plan) -> DataLoader[tuple[Tensor, Tensor]]:
+    return DataLoader(
+        data,  # type: ignore[arg-type]
+        batch_sampler=batches,  # type: ignore[arg-type]  # places are (epoch, number), not integers
+        num_workers=plan.workers if len(batches) else 0,
+        persistent_workers=False,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

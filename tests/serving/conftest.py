@@ -1,0 +1,163 @@
+"""Small bundles of random networks, a ledger to promote them in, and one real Triton a session."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rushes.ledger import Champion, Entry, Ledger, now
+from rushes.processes import Server
+from rushes.serving.bundle import FILES, Bundle
+from rushes.serving.environment import can_run_triton
+from rushes.serving.export import export_bundle
+from rushes.serving.graph import ServingGraph
+from rushes.serving.server import start_triton, stop_triton
+from rushes.store import Manifest, Store
+from rushes.video.encode import encode_h264
+
+
+class TinyNet(nn.Module):
+    """3-D convolutions, batch norm with statistics of its own, global average pool."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(3, 8, 3, stride=(1, 2, 2), padding=1, bias=False),
+            nn.BatchNorm3d(8),
+            nn.ReLU(),
+            nn.Conv3d(8, features, 3, stride=2, padding=1),
+            nn.BatchNorm3d(features),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool3d(1),
+        )
+        for layer in self.layers:
+            if isinstance(layer, nn.BatchNorm3d):
+                assert layer.running_mean is not None and layer.running_var is not None
+                nn.init.normal_(layer.running_mean)
+                nn.init.uniform_(layer.running_var, 0.5, 2)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        pooled: Tensor = self.layers(clips).flatten(1)
+        return pooled
+
+
+def tiny_graph(*, classes: int = 5, features: int = 16, seed: int = 0) -> ServingGraph:
+    torch.manual_seed(seed)
+    head = nn.Linear(features, classes)
+    nn.init.normal_(head.weight, std=2.0)  # answers that depend on the video
+    return ServingGraph(net=TinyNet(features), head=head, mean=(0.45, 0.4, 0.5), std=(0.22, 0.25, 0.2))
+
+
+def drifting_noise(*, frames: int = 30, height: int = 48, width: int = 64, fps: float = 25.0, seed: int = 0) -> bytes:
+    """An mp4 whose every frame differs, and whose colours are its seed's."""
+    rng = np.random.default_rng(seed)
+    moves = rng.normal(0, 6, (frames, height * 3 // 2, width)).cumsum(0) + rng.uniform(40, 200)
+    moves[:, height:] += rng.uniform(-80, 80)
+    return encode_h264(iter(moves.clip(0, 255).astype(np.uint8)), fps=fps, qp=26, gop=12)
+
+
+@pytest.fixture(scope="session")
+def graph() -> ServingGraph:
+    return tiny_graph()
+
+
+@pytest.fixture(scope="session")
+def video() -> bytes:
+    return drifting_noise()
+
+
+@pytest.fixture(scope="session")
+def make_video() -> Callable[..., bytes]:
+    return drifting_noise
+
+
+@pytest.fixture(scope="session")
+def five_actions(tmp_path_factory: pytest.TempPathFactory, graph: ServingGraph) -> Bundle:
+    """Five labels, clips of 8 frames of 32 pixels."""
+    bundle, _ = export_bundle(
+        graph, tmp_path_factory.mktemp("five"), golden=drifting_noise(seed=1),
+        labels=("clap", "hug", "kick", "sit", "wave"), clips=3, clip_frames=8, crop=32, short_side=36, fps=25.0, classifier="finetune/five",
+    )  # fmt: skip
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def three_actions(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Other labels, another clip length, side and rate than `five_actions`."""
+    bundle, _ = export_bundle(
+        tiny_graph(classes=3, features=24, seed=1), tmp_path_factory.mktemp("three"), golden=drifting_noise(seed=2),
+        labels=("fall", "jump", "run"), clips=2, clip_frames=12, crop=48, short_side=48, fps=None,
+        classifier="finetune/three",
+    )  # fmt: skip
+    return bundle
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def promote(store: Store) -> Callable[..., Champion]:
+    """Stores a bundle's folder as it is and makes it an endpoint's champion."""
+
+    def promoted(endpoint: str, version: int, folder: Path, *, onnx_sha256: str | None = None) -> Champion:
+        files = {name: store.put(folder / name) for name in FILES}
+        digest = "".join(file.sha256[:8] for file in files.values())
+        manifest = Manifest(
+            kind="bundle", step="export", digest=digest, inputs={}, config={}, code="", files=files
+        )  # fmt: skip
+        store.publish(manifest)
+        sha256 = onnx_sha256 or files["model.onnx"].sha256
+        champion = Champion(version=version, bundle=manifest.ref, onnx_sha256=sha256)
+        ledger = Ledger(store, endpoint)
+        number = len(ledger.entries()) + 1
+        entry = Entry(
+            number=number, endpoint=endpoint, decision="promoted", challenger=champion, champion=champion,
+            reason="test", time=now(),
+        )  # fmt: skip
+        assert ledger.append(entry)
+        return champion
+
+    return promoted
+
+
+def free_ports(count: int = 3) -> int:
+    """The first of several free ports in a row."""
+    for first in range(18000, 30000, count):
+        try:
+            for port in range(first, first + count):
+                socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no free ports")
+
+
+@pytest.fixture(scope="session")
+def triton_possible() -> None:
+    reason = can_run_triton()
+    if reason is not None:
+        pytest.skip(f"no Triton here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def triton_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def triton(triton_possible: None, triton_home: Path) -> Iterator[Server]:
+    """One real server for the session; tests use endpoints of their own."""
+    server = start_triton(home=triton_home, port=free_ports())
+    yield server
+    stop_triton(home=triton_home)
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    return free_ports

@@ -1,0 +1,470 @@
+"""The endpoint on a real Triton: answers, refusals, version changes, healing, and nothing left behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rushes.errors import ServiceError, UserError
+from rushes.ledger import Champion
+from rushes.processes import Server
+from rushes.serving.answer import Answer
+from rushes.serving.bundle import ONNX, Bundle, predict_in_process, session
+from rushes.serving.client import Protocol, predict
+from rushes.serving.reconciler import KEEP, Outcome, reconcile
+from rushes.serving.repository import Repository
+from rushes.serving.server import address, start_triton, stop_triton, triton_status
+from rushes.store import Store, sha256_file
+
+pytestmark = pytest.mark.servers
+
+Promote = Callable[..., Champion]
+
+
+@pytest.fixture
+def deploy(triton: Server, triton_home: Path, store: Store, promote: Promote) -> Callable[..., Outcome]:
+    def deployed(endpoint: str, version: int, folder: Path, **options: str) -> Outcome:
+        promote(endpoint, version, folder, **options)
+        (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint=endpoint)
+        return outcome
+
+    return deployed
+
+
+@pytest.fixture
+def ask(triton: Server) -> Callable[..., Answer]:
+    def asked(endpoint: str, video: bytes | Path, protocol: Protocol = "grpc", **options: object) -> Answer:
+        url = address(triton, protocol)
+        return predict(video, endpoint=endpoint, url=url, protocol=protocol, **options)  # type: ignore[arg-type]
+
+    return asked
+
+
+def difference(one: Answer, other: Answer) -> float:
+    assert one.labels == other.labels and one.onnx_sha256 == other.onnx_sha256
+    probabilities = np.abs(np.subtract(one.probabilities, other.probabilities)).max()
+    return float(max(probabilities, np.abs(np.subtract(one.embedding, other.embedding)).max()))
+
+
+def broken_copy(bundle: Bundle, folder: Path, *, onnx: bytes | None = None, **golden: object) -> Path:
+    """A bundle whose digests are right and whose content is wrong."""
+    shutil.copytree(bundle.folder, folder)
+    record = json.loads((folder / "contract.json").read_text())
+    if onnx is not None:
+        (folder / ONNX).write_bytes(onnx)
+        record["onnx_sha256"] = sha256_file(folder / ONNX)
+    record["golden"] |= golden
+    (folder / "contract.json").write_text(json.dumps(record))
+    return folder
+
+
+def stubs(server: Server, endpoint: str) -> list[int]:
+    """Process ids of the Python stubs of one Triton model."""
+    shown = subprocess.run(
+        ["ps", "-eo", "pid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
+    ).stdout  # fmt: skip
+    rows = [line.split(None, 3) for line in shown.splitlines()]
+    mine = [row for row in rows if int(row[1]) == server.pid and row[2][0] != "Z" and "backend_stub" in row[3]]
+    return [int(row[0]) for row in mine if f"/models/{endpoint}/" in row[3]]
+
+
+# Answers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_endpoint_answers_what_the_same_graph_answers_in_process(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    five_actions: Bundle,
+    make_video: Callable[..., bytes],
+    protocol: Protocol,
+) -> None:
+    deploy("answers", 1, five_actions.folder)
+    for options in ({"seed": 5}, {"seed": 6, "frames": 90, "fps": 60.0}, {"seed": 7, "frames": 3, "height": 80}):
+        video = make_video(**options)
+        served = ask("answers", video, protocol, request_id="mine")
+        assert difference(served, predict_in_process(five_actions, video)) <= 1e-4
+        assert (served.version, served.served_by, served.request_id) == (1, "triton", "mine")
+    assert len(ask("answers", video, protocol).request_id) == 32
+
+
+@pytest.mark.real
+def test_real_videos_get_the_answer_of_the_same_graph_in_process(
+    deploy: Callable[..., Outcome], ask: Callable[..., Answer], five_actions: Bundle, shared_data: Path
+) -> None:
+    deploy("real", 1, five_actions.folder)
+    ut = sorted((shared_data / "ut_interaction").glob("*/*.avi"))[::40]
+    odd = [path for kind in ("webm", "mov", "mkv", "gif") for path in (shared_data / "odd_videos").rglob(f"*.{kind}")]
+    answered = 0
+    for index, path in enumerate([*ut, *odd[:6]]):
+        try:
+            expected = predict_in_process(five_actions, path.read_bytes())
+        except UserError:
+            with pytest.raises(UserError, match="refused by the server"):
+                ask("real", path)
+            continue
+        served = ask("real", path, "http" if index % 2 else "grpc")
+        assert difference(served, expected) <= 1e-4, path.name
+        answered += 1
+    assert answered >= len(ut) + 2
+
+
+@pytest.mark.parametrize("videos", [1, 3, 8])
+def test_the_classifier_answers_a_batch_as_onnxruntime_does(
+    deploy: Callable[..., Outcome], triton: Server, five_actions: Bundle, videos: int
+) -> None:
+    import tritonclient.grpc as grpc
+
+    deploy("batches", 1, five_actions.folder)
+    clips = np.random.default_rng(videos).integers(0, 256, (videos, 2, 8, 48, 32), dtype=np.uint8)
+    tensor = grpc.InferInput("clips", list(clips.shape), "UINT8")
+    tensor.set_data_from_numpy(clips)
+    with grpc.InferenceServerClient(address(triton)) as client:
+        reply = client.infer("batches_classifier", [tensor], model_version="1")
+    expected = session(five_actions.onnx).run(["probabilities", "embedding"], {"clips": clips})
+    assert np.abs(reply.as_numpy("probabilities") - expected[0]).max() <= 1e-6
+    assert np.abs(reply.as_numpy("embedding") - expected[1]).max() <= 1e-4
+
+
+def test_concurrent_requests_get_each_their_own_answer(
+    deploy: Callable[..., Outcome], ask: Callable[..., Answer], five_actions: Bundle, make_video: Callable[..., bytes]
+) -> None:
+    deploy("many", 1, five_actions.folder)
+    videos = [make_video(seed=seed, frames=12 + seed) for seed in range(12)]
+    expected = [predict_in_process(five_actions, video) for video in videos]
+    found: dict[int, Answer] = {}
+    threads = [
+        threading.Thread(target=lambda i: found.update({i: ask("many", videos[i])}), args=(i,))
+        for i in range(len(videos))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(difference(found[i], expected[i]) <= 1e-4 for i in range(len(videos)))
+
+
+# Refusals ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_what_is_no_video_is_refused_with_its_reason_and_the_endpoint_goes_on(
+    deploy: Callable[..., Outcome], ask: Callable[..., Answer], five_actions: Bundle, video: bytes, protocol: Protocol
+) -> None:
+    deploy("hostile", 1, five_actions.folder)
+    bad = {b"": "empty", b"not a video" * 99: "not a video", video[:400]: "not a video", bytes(70 << 20): "at most"}
+    for data, words in bad.items():
+        with pytest.raises(UserError, match=f"refused by the server: .*{words}"):
+            ask("hostile", data, protocol)
+        assert ask("hostile", video, protocol).version == 1
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_an_unknown_endpoint_or_version_is_named(
+    deploy: Callable[..., Outcome], ask: Callable[..., Answer], five_actions: Bundle, video: bytes, protocol: Protocol
+) -> None:
+    deploy("known", 1, five_actions.folder)
+    with pytest.raises(UserError, match="endpoint: 'unheard' is not served at"):
+        ask("unheard", video, protocol)
+    with pytest.raises(UserError, match="version 9 is not here"):
+        ask("known", video, protocol, version=9)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_without_a_server_the_remedy_is_said(
+    triton_possible: None, video: bytes, free_port: Callable[[], int], protocol: Protocol
+) -> None:
+    with pytest.raises(UserError, match="start it with `rushes up`"):
+        predict(video, endpoint="any", url=f"127.0.0.1:{free_port()}", protocol=protocol)
+    with pytest.raises(UserError, match="is not host:port"):
+        predict(video, endpoint="any", url="localhost", protocol=protocol)
+
+
+# Versions ------------------------------------------------------------------------------------------------------------
+
+
+def test_reconciling_again_changes_nothing(
+    deploy: Callable[..., Outcome], triton: Server, triton_home: Path, store: Store, five_actions: Bundle
+) -> None:
+    assert deploy("again", 1, five_actions.folder).action == "deployed"
+    before = stubs(triton, "again"), stubs(triton, "again_classifier")
+    (outcome,) = reconcile(home=triton_home, store=store, server=address(triton))
+    assert (outcome.action, outcome.version, outcome.served_by) == ("unchanged", 1, "triton")
+    assert (stubs(triton, "again"), stubs(triton, "again_classifier")) == before
+    assert before[0] and before[1]
+
+
+def test_an_endpoint_without_a_champion_is_left_alone(triton: Server, triton_home: Path, store: Store) -> None:
+    (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="none_yet")
+    assert (outcome.action, outcome.version) == ("no champion", None)
+
+
+def test_versions_with_other_labels_and_clips_change_without_a_failed_request(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    five_actions: Bundle,
+    three_actions: Bundle,
+    video: bytes,
+) -> None:
+    deploy("changing", 1, five_actions.folder)
+    expected = {1: predict_in_process(five_actions, video), 2: predict_in_process(three_actions, video)}
+    expected[3] = expected[1]
+    answers: list[Answer] = []
+    failures: list[Exception] = []
+    enough = threading.Event()
+
+    def keep_asking() -> None:
+        while not enough.is_set():
+            try:
+                answers.append(ask("changing", video))
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=keep_asking) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for version, bundle in ((2, three_actions), (3, five_actions), (2, three_actions)):
+        assert deploy("changing", version, bundle.folder).action == "deployed"
+    enough.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert {answer.version for answer in answers} == {1, 2, 3}
+    assert all(difference(answer, expected[answer.version or 0]) <= 1e-4 for answer in answers)
+    assert ask("changing", video).version == 2
+
+
+def test_the_last_versions_stay_on_disk(
+    deploy: Callable[..., Outcome], triton_home: Path, five_actions: Bundle, ask: Callable[..., Answer], video: bytes
+) -> None:
+    for version in range(1, KEEP + 2):
+        deploy("kept", version, five_actions.folder)
+    repository = Repository(triton_home, "kept")
+    assert repository.versions() == list(range(2, KEEP + 2))
+    assert ask("kept", video).version == KEEP + 1
+    assert ask("kept", video, version=KEEP).version == KEEP
+
+
+def test_other_bytes_under_the_same_number_are_served(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    five_actions: Bundle,
+    three_actions: Bundle,
+    video: bytes,
+) -> None:
+    """A registry that was made anew counts from 1 again."""
+    deploy("recount", 1, five_actions.folder)
+    assert deploy("recount", 1, three_actions.folder).action == "deployed"
+    assert difference(ask("recount", video), predict_in_process(three_actions, video)) <= 1e-4
+
+
+def broken(fault: str, good: Bundle, other: Bundle, folder: Path) -> Path:
+    if fault == "corrupt graph":
+        return broken_copy(good, folder, onnx=b"\x08\x0anot a graph")
+    if fault == "wrong golden answer":
+        return broken_copy(good, folder, probabilities=[0.0, 0.0, 1.0])
+    return broken_copy(good, folder, onnx=other.onnx.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("corrupt graph", "loading faults_classifier: .*model.onnx failed"),
+        ("wrong golden answer", "golden clip failed: a probability is .* off"),
+        ("graph of other classes", "golden clip failed"),
+    ],
+)
+def test_a_broken_bundle_is_never_served_and_the_old_version_stays(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    triton_home: Path,
+    five_actions: Bundle,
+    three_actions: Bundle,
+    video: bytes,
+    tmp_path: Path,
+    fault: str,
+    words: str,
+) -> None:
+    deploy("faults", 1, five_actions.folder)
+    before = ask("faults", video)
+    with pytest.raises(ServiceError, match=f"version 2 is not served: .*{words}.*; version 1 stays$") as caught:
+        deploy("faults", 2, broken(fault, three_actions, five_actions, tmp_path / "broken"))
+    assert "\n" not in str(caught.value)
+    assert Repository(triton_home, "faults").versions() == [1]
+    after = ask("faults", video)
+    assert after.version == 1 and difference(after, before) == 0
+    with pytest.raises(UserError, match="version 2 is not here"):
+        ask("faults", video, version=2)
+
+
+def test_a_bundle_that_the_store_lost_or_the_ledger_does_not_mean_is_not_served(
+    deploy: Callable[..., Outcome],
+    triton: Server,
+    triton_home: Path,
+    store: Store,
+    promote: Promote,
+    five_actions: Bundle,
+    three_actions: Bundle,
+) -> None:
+    with pytest.raises(ServiceError, match=r"holds another graph than the ledger says.*; nothing is served$"):
+        deploy("lost", 1, five_actions.folder, onnx_sha256="0" * 64)
+    champion = promote("lost", 2, three_actions.folder)
+    assert store.local is not None
+    (store.local / "objects" / champion.onnx_sha256[:2] / champion.onnx_sha256).unlink()
+    with pytest.raises(ServiceError, match=r"is not whole in the store.*; nothing is served$"):
+        reconcile(home=triton_home, store=store, server=address(triton), endpoint="lost")
+    assert deploy("lost", 3, five_actions.folder).action == "deployed"
+
+
+def test_a_broken_endpoint_does_not_keep_the_others_from_their_champions(
+    deploy: Callable[..., Outcome],
+    triton: Server,
+    triton_home: Path,
+    store: Store,
+    promote: Promote,
+    ask: Callable[..., Answer],
+    five_actions: Bundle,
+    video: bytes,
+) -> None:
+    promote("a_broken_one", 1, five_actions.folder, onnx_sha256="0" * 64)
+    promote("b_sound_one", 1, five_actions.folder)
+    with pytest.raises(ServiceError, match="endpoint a_broken_one: version 1 is not served"):
+        reconcile(home=triton_home, store=store, server=address(triton))
+    assert ask("b_sound_one", video).version == 1
+
+
+def test_of_two_reconcilers_at_once_one_deploys_and_the_other_finds_it_done(
+    triton: Server, triton_home: Path, store: Store, promote: Promote, five_actions: Bundle
+) -> None:
+    promote("raced", 1, five_actions.folder)
+    found: list[str] = []
+
+    def run() -> None:
+        outcomes = reconcile(home=triton_home, store=store, server=address(triton), endpoint="raced")
+        found.extend(outcome.action for outcome in outcomes)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["deployed", "unchanged"]
+
+
+# Healing -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["killed", "killed_classifier"])
+def test_a_killed_stub_is_healed_by_the_next_look(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    triton: Server,
+    triton_home: Path,
+    store: Store,
+    five_actions: Bundle,
+    video: bytes,
+    model: str,
+) -> None:
+    deploy("killed", 1, five_actions.folder)
+    os.kill(stubs(triton, model)[0], signal.SIGKILL)
+    (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="killed")
+    assert outcome.action == "healed"
+    for _ in range(4):
+        assert difference(ask("killed", video), predict_in_process(five_actions, video)) <= 1e-4
+    (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="killed")
+    assert outcome.action == "unchanged"
+
+
+def test_a_new_version_is_not_blamed_for_a_dead_stub(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    triton: Server,
+    five_actions: Bundle,
+    three_actions: Bundle,
+    video: bytes,
+) -> None:
+    deploy("wounded", 1, five_actions.folder)
+    for pid in stubs(triton, "wounded"):
+        os.kill(pid, signal.SIGKILL)
+    assert deploy("wounded", 2, three_actions.folder).action == "deployed"
+    assert ask("wounded", video).version == 2
+
+
+# The server ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_started_anew_gets_its_versions_back_and_leaves_nothing_when_stopped(
+    triton_possible: None,
+    store: Store,
+    promote: Promote,
+    five_actions: Bundle,
+    video: bytes,
+    free_port: Callable[[], int],
+    tmp_path: Path,
+) -> None:
+    promote("phoenix", 1, five_actions.folder)
+    before = set(os.listdir("/dev/shm"))
+    first = start_triton(home=tmp_path, port=free_port())
+    assert start_triton(home=tmp_path) == first == triton_status(home=tmp_path)
+    (outcome,) = reconcile(home=tmp_path, store=store, server=address(first))
+    assert outcome.action == "deployed"
+    os.killpg(first.pid, signal.SIGKILL)
+    while triton_status(home=tmp_path) is not None:
+        time.sleep(0.05)
+    server = start_triton(home=tmp_path, port=free_port())
+    try:
+        (outcome,) = reconcile(home=tmp_path, store=store, server=address(server))
+        assert outcome.action == "loaded"
+        assert predict(video, endpoint="phoenix", url=address(server)).version == 1
+        os.kill(stubs(server, "phoenix")[0], signal.SIGKILL)
+    finally:
+        assert stop_triton(home=tmp_path)
+    assert stubs(server, "phoenix") == stubs(server, "phoenix_classifier") == []
+    assert {name for name in os.listdir("/dev/shm") if name.startswith("rushes_")} <= before
+    assert not stop_triton(home=tmp_path)
+    start_triton(home=tmp_path, port=server.ports["http"])
+    stop_triton(home=tmp_path)
+
+
+def test_a_port_in_use_is_named_and_nothing_is_left(triton: Server, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"port {triton.ports['http']}: in use by tritonserver \(pid .*TRITON_PORT"):
+        start_triton(home=tmp_path, port=triton.ports["http"])
+    with pytest.raises(UserError, match=rf"port {triton.ports['http']}: in use"):
+        start_triton(home=tmp_path, port=triton.ports["http"] - 2)
+    assert triton_status(home=tmp_path) is None
+    assert triton_status(home=tmp_path) is None and not (tmp_path / "servers" / "triton.json").exists()
+
+
+def test_a_server_that_cannot_start_shows_its_log(
+    triton_possible: None, tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rushes.serving import server
+
+    monkeypatch.setattr(server, "_argv", lambda home, environment, first: ["/bin/sh", "-c", "echo no luck; exit 3"])
+    with pytest.raises(ServiceError, match=r"(?s)triton: ended while starting.*no luck"):
+        start_triton(home=tmp_path, port=free_port())
+    assert triton_status(home=tmp_path) is None
+
+
+def test_switched_off_it_says_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUSHES_NO_TRITON", "1")
+    began = time.monotonic()
+    with pytest.raises(UserError, match="switched off by RUSHES_NO_TRITON: .*--offline"):
+        start_triton(home=tmp_path)
+    assert time.monotonic() - began < 1
+
+
+def test_a_port_variable_that_is_no_number_is_named(
+    triton_possible: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUSHES_TRITON_PORT", "eight")
+    with pytest.raises(UserError, match="RUSHES_TRITON_PORT: 'eight' is not a port"):
+        start_triton(home=tmp_path)
