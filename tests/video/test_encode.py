@@ -17,9 +17,9 @@ def textured(height: int, width: int, *, seed: int, kind: str) -> Frames:
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[: height * 3 // 2, :width]
     if kind == "noise":
-        return rng.integers(0, 256, rows.shape, dtype=np.uint8)
+        return rng.integers(0, 256, size=rows.shape).astype(np.uint8)
     waves = 60 * np.sin(columns / rng.uniform(1.5, 12)) * np.cos(rows / rng.uniform(1.5, 12))
-    return (128 + waves + 20 * np.sin(rows * columns / 50)).astype(np.uint8)
+    return np.asarray(128 + waves + 20 * np.sin(rows * columns / 50)).astype(np.uint8)
 
 
 def moving(frames: int, height: int = 64, width: int = 80) -> Frames:
@@ -28,7 +28,7 @@ def moving(frames: int, height: int = 64, width: int = 80) -> Frames:
 
 
 def raw_frames(mp4: bytes) -> tuple[Frames, list[int]]:
-    with av.open(io.BytesIO(mp4)) as container:
+    with av.open(io.BytesIO(mp4), mode="r") as container:
         frames = list(container.decode(video=0))
     return np.stack([f.to_ndarray() for f in frames]), [k for k, f in enumerate(frames) if f.key_frame]
 
@@ -85,7 +85,7 @@ def test_the_file_shows_the_picture_without_the_padding_to_whole_macroblocks() -
     mp4 = encode_h264(frames, fps=25, qp=10, gop=12)
     found = probe(mp4)
     assert (found.width, found.height, found.fps, found.frames) == (102, 98, 25.0, 5)
-    with av.open(io.BytesIO(mp4)) as container:
+    with av.open(io.BytesIO(mp4), mode="r") as container:
         stream = container.streams.video[0]
         assert stream.sample_aspect_ratio in (None, 1), "a header with another size would stretch it"
         assert not any(frame.pts is None for frame in container.decode(stream))

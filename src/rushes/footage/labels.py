@@ -234,7 +234,8 @@ def read_split_files(folder: Path, videos: Sequence[str], *, fold: int) -> list[
     if any(folder.glob("*_test_split*.txt")):
         return _read_hmdb(folder, videos, fold)
     raise UserError(
-        f"splits: {str(folder)!r} holds neither classInd.txt (UCF-101's format) nor <class>_test_split<N>.txt (HMDB-51's)"
+        f"splits: {str(folder)!r} holds neither classInd.txt (UCF-101's format) "
+        "nor <class>_test_split<N>.txt (HMDB-51's)"
     )
 
 

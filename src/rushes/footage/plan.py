@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from rushes.config import Sample
@@ -93,7 +94,7 @@ def _segments_of(
         pieces = max(1, math.ceil((end - start) / config.segment_seconds - _TOLERANCE))
         # Pieces of equal length, on frames: no short rest at the end.
         cuts = [start + round((end - start) * n / pieces * rate) / rate for n in range(pieces)] + [end]
-        for n, (begin, stop) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+        for n, (begin, stop) in enumerate(pairwise(cuts)):
             open_ended = last and n == pieces - 1
             label = annotation.label if annotation else None
             row = _row(source, begin, stop, label, splits, annotation or (known[0] if known else None))
@@ -170,7 +171,8 @@ class _Splits:
         others = {self.groups[a.path] for a in known if a.split not in (None, "test")}
         if both := sorted(self.test & others):
             raise UserError(
-                f"split: {_some(both)} on both sides of test: a group (person, scene, recording) is all test or not at all"
+                f"split: {_some(both)} on both sides of test: "
+                "a group (a person, a scene, a recording) is all test or not at all"
             )
         if not self.test:
             labelled = {self.groups[a.path] for a in known if a.label and a.split is None}

@@ -101,7 +101,7 @@ class Footage:
         """The frames of these numbers, in this order, repeats allowed: uint8 `[n, H * 3/2, W]`; one decoding pass."""
         wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         count = int(self.segments.frames[row])
-        if len(wanted) and not (0 <= wanted[0] and wanted[-1] < count):
+        if len(wanted) and (wanted[0] < 0 or wanted[-1] >= count):
             raise IndexError(f"frames {wanted[0]} to {wanted[-1]} of a segment of {count}")
         height, width = int(self.segments.height[row]), int(self.segments.width[row])
         out = np.empty((len(wanted), height * 3 // 2, width), dtype=np.uint8)

@@ -89,7 +89,7 @@ def probe_sources(task: ProbeTask) -> dict[str, Probe | Failure]:
         try:
             found[source.path] = probe(Path(task.root) / source.path, limits=limits)
         except VideoError as error:
-            found[source.path] = Failure(reason=error.reason, message=str(error))
+            found[source.path] = Failure(reason=error.reason, message=_relative(error, task.root))
     alarm(0)
     return found
 
@@ -116,6 +116,11 @@ def write_shard(task: ShardTask) -> ShardRecord:
     count = sum(row.status != QUARANTINED for row in rows)
     shard = Shard(shard=task.number, sha256=stored.sha256, size=stored.size, segments=count)
     return ShardRecord(shard=shard, rows=rows, messages=messages)
+
+
+def _relative(error: VideoError, root: str) -> str:
+    """Its message without the place of the videos' folder, which is not part of the footage."""
+    return str(error).replace(f"{root.rstrip('/')}/", "")
 
 
 def try_sources(task: ShardTask) -> int:
@@ -169,7 +174,7 @@ def _encode_one(strip: "_Strip", planned: Planned, task: ShardTask) -> tuple[byt
             return Failure(reason="no_frames", message=f"{row.source}: no frame decodes from {row.start:.1f} s on")
         mp4 = encode_h264(frames, fps=fps, qp=config.qp, gop=config.gop)
     except VideoError as error:
-        return Failure(reason=error.reason, message=str(error))
+        return Failure(reason=error.reason, message=_relative(error, task.root))
     if frames.count < config.min_share_decoded * planned.promised:
         message = f"{row.source}: {frames.count} of {planned.promised} frames decode from {row.start:.1f} s on"
         return Failure(reason="truncated", message=message)
