@@ -46,7 +46,7 @@ def start(home: Path, code: str = SERVE, *, port: int | None = None, timeout: fl
 
 
 def group_members(pgid: int) -> list[str]:
-    shown = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(["ps", "-ww", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in shown.splitlines()]
     return [row[2] for row in rows if int(row[0]) == pgid and not row[1].startswith("Z")]
 
@@ -101,7 +101,7 @@ def test_a_server_that_dies_while_starting_shows_the_end_of_its_log(tmp_path: Pa
 def test_a_server_that_is_not_ready_in_time_is_not_left_behind(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="not ready after 1 s"):
         start(tmp_path, WITH_WORKER + "import time; time.sleep(60)", timeout=1)
-    shown = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True).stdout
     assert "rushes-worker" not in shown
     assert processes.status(name="toy", home=tmp_path) is None
 

@@ -15,7 +15,7 @@ from rich.progress import Progress as RichProgress
 from rushes.progress import read_events
 
 Event = Mapping[str, Any]
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -80,7 +80,8 @@ def five_actions(tmp_path_factory: pytest.TempPathFactory, graph: ServingGraph) 
     """Five labels, clips of 8 frames of 32 pixels."""
     bundle, _ = export_bundle(
         graph, tmp_path_factory.mktemp("five"), golden=drifting_noise(seed=1),
-        labels=("clap", "hug", "kick", "sit", "wave"), clips=3, clip_frames=8, crop=32, short_side=36, fps=25.0, classifier="finetune/five",
+        labels=("clap", "hug", "kick", "sit", "wave"),
+        clips=3, clip_frames=8, crop=32, short_side=36, fps=25.0, classifier="finetune/five",
     )  # fmt: skip
     return bundle
 

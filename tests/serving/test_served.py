@@ -68,9 +68,8 @@ def broken_copy(bundle: Bundle, folder: Path, *, onnx: bytes | None = None, **go
 
 def stubs(server: Server, endpoint: str) -> list[int]:
     """Process ids of the Python stubs of one Triton model."""
-    shown = subprocess.run(
-        ["ps", "-eo", "pid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
-    ).stdout  # fmt: skip
+    argv = ["ps", "-ww", "-eo", "pid=,pgid=,stat=,args="]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 3) for line in shown.splitlines()]
     mine = [row for row in rows if int(row[1]) == server.pid and row[2][0] != "Z" and "backend_stub" in row[3]]
     return [int(row[0]) for row in mine if f"/models/{endpoint}/" in row[3]]
@@ -411,7 +410,7 @@ def test_a_server_started_anew_gets_its_versions_back_and_leaves_nothing_when_st
     tmp_path: Path,
 ) -> None:
     promote("phoenix", 1, five_actions.folder)
-    before = set(os.listdir("/dev/shm"))
+    before = set(Path("/dev/shm").glob("rushes_*"))
     first = start_triton(home=tmp_path, port=free_port())
     assert start_triton(home=tmp_path) == first == triton_status(home=tmp_path)
     (outcome,) = reconcile(home=tmp_path, store=store, server=address(first))
@@ -428,7 +427,7 @@ def test_a_server_started_anew_gets_its_versions_back_and_leaves_nothing_when_st
     finally:
         assert stop_triton(home=tmp_path)
     assert stubs(server, "phoenix") == stubs(server, "phoenix_classifier") == []
-    assert {name for name in os.listdir("/dev/shm") if name.startswith("rushes_")} <= before
+    assert set(Path("/dev/shm").glob("rushes_*")) <= before
     assert not stop_triton(home=tmp_path)
     start_triton(home=tmp_path, port=server.ports["http"])
     stop_triton(home=tmp_path)
@@ -457,7 +456,7 @@ def test_a_server_that_cannot_start_shows_its_log(
 def test_switched_off_it_says_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUSHES_NO_TRITON", "1")
     began = time.monotonic()
-    with pytest.raises(UserError, match="switched off by RUSHES_NO_TRITON: .*--offline"):
+    with pytest.raises(UserError, match=r"switched off by RUSHES_NO_TRITON: .*--offline"):
         start_triton(home=tmp_path)
     assert time.monotonic() - began < 1
 

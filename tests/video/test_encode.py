@@ -17,7 +17,8 @@ def textured(height: int, width: int, *, seed: int, kind: str) -> Frames:
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[: height * 3 // 2, :width]
     if kind == "noise":
-        return rng.integers(0, 256, size=rows.shape).astype(np.uint8)
+        noise: Frames = rng.integers(0, 256, (height * 3 // 2, width), dtype=np.uint8)
+        return noise
     waves = 60 * np.sin(columns / rng.uniform(1.5, 12)) * np.cos(rows / rng.uniform(1.5, 12))
     return np.asarray(128 + waves + 20 * np.sin(rows * columns / 50)).astype(np.uint8)
 

@@ -96,7 +96,8 @@ def show_results(finished: Finished) -> None:
     console.print(f"95 % intervals by bootstrap over groups; chance {100 * evaluated['chance']:.1f} %\n", style="dim")
     steps = Table("step", "seconds", "", box=None, header_style="bold")
     for event in finished.endings:
-        steps.add_row(event["step"], f"{event['seconds']:.1f}", "already done" if event["cached"] else "")
+        init = event["summary"].get("init")
+        steps.add_row(f"{event['step']} ({init})" if init else event["step"], f"{event['seconds']:.1f}", "already done" if event["cached"] else "")
     console.print(steps)
     console.print()
     where = Table.grid(padding=(0, 2))

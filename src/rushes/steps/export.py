@@ -40,7 +40,7 @@ def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
         net, model = load_classifier(inputs["classifier"], context.store)
         footage = Footage(inputs["footage"], context.store)
-        golden = footage.video(int(footage.select("train", labelled=True)[0]))
+        golden = footage.mp4(int(footage.select("train", labelled=True)[0]))
         bundle, agreement = export_bundle(
             ServingGraph(net=net.backbone, head=net.head, mean=MEAN, std=STD), folder,
             golden=golden, labels=model["labels"], clips=recipe.export.clips, clip_frames=model["clip_frames"],

@@ -1,0 +1,99 @@
+"""Small videos with numbered frames, and footage made of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rushes.config import Sample
+from rushes.footage.labels import Annotation, list_videos
+from rushes.footage.reader import Footage
+from rushes.footage.sample import Source, sample_footage
+from rushes.progress import NullProgress
+from rushes.store import Manifest, Store, sha256_file
+from rushes.video.decode import Frames
+from rushes.video.encode import encode_h264
+
+SMALL = Sample(short_side=48, fps=25.0, qp=10, workers=1, shard_segments=4)
+
+
+def numbered_frames(count: int, *, first: int = 0) -> Frames:
+    """Frames of 48 x 64 that tell their number (modulo 200) by their grey, over a little texture."""
+    frames = np.full((count, 72, 64), 128, dtype=np.uint8)
+    texture = np.add.outer(np.arange(48), np.arange(64)) % 7
+    frames[:, :48] = texture + (20 + (first + np.arange(count)) % 200).astype(np.uint8)[:, None, None]
+    return frames
+
+
+def numbers(frames: Frames) -> list[int]:
+    """The numbers that `numbered_frames` drew."""
+    texture = float((np.add.outer(np.arange(48), np.arange(64)) % 7).mean())
+    return [round(float(frame[:48].mean()) - texture - 20) for frame in frames]
+
+
+def write_video(path: Path, *, frames: int, first: int = 0, fps: float = 25.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_h264(numbered_frames(frames, first=first), fps=fps, qp=4, gop=12))
+
+
+def sources_of(root: Path) -> list[Source]:
+    return [
+        Source(path=path, sha256=sha256_file(root / path), size=(root / path).stat().st_size)
+        for path in list_videos(root)
+    ]
+
+
+class Said(NullProgress):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.messages.append(message)
+
+
+Sampler = Callable[..., tuple[Footage, dict[str, Any], Path]]
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Sampler:
+    """Samples a folder; returns the footage, the summary and the folder of the two tables."""
+
+    def run(
+        root: Path,
+        annotations: Sequence[Annotation] = (),
+        *,
+        config: Sample = SMALL,
+        name: str = "a",
+        store: Store | None = None,
+        progress: NullProgress | None = None,
+    ) -> tuple[Footage, dict[str, Any], Path]:
+        out = tmp_path / f"out-{name}"
+        out.mkdir(exist_ok=True)
+        store = store or Store(str(tmp_path / f"store-{name}"))
+        summary = sample_footage(
+            root=root,
+            sources=sources_of(root),
+            annotations=annotations,
+            config=config,
+            store=store,
+            digest="0123",
+            out=out,
+            progress=progress or NullProgress(),
+        )
+        manifest = Manifest(
+            kind="footage",
+            step="sample",
+            digest="0123",
+            inputs={},
+            config={},
+            code="",
+            files={file: store.put(out / file) for file in ("index.parquet", "shards.parquet")},
+            summary=summary,
+        )
+        return Footage(manifest, store), summary, out
+
+    return run
