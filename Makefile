@@ -32,6 +32,7 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pipelines.pipeline --check
 	$(BIN)/python -m pipelines.dvc --check
+	$(BIN)/python -m pipelines.readmes --check
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -40,6 +41,7 @@ format: $(INSTALLED)
 compile: $(INSTALLED)
 	$(BIN)/python -m pipelines.pipeline
 	$(BIN)/python -m pipelines.dvc
+	$(BIN)/python -m pipelines.readmes
 
 lock:
 	requirements/lock.sh

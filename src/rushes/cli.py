@@ -6,6 +6,7 @@ too (`--pretrain.epochs 5`), with the chosen model's values as defaults.
 
 import dataclasses
 import difflib
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -362,6 +363,8 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses and executes; deliberate errors become one line on standard error and an exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # SIGTERM unwinds like Ctrl-C, so that what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             return _overview()

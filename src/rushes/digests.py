@@ -3,6 +3,9 @@
 A step's digest covers its recipe section, the digests of its inputs, and the code of the project modules that it
 imports, directly or not. So a change in serving/ re-runs no training, and a comment re-runs nothing: the code is
 taken without comments, docstrings and layout.
+
+`PLUMBING` is left out: modules that carry a result without computing it. What `rushes.config` decides is in the digest
+as values, so a new field re-runs its own step and no other; what the store keeps is checked against its SHA-256.
 """
 
 import ast
@@ -14,6 +17,12 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "rushes"
+
+PLUMBING = frozenset(
+    f"{PACKAGE}{module}"
+    for module in ("", ".config", ".digests", ".errors", ".home", ".progress", ".steps", ".steps.base", ".store")
+)
+"""Modules that every step imports and no result depends on."""
 
 
 def step_digest(*, step: str, config: Mapping[str, Any], inputs: Mapping[str, str], code: str) -> str:
@@ -30,7 +39,9 @@ def step_digest(*, step: str, config: Mapping[str, Any], inputs: Mapping[str, st
 
 
 def code_digest(module: str, *, root: Path | None = None) -> str:
-    """Digest of a project module and of every project module that it imports, at any depth.
+    """Digest of a project module and of every project module that it imports, at any depth, but for the plumbing.
+
+    A package's `templates/` count as code of the package.
 
     Args:
         module: dotted name, e.g. "rushes.steps.pretrain".
@@ -39,20 +50,24 @@ def code_digest(module: str, *, root: Path | None = None) -> str:
     root = root or Path(__file__).parents[1]
     digest = hashlib.sha256()
     for name in sorted(project_imports(module, root=root)):
-        digest.update(f"{name}\0{_essence(_source_path(name, root))}\0".encode())
+        path = _source_path(name, root)
+        digest.update(f"{name}\0{_essence(path)}\0".encode())
+        if path.name == "__init__.py":
+            for template in sorted(path.parent.glob("templates/*")):
+                digest.update(f"{template.name}\0".encode() + template.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def project_imports(module: str, *, root: Path) -> set[str]:
     """Names of the project modules that `module` reaches by import statements anywhere in its code, itself included.
 
-    A package's `__init__` counts as imported by its members, as in Python.
+    A package's `__init__` counts as imported by its members, as in Python. `PLUMBING` is neither listed nor followed.
     """
     found: set[str] = set()
     pending = [module]
     while pending:
         name = pending.pop()
-        if name in found:
+        if name in found or name in PLUMBING:
             continue
         found.add(name)
         parts = name.split(".")
@@ -81,11 +96,14 @@ def _source_path(name: str, root: Path) -> Path:
 
 @functools.cache
 def _essence(path: Path) -> str:
-    """The code without comments, docstrings and layout."""
+    """The code without comments, docstrings (of fields and constants too) and layout."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            body = node.body
-            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-                node.body = body[1:] or [ast.Pass()]
+            code = [statement for statement in node.body if not _is_text(statement)]
+            node.body = code or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)

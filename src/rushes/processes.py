@@ -108,6 +108,13 @@ def stop(*, name: str, home: Path, grace: float = 20.0) -> bool:
         return server is not None
 
 
+def interrupt(*, name: str, home: Path) -> None:
+    """Tells a server to end without waiting for whoever is starting it: their start then fails and tidies up."""
+    server = status(name=name, home=home)
+    if server is not None:
+        _signal(os.killpg, server, signal.SIGTERM)
+
+
 def status(*, name: str, home: Path) -> Server | None:
     """The server if it runs, else None."""
     try:

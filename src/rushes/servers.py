@@ -1,7 +1,7 @@
 """The servers that a machine of its own needs: MLflow and Triton, started, looked at and stopped together."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rushes import processes
@@ -13,10 +13,12 @@ from rushes.serving.server import start_triton, stop_triton
 from rushes.tracking.server import NAME as MLFLOW
 from rushes.tracking.server import start_mlflow
 
+NAMES = (MLFLOW, TRITON)
+
 
 def running(home: Path) -> list[Server]:
     """The servers of a home that run."""
-    found = (processes.status(name=name, home=home) for name in (MLFLOW, TRITON))
+    found = (processes.status(name=name, home=home) for name in NAMES)
     return [server for server in found if server is not None]
 
 
@@ -41,7 +43,15 @@ def start_all(home: Path, *, progress: Progress) -> list[str]:
     return started
 
 
-def stop(home: Path, names: Sequence[str] = (MLFLOW, TRITON)) -> list[str]:
+def abandon(home: Path, names: Sequence[str], *, starting: Callable[[], None]) -> None:
+    """Stops servers that may still be on their way up; `starting` waits for whoever is starting them."""
+    for name in names:
+        processes.interrupt(name=name, home=home)
+    starting()
+    stop(home, names)
+
+
+def stop(home: Path, names: Sequence[str] = NAMES) -> list[str]:
     """Stops the named servers and waits until they are gone; returns those that ran."""
     stopped = []
     if TRITON in names and stop_triton(home=home):

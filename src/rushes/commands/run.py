@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rushes import servers
 from rushes.config import Recipe
-from rushes.console import View, console, view
+from rushes.console import console, view
 from rushes.errors import RushesError, UserError
 from rushes.evaluation.report import interval_text
 from rushes.footage.labels import list_videos, read_annotations
@@ -64,18 +64,17 @@ def run_pipeline(arguments: Arguments) -> Finished:
     reason = can_run_triton()
     if reason is not None:
         console.print(f"Triton cannot run here: {reason}. The served graph will answer in process.", markup=False)
-    before = {server.name for server in servers.running(home)}
-    succeeded = False
-    try:
-        with Run(arguments, home=home) as started:
-            console.print(f"Log: {started.log}", markup=False, style="dim")
-            finished = _follow(started, home)
-        succeeded = True
-        return finished
-    finally:
-        if not succeeded:
-            left = [name for name in ("mlflow", "triton") if name not in before]
-            servers.stop(home, left)
+    missing = [name for name in servers.NAMES if name not in {server.name for server in servers.running(home)}]
+    with Run(arguments, home=home) as started:
+        console.print(f"Log: {started.log}", markup=False, style="dim")
+        log = EventLog(started.events, step="servers")
+        starting = Background(lambda: servers.start_all(home, progress=log))
+        try:
+            return _follow(started, starting)
+        except BaseException:
+            started.stop()
+            servers.abandon(home, missing, starting=starting.wait)
+            raise
 
 
 def show_results(finished: Finished) -> None:
@@ -97,7 +96,11 @@ def show_results(finished: Finished) -> None:
     steps = Table("step", "seconds", "", box=None, header_style="bold")
     for event in finished.endings:
         init = event["summary"].get("init")
-        steps.add_row(f"{event['step']} ({init})" if init else event["step"], f"{event['seconds']:.1f}", "already done" if event["cached"] else "")
+        steps.add_row(
+            f"{event['step']} ({init})" if init else event["step"],
+            f"{event['seconds']:.1f}",
+            "already done" if event["cached"] else "",
+        )
     console.print(steps)
     console.print()
     where = Table.grid(padding=(0, 2))
@@ -134,30 +137,19 @@ def _check_input(arguments: Arguments) -> None:
     )  # fmt: skip
 
 
-def _follow(started: Run, home: Path) -> Finished:
+def _follow(started: Run, starting: Background) -> Finished:
     finished = Finished(folder=started.folder)
-    log = EventLog(started.events, step="servers")
-    background = Background(lambda: _start_servers(home, log))
     with view() as shown:
         for event in started.follow():
-            background.check()
+            starting.check()
             if event is not None:
-                _take(event, shown, finished)
+                shown.show(event)
+            if event is not None and event["event"] == "end":
+                finished.endings.append(event)
     if started.result() != 0:
         _raise_failure(started)
-    background.join()
     _place_report(finished)
     return finished
-
-
-def _start_servers(home: Path, log: EventLog) -> None:
-    servers.start_all(home, progress=log)
-
-
-def _take(event: Mapping[str, Any], shown: View, finished: Finished) -> None:
-    shown.show(event)
-    if event["event"] == "end":
-        finished.endings.append(event)
 
 
 def _raise_failure(started: Run) -> None:

@@ -93,7 +93,7 @@ class Run:
 class Background:
     """Work beside the run (starting servers) whose failure must end it."""
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], object]) -> None:
         self.error: RushesError | None = None
         self._work = work
         self._thread = threading.Thread(target=self._target, daemon=True)
@@ -112,10 +112,9 @@ class Background:
         if self.error is not None:
             raise self.error
 
-    def join(self) -> None:
-        """Waits for the work, then raises what it raised."""
-        self._thread.join()
-        self.check()
+    def wait(self) -> None:
+        """Waits for the work to end, a minute at most."""
+        self._thread.join(60)
 
 
 def last_error(events: Path) -> Mapping[str, Any] | None:

@@ -36,9 +36,8 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
 
     from rushes.footage.reader import Footage
     from rushes.pretext import make_task
-    from rushes.training.data import PretextTuples
     from rushes.training.loop import Checkpoints, Plan, fit
-    from rushes.training.networks import PretextNet
+    from rushes.training.pretext import PretextNet, PretextTuples
 
     config = recipe.pretrain
 

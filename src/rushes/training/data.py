@@ -14,7 +14,6 @@ from torch.utils.data import Dataset, Sampler
 
 from rushes.errors import UserError
 from rushes.footage.reader import Footage
-from rushes.pretext.task import PretextTask
 from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips
 
 Place = tuple[int, int]
@@ -63,29 +62,6 @@ class Windows:
             self._order.clear()
             self._order[turn] = np.random.default_rng([self.seed, 1, turn]).permutation(self.rows)
         return int(self._order[turn][position]), np.random.default_rng([self.seed, 2, epoch, number])
-
-
-class PretextTuples(Dataset[tuple[Tensor, int]]):
-    """Questions of a pretext task: I420 clips, uint8 [E, T, S*3/2, S], and the answer."""
-
-    def __init__(
-        self, footage: Footage, rows: npt.NDArray[np.int64], *, task: PretextTask, clip_frames: int, crop: int,
-        seed: int, samples: int = 0,
-    ) -> None:  # fmt: skip
-        self.footage, self.task, self.clip_frames, self.crop = footage, task, clip_frames, crop
-        span = task.span(clip_frames=clip_frames)
-        self.windows = Windows.of(footage, rows, span=span, seed=seed, samples=samples)
-
-    def __len__(self) -> int:
-        return self.windows.samples
-
-    def __getitem__(self, place: Place) -> tuple[Tensor, int]:
-        row, rng = self.windows[place]
-        draw = self.task.draw(frames=int(self.footage.segments.frames[row]), clip_frames=self.clip_frames, rng=rng)
-        frames = self.footage.frames(row, draw.frames.ravel())
-        elements = frames.reshape(*draw.frames.shape, *frames.shape[1:])
-        clips = [crop_at(clip, share, size=self.crop) for clip, share in zip(elements, draw.crops, strict=True)]
-        return torch.from_numpy(np.stack(clips)), draw.label
 
 
 class LabelledClips(Dataset[tuple[Tensor, int]]):

@@ -1,4 +1,4 @@
-"""Backbone plus head, for the pretext task and for the labelled actions; both read I420 clips as they are stored."""
+"""What every network shares, and the classifier: backbone plus head, reading I420 clips as they are stored."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from rushes.backbones import make_backbone
 from rushes.backbones.resnet3d import ResNet3D
 from rushes.footage.colour import i420_to_rgb
-from rushes.pretext.task import PretextTask
 
 MEAN = (0.45, 0.45, 0.45)
 STD = (0.225, 0.225, 0.225)
@@ -18,26 +17,6 @@ def normalise(rgb: Tensor) -> Tensor:
     mean = torch.tensor(MEAN, device=rgb.device, dtype=rgb.dtype)[:, None, None, None]
     std = torch.tensor(STD, device=rgb.device, dtype=rgb.dtype)[:, None, None, None]
     return (rgb - mean) / std
-
-
-class PretextNet(nn.Module):
-    """Backbone and the task's head.
-
-    The elements of a tuple are folded into the batch, so that batch norm sees them together (methods.md, trap 8).
-    """
-
-    def __init__(self, task: PretextTask, *, backbone: str) -> None:
-        super().__init__()
-        self.task = task
-        self.backbone: ResNet3D = make_backbone(backbone)
-        self.head = task.head(self.backbone.features)
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """I420 clips, uint8 [B, E, T, S*3/2, S] -> logits [B, classes]."""
-        seen = self.task.view(normalise(i420_to_rgb(clips)))
-        features = self.backbone(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
-        logits: Tensor = self.head(features)
-        return logits
 
 
 class Classifier(nn.Module):

@@ -1,0 +1,39 @@
+"""Components stay thin, and every step has exactly one."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from rushes.steps import STEPS
+
+COMPONENTS = Path(__file__).parents[2] / "components"
+
+
+def source_of(step: str) -> ast.Module:
+    return ast.parse((COMPONENTS / step / "component.py").read_text())
+
+
+def test_every_step_has_one_component_and_a_readme() -> None:
+    assert sorted(path.parent.name for path in COMPONENTS.glob("*/component.py")) == sorted(STEPS)
+    assert sorted(path.parent.name for path in COMPONENTS.glob("*/README.md")) == sorted(STEPS)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_component_imports_nothing_heavy_at_module_level(step: str) -> None:
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name)
+        for node in source_of(step).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+    assert imported <= {"typing", "kfp", "components.image"}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_component_only_imports_calls_and_logs(step: str) -> None:
+    (function,) = [node for node in source_of(step).body if isinstance(node, ast.FunctionDef)]
+    assert function.name == step
+    assert not [node for node in ast.walk(function) if isinstance(node, (ast.If, ast.Try, ast.While))]
+    body = function.body[1:]
+    last, first = body[-1].end_lineno, body[0].lineno
+    assert last is not None and last - first < 20

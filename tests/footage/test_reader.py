@@ -1,0 +1,90 @@
+"""The reader gives exactly the frames of the segment's mp4, from any place, in any order, in any process."""
+
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rushes.errors import UserError
+from rushes.footage.labels import Annotation
+from rushes.footage.reader import Footage
+from rushes.store import Store
+from rushes.video.decode import decode_all
+
+from .conftest import Sampler, numbers, write_video
+
+
+@pytest.fixture
+def footage(tmp_path: Path, sample: Sampler) -> Footage:
+    root = tmp_path / "videos"
+    for n, frames in enumerate((5, 40, 100)):
+        write_video(root / f"{n}.mp4", frames=frames, first=30 * n)
+    annotations = [
+        Annotation(path="0.mp4", label="run", split="test"),
+        Annotation(path="1.mp4", label="run", split="train"),
+        Annotation(path="2.mp4", start=1.0, end=3.0, label="jump", split="train"),
+    ]
+    return sample(root, annotations)[0]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_frames_in_any_order_equal_the_whole_decode(footage: Footage, data: st.DataObject) -> None:
+    row = data.draw(st.integers(0, len(footage.segments) - 1))
+    count = int(footage.segments.frames[row])
+    whole = decode_all(footage.mp4(row), short_side=48, fps=None)
+    assert len(whole) == count
+    indices = data.draw(st.lists(st.integers(0, count - 1), max_size=12))
+    assert np.array_equal(footage.frames(row, np.array(indices, dtype=np.int64)), whole[np.array(indices, dtype=int)])
+    start = data.draw(st.integers(0, count - 1))
+    stop = data.draw(st.integers(start, count))
+    assert np.array_equal(footage.window(row, start, stop), whole[start:stop])
+
+
+def test_windows_show_the_frames_of_the_source(footage: Footage) -> None:
+    row = int(np.flatnonzero(footage.segments.label == "jump")[0])
+    assert numbers(footage.window(row, 0, 50)) == [60 + n for n in range(25, 75)]
+    assert numbers(footage.frames(row, np.array([[49, 0], [13, 13]]).ravel())) == [134, 85, 98, 98]
+
+
+@pytest.mark.parametrize("bad", [(-1, 3), (0, 6), (5, 6)])
+def test_frames_beyond_the_segment_are_an_error(footage: Footage, bad: tuple[int, int]) -> None:
+    with pytest.raises(IndexError, match="of a segment of 5"):
+        footage.window(0, *bad)
+
+
+def test_selection_by_split_and_label(footage: Footage) -> None:
+    segments = footage.segments
+    assert footage.labels == ("jump", "run")
+    assert segments.label[footage.select("train", labelled=True)].tolist() == ["run", "jump"]
+    assert segments.source[footage.select("test")].tolist() == ["0.mp4"]
+    assert segments.label[footage.select("unlabelled", "val")].tolist() == ["", ""]
+    assert len(footage.select()) == len(segments) == 5
+    with pytest.raises(UserError, match="split: 'tets' is not allowed"):
+        footage.select("tets")
+
+
+def read_one(footage: Footage) -> list[int]:
+    return numbers(footage.window(1, 10, 13))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_it_travels_to_worker_processes_before_and_after_use(footage: Footage, method: str) -> None:
+    footage.window(0, 0, 1)
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        assert pool.apply(read_one, (footage,)) == [40, 41, 42]
+    assert len(pickle.dumps(footage)) < 20_000, "frames and maps stay behind"
+
+
+def test_a_shard_that_is_cut_short_is_named(footage: Footage, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store-a"))
+    assert store.local is not None
+    for path in (store.local / "objects").rglob("*"):
+        if path.is_file() and path.stat().st_size > 8000:
+            path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="missing or cut short"):
+        footage.window(0, 0, 1)

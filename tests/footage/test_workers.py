@@ -1,0 +1,50 @@
+"""Processes that die take nothing else with them."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from rushes.footage.workers import Died, alarm, run_alone, run_tasks
+
+
+def square(n: int) -> int:
+    if n == 3:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if n == 5:
+        alarm(0.05)
+        time.sleep(30)
+    return n * n
+
+
+def fail(n: int) -> int:
+    raise ValueError(f"bad {n}")
+
+
+def die_once(flag: str) -> str:
+    if not Path(flag).exists():
+        Path(flag).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def test_a_crash_and_a_hang_are_reported_and_the_rest_is_done() -> None:
+    results = dict(run_tasks(square, range(8), workers=2))
+    assert {n: r for n, r in results.items() if n not in (3, 5)} == {n: n * n for n in range(8) if n not in (3, 5)}
+    crash, hang = results[3], results[5]
+    assert isinstance(crash, Died) and crash.exitcode == -signal.SIGSEGV and not crash.by_alarm
+    assert isinstance(hang, Died) and hang.by_alarm
+
+
+def test_a_process_killed_by_accident_costs_only_a_repetition(tmp_path: Path) -> None:
+    flag = str(tmp_path / "flag")
+    assert list(run_tasks(die_once, [flag], workers=1)) == [(flag, "done")]
+
+
+def test_errors_of_the_work_itself_come_through() -> None:
+    with pytest.raises(ValueError, match="bad 1"):
+        list(run_tasks(fail, [1], workers=1))
+    with pytest.raises(ValueError, match="bad 2"):
+        run_alone(fail, 2)
