@@ -7,6 +7,7 @@ re-runs that step and what follows. Fields marked `_FREE` change speed, never re
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -79,6 +80,9 @@ class Sample:
         _require(0 <= self.val_share < 1, "sample.val_share", self.val_share, "0 to below 1")
         _require(0 <= self.test_share < 1, "sample.test_share", self.test_share, "0 to below 1")
         _require(self.decode_seconds > 0, "sample.decode_seconds", self.decode_seconds, "above 0 seconds")
+        _require(0 <= self.min_share_decoded <= 1, "sample.min_share_decoded", self.min_share_decoded, "0 to 1")
+        _require(self.max_file_gb > 0, "sample.max_file_gb", self.max_file_gb, "above 0 GB")
+        _require(self.max_pixels >= 1, "sample.max_pixels", self.max_pixels, "at least 1")
         _require(self.workers >= 0, "sample.workers", self.workers, "0 (one a core) or more")
 
 
@@ -140,6 +144,9 @@ class Pretrain:
         _require(self.crop >= 16 and self.crop % 2 == 0, "pretrain.crop", self.crop, "even, >= 16")
         _require(self.epochs >= 1, "pretrain.epochs", self.epochs, "at least 1")
         _require(self.batch >= 2, "pretrain.batch", self.batch, "at least 2 (batch norm)")
+        _require(self.samples_per_epoch >= 0, "pretrain.samples_per_epoch", self.samples_per_epoch, "0 (all) or more")
+        _require(self.checkpoint_steps >= 1, "pretrain.checkpoint_steps", self.checkpoint_steps, "at least 1")
+        _require(self.workers >= 0, "pretrain.workers", self.workers, "0 (none) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +174,8 @@ class Finetune:
         _require(self.epochs >= 1, "finetune.epochs", self.epochs, "at least 1")
         _require(self.batch >= 2, "finetune.batch", self.batch, "at least 2 (batch norm)")
         _require(0 <= self.dropout < 1, "finetune.dropout", self.dropout, "0 to below 1")
+        _require(self.checkpoint_steps >= 1, "finetune.checkpoint_steps", self.checkpoint_steps, "at least 1")
+        _require(self.workers >= 0, "finetune.workers", self.workers, "0 (none) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +196,8 @@ class Evaluate:
     def __post_init__(self) -> None:
         _require(self.clips >= 1, "evaluate.clips", self.clips, "at least 1")
         _require(self.resamples >= 100, "evaluate.resamples", self.resamples, "at least 100")
+        _require(self.probe_l2 > 0, "evaluate.probe_l2", self.probe_l2, "above 0")
+        _require(self.batch >= 1, "evaluate.batch", self.batch, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +214,7 @@ class Export:
     def __post_init__(self) -> None:
         _require(1 <= self.clips <= 64, "export.clips", self.clips, "1 to 64")
         _require(17 <= self.opset <= 20, "export.opset", self.opset, "17 to 20")
+        _require(self.tolerance > 0, "export.tolerance", self.tolerance, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +243,8 @@ class Promote:
     def __post_init__(self) -> None:
         _require(0 < self.margin < 1, "promote.margin", self.margin, "between 0 and 1")
         _require(0.5 < self.confidence < 1, "promote.confidence", self.confidence, "between 0.5 and 1")
+        _require(self.min_groups >= 2, "promote.min_groups", self.min_groups, "at least 2")
+        _require(self.resamples >= 100, "promote.resamples", self.resamples, "at least 100")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +253,9 @@ class Deploy:
 
     timeout_seconds: float = 180.0
     """How long to wait for every replica."""
+
+    def __post_init__(self) -> None:
+        _require(self.timeout_seconds > 0, "deploy.timeout_seconds", self.timeout_seconds, "above 0 seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,10 +338,15 @@ def parse_recipe(record: Mapping[str, Json], *, size: str = "full", source: str 
         raise UserError(f"{source}: expected a mapping of sections, found {type(record).__name__}")
     record = dict(record)
     sizes = record.pop("sizes", {}) or {}
+    if not isinstance(sizes, Mapping):
+        raise UserError(f"{source}: sizes: expected a mapping of variants, found {type(sizes).__name__}")
     if size != "full":
         if size not in sizes:
             raise UserError(f"size: {size!r} is not a size of {record.get('name')}{_suggest(size, ['full', *sizes])}")
-        record = _merge(record, sizes[size])
+        variant = sizes[size] or {}
+        if not isinstance(variant, Mapping):
+            raise UserError(f"{source}: sizes: {size}: expected a mapping of sections, found {variant!r}")
+        record = _merge(record, variant)
     return build(Recipe, record, source)
 
 
@@ -413,6 +435,8 @@ def _convert_scalar(kind: type, value: Json, where: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         hint = " (write 1.0e-3, not 1e-3: YAML reads the latter as text)" if kind is float else ""
         raise UserError(f"{where}: {value!r} is not {'an int' if kind is int else f'a {kind.__name__}'}{hint}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: {value!r} is not allowed; a finite number")
     return value
 
 

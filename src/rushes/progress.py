@@ -93,14 +93,26 @@ class _EventBar:
 
 
 def read_events(path: Path, *, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Returns the complete events of `path` from byte `offset` on, and the offset after them."""
+    """Returns the complete events of `path` from byte `offset` on, and the offset after them.
+
+    A line that a full disk cut short is left out.
+    """
     if not path.exists():
         return [], offset
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read()
     end = data.rfind(b"\n") + 1
-    return [json.loads(line) for line in data[:end].splitlines()], offset + end
+    events = (_event(line) for line in data[:end].splitlines())
+    return [event for event in events if event is not None], offset + end
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return event
 
 
 @contextmanager

@@ -9,6 +9,7 @@
 local paths: in place where the store is a folder, else through a digest-checked cache.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -115,7 +116,11 @@ class Store:
         import fsspec
 
         self.url = url
-        self._fs, root = fsspec.core.url_to_fs(url)
+        try:
+            # Listings are not cached: others write too, and a ledger must be seen as it is.
+            self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"store: {url!r} cannot be opened ({error}): give a folder or a known URL") from error
         self._root = root.rstrip("/")
         protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
         self.local = Path(self._root) if "file" in protocols else None
@@ -154,7 +159,7 @@ class Store:
                 raise UserError(f"store {self.url}: object {file.sha256[:12]} is missing or cut short: {REMAKE}")
             return path
         path = self.cache / name
-        if not path.is_file():
+        if not path.is_file() or path.stat().st_size != file.size:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 part = Path(folder) / "part"
@@ -162,15 +167,26 @@ class Store:
                     self._fs.get_file(self._join(name), str(part))
                 except FileNotFoundError as error:
                     raise UserError(f"store {self.url}: object {file.sha256[:12]} is missing: {REMAKE}") from error
-                _check_digest(part, file, self.url)
+                if sha256_file(part) != file.sha256:
+                    raise UserError(f"store {self.url}: object {name} {DAMAGED}: remove it and {REMAKE}")
                 part.replace(path)
         return path
 
     def checked(self, file: File) -> Path:
-        """`path`, with the content's digest verified: for small files that everything depends on."""
+        """`path`, with the content's digest verified: for small files that everything depends on.
+
+        Raises:
+            UserError: the object is missing or damaged. A damaged one is set aside, so that the step that made it
+                counts as not done and runs again; in the cache, it is fetched again.
+        """
         path = self.path(file)
-        _check_digest(path, file, self.url)
-        return path
+        if sha256_file(path) == file.sha256:
+            return path
+        with contextlib.suppress(OSError):
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        if self.local is None:
+            return self.path(file)
+        raise UserError(f"store {self.url}: object {file.sha256[:12]} {DAMAGED}: {REMAKE}")
 
     # Manifests -------------------------------------------------------------------------------------------------------
 
@@ -181,12 +197,16 @@ class Store:
     def find(self, ref: str) -> Manifest | None:
         """Returns the manifest of a complete output (`<step>/<digest>`), or None.
 
-        An output whose objects have since gone missing counts as incomplete.
+        An output whose objects have since gone missing counts as incomplete, and so does one whose manifest this
+        version cannot read: the step runs again and replaces it.
         """
         data = self.read(f"steps/{ref}.json")
         if data is None:
             return None
-        manifest = Manifest.from_json(data.decode(), source=f"{self.url}/steps/{ref}.json")
+        try:
+            manifest = Manifest.from_json(data.decode(errors="replace"), source=f"{self.url}/steps/{ref}.json")
+        except UserError:
+            return None
         whole = all(self._size(_object_name(file.sha256)) == file.size for file in manifest.files.values())
         return manifest if whole else None
 
@@ -213,6 +233,7 @@ class Store:
                 part.write(data)
                 part.flush()
                 os.fsync(part.fileno())
+                Path(part.name).chmod(0o644)
                 try:
                     os.link(part.name, path)
                 except FileExistsError:
@@ -270,6 +291,7 @@ class Store:
 
 
 REMAKE = "run the step that made it again"
+DAMAGED = "is not what was stored (disk fault or edit)"
 
 
 def sha256_file(path: Path) -> str:
@@ -319,11 +341,6 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _check_digest(path: Path, file: File, url: str) -> None:
-    if sha256_file(path) != file.sha256:
-        raise UserError(f"store {url}: object {file.sha256[:12]} is not what was stored (disk fault or edit): {REMAKE}")
 
 
 def _object_name(sha256: str) -> str:

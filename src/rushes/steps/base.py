@@ -1,5 +1,6 @@
 """What every step does round its work: look for a finished output, do the work, publish it, report."""
 
+import contextlib
 import errno
 import functools
 import os
@@ -57,28 +58,35 @@ def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             except RushesError as error:
                 _report(step, str(error), error.exit_code)
                 raise
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            except Exception as error:
+                message = _no_place(error)
+                if message is None:
                     _report(step, f"{type(error).__name__}: {error}", 1)
                     raise
-                place = f" at {error.filename}" if error.filename else ""
-                message = (
-                    f"{error.strerror}{place}: free space or give RUSHES_HOME, RUSHES_STORE or TMPDIR another place"
-                )
-                _report(step, message, 2)
+                _report(step, message, UserError.exit_code)
                 raise UserError(message) from error
-            except Exception as error:
-                _report(step, f"{type(error).__name__}: {error}", 1)
-                raise
 
         return wrapped
 
     return wrap
 
 
+def _no_place(error: Exception) -> str | None:
+    """What to do where the disk is full or not writable; None where the error is another."""
+    remedy = "free space or give RUSHES_HOME, RUSHES_STORE or TMPDIR another place"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        place = f" at {error.filename}" if error.filename else ""
+        return f"{error.strerror}{place}: {remedy}"
+    # Libraries (safetensors, sqlite, a loader's worker) wrap the system's error in one of their own.
+    full = os.strerror(errno.ENOSPC)
+    return f"{full}: {remedy}" if full in str(error) else None
+
+
 def _report(step: str, message: str, exit_code: int) -> None:
     events = os.environ.get("RUSHES_PROGRESS")
-    if events:
+    if not events:
+        return
+    with contextlib.suppress(OSError):  # a full disk takes no event either; the exception still says it
         EventLog(Path(events), step=step).emit("error", message=message, exit_code=exit_code)
 
 
@@ -116,7 +124,14 @@ def run_step(
         versions=versions(),
     )  # fmt: skip
     context.store.publish(manifest)
+    _forget_unfinished(context.store, digest)
     return context.done(manifest, out, cached=False)
+
+
+def _forget_unfinished(store: Store, digest: str) -> None:
+    """Removes the checkpoints of work that is published."""
+    for name in store.names(f"checkpoints/{digest}"):
+        store.remove(f"checkpoints/{digest}/{name}")
 
 
 def planned_ref(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, str], root: Path | None = None) -> str:

@@ -55,12 +55,13 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifes
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
         footage = Footage(source, context.store)
-        require_labels(footage.labels, need="fine-tuning")
+        train = footage.select("train", labelled=True)
+        require_labels(tuple(sorted(set(footage.segments.label[train]))), need="fine-tuning on split train")
         model = read_model(start, context.store)
         geometry: dict[str, Any] = {
             "labels": footage.labels, "clip_frames": model["clip_frames"], "crop": model["crop"], "seed": recipe.seed
         }  # fmt: skip
-        data = LabelledClips(footage, footage.select("train", labelled=True), flip=config.flip, **geometry)
+        data = LabelledClips(footage, train, flip=config.flip, **geometry)
         held_out = footage.select("val", labelled=True)
         validation = LabelledClips(footage, held_out, **geometry) if len(held_out) else None
         torch.manual_seed(recipe.seed)

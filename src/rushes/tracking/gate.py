@@ -36,6 +36,9 @@ class Comparison:
     champion: Right
     groups: npt.NDArray[np.str_]
 
+    def __post_init__(self) -> None:
+        assert len(self.challenger) == len(self.champion) == len(self.groups), "one entry a video, in one order"
+
 
 def passed(rulings: Sequence[Ruling]) -> bool:
     """Whether every rule passed; no rule at all is no evidence."""
@@ -44,6 +47,8 @@ def passed(rulings: Sequence[Ruling]) -> bool:
 
 def support(per_class: Sequence[Mapping[str, Any]]) -> Ruling:
     """Every class must occur in the test set."""
+    if not per_class:
+        return Ruling(rule="support", verdict="missing", sentence="the evaluation lists no classes: evaluate again")
     absent = [row["label"] for row in per_class if row["support"] == 0]
     if absent:
         return Ruling(rule="support", verdict="missing", sentence=f"no test video of {', '.join(absent)}")
@@ -54,7 +59,7 @@ def support(per_class: Sequence[Mapping[str, Any]]) -> Ruling:
 def parity(evidence: Mapping[str, Any], *, tolerance: float) -> Ruling:
     """The exported graph must compute what the trained network computes."""
     difference = evidence.get("parity")
-    if not isinstance(difference, (int, float)) or not math.isfinite(difference):
+    if not isinstance(difference, (int, float)) or isinstance(difference, bool) or not 0 <= difference < math.inf:
         return Ruling(rule="parity", verdict="missing", sentence="the export carries no parity figure: export again")
     verdict: Verdict = "pass" if difference <= tolerance else "fail"
     return Ruling(
@@ -68,6 +73,8 @@ def above_chance(right: Right, *, majority: float, confidence: float) -> Ruling:
     """A first champion must beat always answering the commonest class (one-sided exact binomial test)."""
     from scipy.stats import binomtest
 
+    if not len(right):
+        return _no_video("above chance")
     p = float(binomtest(int(right.sum()), len(right), majority, alternative="greater").pvalue)
     verdict: Verdict = "pass" if p < 1 - confidence else "fail"
     return Ruling(
@@ -79,6 +86,9 @@ def above_chance(right: Right, *, majority: float, confidence: float) -> Ruling:
 
 def not_below_random(right: Right, baseline: Right) -> Ruling:
     """A first champion must not be demonstrably worse than the same network fine-tuned from random weights."""
+    if not len(right):
+        return _no_video("not below random init")
+    assert len(right) == len(baseline), "one entry a video, in one order"
     p = mcnemar_exact(right, baseline)
     worse = right.mean() < baseline.mean() and p < 0.05
     return Ruling(
@@ -90,6 +100,8 @@ def not_below_random(right: Right, baseline: Right) -> Ruling:
 
 def against_champion(comparison: Comparison, *, config: Promote, seed: int) -> Ruling:
     """The paired difference on the same test videos, bounded below by a bootstrap over groups."""
+    if not len(comparison.groups):
+        return _no_video(config.require)
     difference = comparison.challenger.astype(np.float64) - comparison.champion.astype(np.float64)
     low = lower_bound(
         difference, comparison.groups, resamples=config.resamples, seed=seed, confidence=config.confidence
@@ -113,6 +125,10 @@ def against_champion(comparison: Comparison, *, config: Promote, seed: int) -> R
     mean = float(difference.mean())
     verdict: Verdict = "inconclusive" if mean > needed else "fail"
     return Ruling(rule=config.require, verdict=verdict, sentence=figures + _videos_needed(difference, mean - needed))
+
+
+def _no_video(rule: str) -> Ruling:
+    return Ruling(rule=rule, verdict="missing", sentence="no test video: label some")
 
 
 def _videos_needed(difference: npt.NDArray[np.float64], gap: float) -> str:

@@ -71,6 +71,8 @@ class LabelledClips(Dataset[tuple[Tensor, int]]):
         self, footage: Footage, rows: npt.NDArray[np.int64], *, labels: tuple[str, ...], clip_frames: int, crop: int,
         seed: int, flip: bool = False,
     ) -> None:  # fmt: skip
+        if not len(rows):
+            raise UserError("footage: no labelled training segment: label some, or lower sample.test_share")
         self.footage, self.clip_frames, self.crop, self.flip = footage, clip_frames, crop, flip
         number = {label: index for index, label in enumerate(labels)}
         self.classes = {int(row): number[str(footage.segments.label[row])] for row in rows}

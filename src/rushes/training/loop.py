@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from rushes.config import Optimizer
 from rushes.errors import RushesError, UserError
 from rushes.progress import NullProgress, Progress
 from rushes.store import Store
-from rushes.training.data import Batches
+from rushes.training.data import Batches, Place
 
 State = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -72,11 +72,6 @@ class Checkpoints:
                 continue
             return state
         return None
-
-    def clear(self) -> None:
-        """Forgets the run: its output is complete."""
-        for name in self.store.names(self.folder):
-            self.store.remove(f"{self.folder}/{name}")
 
 
 def pick_device(name: str) -> torch.device:
@@ -155,7 +150,10 @@ class _Run:
 
     def batches(self, data: Dataset[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
         batches = Batches(samples=self.samples, batch=self.plan.batch, first_step=self.step, last_step=self.steps)
-        yield from _loader(data, batches, self.plan)
+        for batch in _loader(data, batches, self.plan):
+            if isinstance(batch, RushesError):
+                raise batch
+            yield batch
 
     def train_step(self, clips: Tensor, labels: Tensor) -> dict[str, float]:
         self.net.train()
@@ -165,8 +163,7 @@ class _Run:
         logits = self.net(clips.to(self.device, non_blocking=True))
         loss = self.loss(logits, labels)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RushesError(f"training: the loss is {value} at step {self.step}: lower optimizer.lr; nothing is lost")
+        _require_finite(value, at=f"step {self.step}")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -203,11 +200,12 @@ class _Run:
         count = len(data)  # type: ignore[arg-type]
         places = [[(0, n) for n in range(i, min(i + self.plan.batch, count))] for i in range(0, count, self.plan.batch)]
         loss = correct = 0.0
-        for clips, labels in DataLoader(data, batch_sampler=places):  # type: ignore[arg-type]
+        for clips, labels in DataLoader(data, batch_sampler=places):
             labels = labels.to(self.device)
             logits = self.net(clips.to(self.device))
             loss += float(self.loss(logits, labels)) * len(labels)
             correct += float((logits.argmax(1) == labels).sum())
+        _require_finite(loss, at=f"validation after step {self.step}")
         return {"val_loss": loss / count, "val_accuracy": correct / count}
 
     def state(self) -> State:
@@ -234,6 +232,11 @@ class _Run:
         return Outcome(weights=self.best["weights"], history=self.history, best_epoch=self.best["epoch"])
 
 
+def _require_finite(loss: float, *, at: str) -> None:
+    if not math.isfinite(loss):
+        raise RushesError(f"training: the loss is {loss} at {at}: lower optimizer.lr, or raise its warmup_steps")
+
+
 def make_optimizer(net: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW over all parameters that train."""
     parameters = [p for p in net.parameters() if p.requires_grad]
@@ -252,10 +255,29 @@ def learning_rate_factor(step: int, *, steps: int, optimizer: Optimizer) -> floa
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def _loader(data: Dataset[tuple[Tensor, int]], batches: Batches, plan: Plan) -> DataLoader[tuple[Tensor, Tensor]]:
+class _Told(Dataset[tuple[Tensor, int] | RushesError]):
+    """A dataset whose deliberate errors are handed over: raised in a worker, torch would bury them in a traceback."""
+
+    def __init__(self, data: Dataset[tuple[Tensor, int]]) -> None:
+        self.data = data
+
+    def __getitem__(self, place: Place) -> tuple[Tensor, int] | RushesError:
+        try:
+            return self.data[place]
+        except RushesError as error:
+            return error
+
+
+def _collate(items: list[tuple[Tensor, int] | RushesError]) -> Any:
+    errors = [item for item in items if isinstance(item, RushesError)]
+    return errors[0] if errors else default_collate(items)
+
+
+def _loader(data: Dataset[tuple[Tensor, int]], batches: Batches, plan: Plan) -> DataLoader[Any]:
     return DataLoader(
-        data,  # type: ignore[arg-type]
-        batch_sampler=batches,  # type: ignore[arg-type]  # places are (epoch, number), not integers
+        _Told(data),
+        collate_fn=_collate,
+        batch_sampler=batches,  # places are (epoch, number), not integers
         num_workers=plan.workers if len(batches) else 0,
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
