@@ -61,6 +61,11 @@ Sampler = Callable[..., tuple[Footage, dict[str, Any], Path]]
 @pytest.fixture
 def sample(tmp_path: Path) -> Sampler:
     """Samples a folder; returns the footage, the summary and the folder of the two tables."""
+    return sampler(tmp_path)
+
+
+def sampler(tmp_path: Path) -> Sampler:
+    """`sample`, with its outputs under `tmp_path`."""
 
     def run(
         root: Path,

@@ -1,6 +1,7 @@
 """Segments and splits, decided before anything is encoded."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -58,7 +59,7 @@ def test_intervals_become_segments_and_long_gaps_unlabelled_ones() -> None:
 def test_a_long_file_is_cut_into_even_adjoining_pieces(seconds: float, longest: float) -> None:
     planned = plan([], {"a.mp4": seconds}, replace(ALL_TRAIN, segment_seconds=longest))
     assert planned[0].row.start == 0 and planned[-1].row.end == seconds
-    for one, next_one in zip(planned, planned[1:], strict=False):
+    for one, next_one in pairwise(planned):
         assert one.row.end == next_one.row.start == one.limit
         assert abs(one.row.end * 25 - round(one.row.end * 25)) < 1e-6, "cuts lie on frames"
     lengths = [p.row.end - p.row.start for p in planned]
@@ -88,7 +89,7 @@ def test_groups_come_from_the_annotation_then_the_name_then_the_file() -> None:
 def test_the_hash_is_fixed_and_even() -> None:
     assert share_of("g01") == 0.08149922552080838, "a change here moves every user's videos between the splits"
     shares = [share_of(f"group {n}") for n in range(4000)]
-    assert 0 <= min(shares) and max(shares) < 1
+    assert min(shares) >= 0 and max(shares) < 1
     assert abs(sum(s < 0.1 for s in shares) / 4000 - 0.1) < 0.02
 
 
