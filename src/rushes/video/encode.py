@@ -98,13 +98,22 @@ def _coded(side: int) -> int:
 def _padded(frame: Frames) -> Frames:
     """The picture with its last row and column repeated up to whole macroblocks."""
     height, width = frame.shape[0] * 2 // 3, frame.shape[1]
-    down, right = _coded(height) - height, _coded(width) - width
-    if not down and not right:
+    coded_height, coded_width = _coded(height), _coded(width)
+    if (coded_height, coded_width) == (height, width):
         return np.ascontiguousarray(frame)
-    luma = np.pad(frame[:height], ((0, down), (0, right)), mode="edge")
-    chroma = frame[height:].reshape(2, height // 2, width // 2)
-    chroma = np.pad(chroma, ((0, 0), (0, down // 2), (0, right // 2)), mode="edge")
-    return np.concatenate([luma, chroma.reshape(-1, luma.shape[1])])
+    out = np.empty((coded_height * 3 // 2, coded_width), dtype=np.uint8)
+    _extend(frame[:height], out[:coded_height])
+    chroma = out[coded_height:].reshape(2, coded_height // 2, coded_width // 2)
+    for plane, target in zip(frame[height:].reshape(2, height // 2, width // 2), chroma, strict=True):
+        _extend(plane, target)
+    return out
+
+
+def _extend(plane: Frames, target: Frames) -> None:
+    height, width = plane.shape
+    target[:height, :width] = plane
+    target[:height, width:] = plane[:, -1:]
+    target[height:] = target[height - 1]
 
 
 def _picture(frame: Frames) -> VideoFrame:
