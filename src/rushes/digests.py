@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def code_digest(module: str, *, root: Path | None = None) -> str:
     digest = hashlib.sha256()
     for name in sorted(project_imports(module, root=root)):
         path = _source_path(name, root)
-        digest.update(f"{name}\0{_essence(path)}\0".encode())
+        digest.update(f"{name}\0{_parsed(path.read_text()).essence}\0".encode())
         if path.name == "__init__.py":
             for template in sorted(path.parent.glob("templates/*")):
                 digest.update(f"{template.name}\0".encode() + template.read_bytes())
@@ -72,9 +73,8 @@ def project_imports(module: str, *, root: Path) -> set[str]:
         found.add(name)
         parts = name.split(".")
         pending += [".".join(parts[:n]) for n in range(1, len(parts))]
-        tree = ast.parse(_source_path(name, root).read_text())
-        for node in ast.walk(tree):
-            pending += [target for target in _targets(node) if _source_path(target, root).is_file()]
+        targets = _parsed(_source_path(name, root).read_text()).imports
+        pending += [target for target in targets if _source_path(target, root).is_file()]
     return found
 
 
@@ -94,15 +94,25 @@ def _source_path(name: str, root: Path) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-@functools.cache
-def _essence(path: Path) -> str:
+@dataclass(frozen=True, kw_only=True)
+class _Parsed:
+    """What counts of a module."""
+
+    essence: str
     """The code without comments, docstrings (of fields and constants too) and layout."""
-    tree = ast.parse(path.read_text())
+    imports: tuple[str, ...]
+    """Project modules, or names in them, that any statement imports."""
+
+
+@functools.cache
+def _parsed(source: str) -> _Parsed:
+    tree = ast.parse(source)
+    imports = tuple(target for node in ast.walk(tree) for target in _targets(node))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             code = [statement for statement in node.body if not _is_text(statement)]
             node.body = code or [ast.Pass()]
-    return ast.unparse(tree)
+    return _Parsed(essence=ast.unparse(tree), imports=imports)
 
 
 def _is_text(statement: ast.stmt) -> bool:

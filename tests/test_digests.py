@@ -1,0 +1,323 @@
+"""What runs again after what change: code by code and field by field, through the real steps."""
+
+import ast
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rushes
+from rushes.config import Recipe, load_recipe
+from rushes.digests import PLUMBING, _parsed, code_digest, project_imports, step_digest
+from rushes.steps import evaluate, export, finetune, pretrain, sample
+from rushes.steps.base import planned_ref
+from rushes.store import Manifest
+
+PACKAGE = Path(rushes.__file__).parent
+CACHED = {"sample": sample, "pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "export": export}
+EVERY, NOTHING = set(CACHED), set[str]()
+TRAINED = EVERY - {"sample"}
+TUNED = TRAINED - {"pretrain"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    shutil.copytree(PACKAGE, tmp_path / "rushes", ignore=shutil.ignore_patterns("__pycache__", "_bundled"))
+    return tmp_path
+
+
+class Planner:
+    """Calls the steps as the pipeline does, with their work left out: what remains is the chain of their refs."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.root = folder, folder
+        for module in CACHED.values():
+            monkeypatch.setattr(module, "run_step", self._plan)
+
+    def _plan(
+        self, step: str, *, kind: str, config: Mapping[str, Any], inputs: Mapping[str, Manifest], out: Path, build: Any
+    ) -> Manifest:
+        refs = {name: manifest.ref for name, manifest in inputs.items()}
+        ref = planned_ref(step, config=config, inputs=refs, root=self.root)
+        made = Manifest(
+            kind=kind, step=step, digest=ref.split("/")[1], inputs=refs, config=config, code="", files={}
+        )  # fmt: skip
+        made.write(out)
+        return made
+
+    def refs(self, recipe: Recipe) -> dict[str, str]:
+        """The ref of each cached step's output, from pinned videos that never change."""
+        at = {name: self.folder / f"{name}.json" for name in ("pin", *CACHED, "baseline")}
+        pin = Manifest(kind="pin", step="pin", digest="0", inputs={}, config={}, code="", files={})
+        pin.write(at["pin"])
+        footage, backbone = at["sample"], at["pretrain"]
+        made = {
+            "sample": sample.sample(recipe=recipe, pin=at["pin"], out=footage),
+            "pretrain": pretrain.pretrain(recipe=recipe, footage=footage, out=backbone),
+            "finetune": finetune.finetune(recipe=recipe, footage=footage, backbone=backbone, out=at["finetune"]),
+            "baseline": finetune.finetune(
+                recipe=recipe, footage=footage, backbone=backbone, out=at["baseline"], init="random"
+            ),
+            "evaluate": evaluate.evaluate(
+                recipe=recipe, footage=footage, backbone=backbone, classifier=at["finetune"], baseline=at["baseline"],
+                out=at["evaluate"],
+            ),
+            "export": export.export(recipe=recipe, classifier=at["finetune"], footage=footage, out=at["export"]),
+        }  # fmt: skip
+        return {name: manifest.ref for name, manifest in made.items()}
+
+
+@pytest.fixture
+def planner(root: Path, monkeypatch: pytest.MonkeyPatch) -> Planner:
+    return Planner(root, monkeypatch)
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
+    """The steps that run again; the baseline is a run of `finetune` and must go with it."""
+    found = {name for name in before if before[name] != after[name]}
+    assert ("baseline" in found) == ("finetune" in found)
+    return found - {"baseline"}
+
+
+# Code ----------------------------------------------------------------------------------------------------------------
+
+RUNS_AGAIN = {
+    "serving/__init__.py": {"export"},
+    "serving/graph.py": {"export"},
+    "serving/export.py": {"export"},
+    "serving/contract.py": {"export"},
+    "serving/reconciler.py": NOTHING,
+    "serving/server.py": NOTHING,
+    "serving/repository.py": NOTHING,
+    "serving/scoring.py": NOTHING,
+    "serving/backends/action_recognition/model.py": NOTHING,
+    "pretext/__init__.py": TRAINED,
+    "pretext/task.py": TRAINED,
+    "pretext/pace.py": TRAINED,
+    "training/pretext.py": TRAINED,
+    "training/__init__.py": TRAINED,
+    "training/loop.py": TRAINED,
+    "training/data.py": TRAINED,
+    "training/networks.py": TRAINED,
+    "training/weights.py": TUNED,
+    "backbones/__init__.py": TRAINED,
+    "backbones/resnet3d.py": TRAINED,
+    "footage/sample.py": EVERY,
+    "footage/index.py": EVERY,
+    "footage/labels.py": EVERY,
+    "footage/reader.py": TRAINED,
+    "footage/colour.py": TRAINED,
+    "video/decode.py": EVERY,
+    "video/encode.py": EVERY,
+    "video/clips.py": TRAINED,
+    "video/synthetic.py": NOTHING,
+    "video/drawing.py": NOTHING,
+    "evaluation/__init__.py": {"evaluate"},
+    "evaluation/statistics.py": {"evaluate"},
+    "evaluation/probes.py": {"evaluate"},
+    "evaluation/report.py": {"evaluate"},
+    "tracking/gate.py": NOTHING,
+    "tracking/registry.py": NOTHING,
+    "orchestration/run.py": NOTHING,
+    "commands/run.py": NOTHING,
+    "cli.py": NOTHING,
+    "console.py": NOTHING,
+    "servers.py": NOTHING,
+    "processes.py": NOTHING,
+    "ledger.py": NOTHING,
+    "config.py": NOTHING,
+    "digests.py": NOTHING,
+    "errors.py": NOTHING,
+    "home.py": NOTHING,
+    "progress.py": NOTHING,
+    "store.py": NOTHING,
+    "__init__.py": NOTHING,
+    "steps/__init__.py": NOTHING,
+    "steps/base.py": NOTHING,
+    "steps/pin.py": NOTHING,
+    "steps/sample.py": EVERY,
+    "steps/pretrain.py": TRAINED,
+    "steps/finetune.py": TUNED,
+    "steps/evaluate.py": {"evaluate"},
+    "steps/export.py": {"export"},
+    "steps/register.py": NOTHING,
+    "steps/promote.py": NOTHING,
+    "steps/deploy.py": NOTHING,
+}
+
+
+def test_a_change_of_code_re_runs_what_depends_on_it_and_nothing_else(planner: Planner) -> None:
+    recipe = load_recipe("pace-r2plus1d", size="cpu")
+    before = planner.refs(recipe)
+    found = {}
+    for name in RUNS_AGAIN:
+        path = planner.root / "rushes" / name
+        text = path.read_text()
+        path.write_text(text + "\n_CHANGED = True\n")
+        found[name] = changed(before, planner.refs(recipe))
+        path.write_text(text)
+    assert found == RUNS_AGAIN
+    assert planner.refs(recipe) == before
+
+
+def test_the_table_names_every_package() -> None:
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert packages == {Path(name).parts[0] for name in RUNS_AGAIN if "/" in name}
+
+
+def test_own_code_of_later_steps_does_not_cover_pretext(root: Path) -> None:
+    names = ("pretrain", "finetune", "evaluate", "export")
+    before = {name: code_digest(f"rushes.steps.{name}", root=root) for name in names}
+    task = root / "rushes" / "pretext" / "clip_order.py"
+    task.write_text(task.read_text() + "\n_CHANGED = True\n")
+    after = {name: code_digest(f"rushes.steps.{name}", root=root) for name in names}
+    assert {name for name in names if before[name] != after[name]} == {"pretrain"}
+
+
+def test_the_reports_template_is_code_of_evaluation(planner: Planner) -> None:
+    recipe = load_recipe("vcop-r3d")
+    before = planner.refs(recipe)
+    template = planner.root / "rushes" / "evaluation" / "templates" / "report.html"
+    template.write_text(template.read_text() + "<!-- -->")
+    assert changed(before, planner.refs(recipe)) == {"evaluate"}
+
+
+def test_comments_docstrings_and_layout_re_run_nothing(planner: Planner) -> None:
+    recipe = load_recipe("vcop-r3d", size="cpu")
+    before = planner.refs(recipe)
+    for path in (planner.root / "rushes").rglob("*.py"):
+        path.write_text(f"# A comment.\n\n{reworded(path.read_text())}\n\n# Another.\n")
+    assert planner.refs(recipe) == before
+
+
+def reworded(source: str) -> str:
+    """The source with another first word in every docstring, those of fields too."""
+    lines = source.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            line = lines[node.lineno - 1]
+            lines[node.lineno - 1] = line.replace('"""', '"""Reworded. ', 1)
+    return "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("x = 1", "x   =   1  # one", True),
+        ('def f():\n    """A."""\n    return 1', "def f():\n    return 1", True),
+        ('class A:\n    x: int\n    """A field."""', 'class A:\n    x: int\n    """The field."""', True),
+        ('def f():\n    """A."""', "def f():\n    pass", True),
+        ("x = 1", "x = 2", False),
+        ("x = 'a'", "x = 'b'", False),
+        ("def f(): return 1", "def f(): return 2", False),
+        ("def f(x=1): pass", "def f(x=2): pass", False),
+    ],
+)
+def test_the_essence_is_what_runs(one: str, other: str, same: bool) -> None:
+    assert (_parsed(one).essence == _parsed(other).essence) is same
+
+
+def test_imports_are_followed_wherever_they_stand(tmp_path: Path) -> None:
+    package = tmp_path / "rushes"
+    for name, text in {
+        "__init__": "", "a": "def f():\n    from rushes.sub import b", "sub/__init__": "import rushes.c as c",
+        "sub/b": "if True:\n    from rushes import d", "c": "import rushes.a", "d": "import torch", "e": "",
+    }.items():  # fmt: skip
+        path = package / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = project_imports("rushes.a", root=tmp_path)
+    assert found == {"rushes.a", "rushes.sub", "rushes.sub.b", "rushes.c", "rushes.d"}
+
+
+def test_no_module_imports_in_a_way_that_digests_do_not_follow() -> None:
+    names = set().union(*(project_imports(f"rushes.steps.{step}", root=PACKAGE.parent) for step in CACHED))
+    assert len(names) > 20
+    for module in names:
+        path = PACKAGE.parent.joinpath(*module.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
+            name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+            assert name not in ("import_module", "__import__"), f"{path}: import by a name made at run time"
+
+
+def test_plumbing_names_modules_that_exist() -> None:
+    for name in PLUMBING:
+        path = PACKAGE.parent.joinpath(*name.split("."))
+        assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+# Recipes -------------------------------------------------------------------------------------------------------------
+
+SECTIONS = {
+    "sample": EVERY, "pretrain": TRAINED, "finetune": TUNED, "evaluate": {"evaluate"}, "export": {"export"},
+    "register": NOTHING, "promote": NOTHING, "deploy": NOTHING,
+}  # fmt: skip
+
+
+def other(value: Any) -> Any:
+    """Some other value that the field allows."""
+    choices = {"sgd": "adamw", "constant": "cosine", "better": "non_inferior", 26: 27, None: 1.0}
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, Mapping):
+        return {**value, "more": 1}
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(value, lr=0.5)  # type: ignore[type-var]
+    if isinstance(value, str):
+        return choices.get(value, f"{value}x")
+    return choices.get(value, (value * 0.96 or 0.5) if isinstance(value, float) else value + 2)
+
+
+def test_a_change_of_a_field_re_runs_its_step_and_what_follows(planner: Planner) -> None:
+    recipe = load_recipe("vcop-r3d")
+    before = planner.refs(recipe)
+    for section, again in SECTIONS.items():
+        values = getattr(recipe, section)
+        for f in dataclasses.fields(values):
+            smaller = {"opset": 17}.get(f.name, other(getattr(values, f.name)))
+            change = dataclasses.replace(values, **{f.name: smaller})
+            after = planner.refs(dataclasses.replace(recipe, **{section: change}))
+            free = not f.metadata.get("digest", True)
+            assert changed(before, after) == (NOTHING if free else again), f"{section}.{f.name}"
+    assert {f.name for f in dataclasses.fields(recipe)} == {*SECTIONS, "seed", "name"}
+
+
+def test_the_seed_re_runs_training_and_the_name_nothing(planner: Planner) -> None:
+    recipe = load_recipe("vcop-r3d")
+    before = planner.refs(recipe)
+    assert changed(before, planner.refs(dataclasses.replace(recipe, seed=1))) == TRAINED
+    assert changed(before, planner.refs(dataclasses.replace(recipe, name="mine"))) == NOTHING
+
+
+def test_the_random_baseline_is_an_output_of_its_own(planner: Planner) -> None:
+    refs = planner.refs(load_recipe("vcop-r3d"))
+    assert refs["baseline"] != refs["finetune"]
+
+
+# Digests -------------------------------------------------------------------------------------------------------------
+
+plain = st.dictionaries(st.text(max_size=3), st.integers() | st.floats() | st.text(max_size=3), max_size=4)
+
+
+@given(config=plain, inputs=st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3))
+def test_a_digest_does_not_depend_on_order_and_depends_on_all_else(
+    config: dict[str, Any], inputs: dict[str, str]
+) -> None:
+    digest = step_digest(step="a", config=config, inputs=inputs, code="c")
+    backwards = {key: config[key] for key in reversed(config)}
+    assert step_digest(step="a", config=backwards, inputs=inputs, code="c") == digest
+    assert len(digest) == 16
+    others = {
+        step_digest(step="b", config=config, inputs=inputs, code="c"),
+        step_digest(step="a", config=config, inputs=inputs, code="d"),
+        step_digest(step="a", config={**config, "new": 1}, inputs=inputs, code="c"),
+        step_digest(step="a", config=config, inputs={**inputs, "new": "1"}, code="c"),
+    }
+    assert len(others | {digest}) == 5
