@@ -325,21 +325,25 @@ class _Planner:
         self.films.append(Film(number=len(self.films), path=path, group=self.groups, split=split, takes=takes))
 
     def _medley(self, seconds: tuple[float, float]) -> tuple[Take, ...]:
-        """Any actions, of 2 to 4 seconds each, until a length drawn log-uniformly is filled."""
+        """Any actions, of 2 to 4 seconds each and with rests between, until a length drawn log-uniformly is filled."""
         left = round(FPS * seconds[0] * (seconds[1] / seconds[0]) ** float(self.rng.random()))
         takes: list[Take] = []
         actions: list[str] = []
-        while left >= FPS:
+        while left >= 2 * FPS or not takes:
+            takes += [self._rest()] if takes else []
             actions = actions or self._shuffled()
             takes.append(Take(action=actions.pop(), frames=min(self._frames((2, 4)), left)))
-            left -= takes[-1].frames
-        return self._with_rests(takes)
+            left -= sum(take.frames for take in takes[-2:])
+        return tuple(takes)
 
     def _with_rests(self, takes: list[Take]) -> tuple[Take, ...]:
         film = takes[:1]
         for take in takes[1:]:
-            film += [Take(action="", frames=self._frames(_REST)), take]
+            film += [self._rest(), take]
         return tuple(film)
+
+    def _rest(self) -> Take:
+        return Take(action="", frames=self._frames(_REST))
 
     def _frames(self, seconds: tuple[float, float]) -> int:
         return round(FPS * (seconds[0] + (seconds[1] - seconds[0]) * float(self.rng.random())))
