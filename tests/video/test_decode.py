@@ -84,7 +84,7 @@ def test_odd_video(shared_data: Path, name: str) -> None:
     whole = decode_all(path, short_side=128, fps=25.0)
     assert whole.shape == (resampled, height * 3 // 2, width)
     assert sum(1 for _ in decode_i420(path, short_side=16, fps=None)) == count
-    for start, end in ((1.0, 2.5), (3.0, None)):
+    for start, end in ((1.0, 2.5), (3.0, 4.0)):
         span = list(decode_i420(path, short_side=128, fps=25.0, start=start, end=end))
         part = whole[round(start * 25) : None if end is None else int(end * 25 + 0.5)]
         assert len(span) == len(part), "what is sought is what is there"

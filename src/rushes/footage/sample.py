@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,7 @@ def _shard_tasks(
     digest: str,
 ) -> list[ShardTask]:
     folder = store.folder(f"partial/{digest}")
+    _sweep(folder)
     size = config.shard_segments
     tasks = []
     for number, begin in enumerate(range(0, len(planned), size)):
@@ -145,6 +147,13 @@ def _shard_tasks(
         )
         tasks.append(task)
     return tasks
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed runs left; a day old, so that no run that goes on beside this one loses its file."""
+    for part in folder.glob("*.part"):
+        if time.time() - part.stat().st_mtime > 24 * 3600:
+            part.unlink(missing_ok=True)
 
 
 def _write_all(

@@ -12,6 +12,7 @@ import io
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -96,7 +97,7 @@ def probe(source: Path | bytes, *, limits: Limits | None = None) -> Probe:
         VideoError: it cannot be used, or is beyond the limits.
     """
     limits = limits or Limits()
-    with _opened(source, limits) as container:
+    with _decoding(source), _opened(source, limits) as container:
         stream = _video_stream(container, source, limits)
         frame = next(_decoded(container, stream, source, limits), None)
         if frame is None:
@@ -159,7 +160,7 @@ def decode_timed(
 ) -> Iterator[tuple[float, Frames]]:
     """As `decode_i420`, with each frame's time in seconds since the video's first frame."""
     limits = limits or Limits()
-    with _opened(source, limits) as container:
+    with _decoding(source), _opened(source, limits) as container:
         stream = _video_stream(container, source, limits)
         frames = _timed_from(container, stream, start, source, limits)
         spread = frames if fps is None else _at_constant_rate(frames, fps, _rate(stream))
@@ -200,12 +201,26 @@ def _opened(source: Path | bytes, limits: Limits) -> InputContainer:
             # "file:" keeps a name such as "http:x.mp4" from being read as a URL.
             f"file:{source}" if isinstance(source, Path) else io.BytesIO(source),
             mode="r",
-            options={"format_whitelist": FORMATS, "protocol_whitelist": "file"},
+            options={
+                "format_whitelist": FORMATS,
+                "protocol_whitelist": "file",
+                "max_pixels": str(limits.max_pixels),  # for the frames that opening decodes
+            },
             metadata_errors="replace",
         )
     except (av.FFmpegError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise VideoError("not_a_video", f"{_name(source)}: not a video that can be opened ({why})") from error
+
+
+@contextmanager
+def _decoding(source: Path | bytes) -> Iterator[None]:
+    """Turns what FFmpeg still raises (a failed seek, a pixel format without a converter) into `VideoError`."""
+    try:
+        yield
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise VideoError("decode_error", f"{_name(source)}: cannot be decoded ({why})") from error
 
 
 def _size_and_head(source: Path | bytes) -> tuple[int, bytes]:
