@@ -166,6 +166,36 @@ def test_what_is_no_video_is_refused_with_its_reason_and_the_endpoint_goes_on(
         assert ask("hostile", video, protocol).version == 1
 
 
+def test_a_batch_that_the_graph_refuses_fails_each_of_its_requests_and_nothing_else(
+    deploy: Callable[..., Outcome], ask: Callable[..., Answer], triton: Server, five_actions: Bundle, video: bytes
+) -> None:
+    """Failing requests that were batched together once took the whole server down."""
+    import tritonclient.grpc as grpc
+    from tritonclient.utils import InferenceServerException
+
+    deploy("refusing", 1, five_actions.folder)
+    clips = np.zeros((1, 2, 8, 30, 20), dtype=np.uint8)
+    refusals = []
+
+    def ask_wrongly() -> None:
+        tensor = grpc.InferInput("clips", list(clips.shape), "UINT8")
+        tensor.set_data_from_numpy(clips)
+        with grpc.InferenceServerClient(address(triton)) as client:
+            for _ in range(20):
+                try:
+                    client.infer("refusing_classifier", [tensor], model_version="1")
+                except InferenceServerException as error:
+                    refusals.append(str(error.message()))
+
+    threads = [threading.Thread(target=ask_wrongly) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refusals) == 160 and all("invalid dimensions for input: clips" in words for words in refusals)
+    assert ask("refusing", video).version == 1
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_an_unknown_endpoint_or_version_is_named(
     deploy: Callable[..., Outcome], ask: Callable[..., Answer], five_actions: Bundle, video: bytes, protocol: Protocol
@@ -269,7 +299,8 @@ def broken(fault: str, good: Bundle, other: Bundle, folder: Path) -> Path:
     if fault == "corrupt graph":
         return broken_copy(good, folder, onnx=b"\x08\x0anot a graph")
     if fault == "wrong golden answer":
-        return broken_copy(good, folder, probabilities=[0.0, 0.0, 1.0])
+        known = good.contract.golden.probabilities
+        return broken_copy(good, folder, probabilities=[*known[1:], known[0]])
     return broken_copy(good, folder, onnx=other.onnx.read_bytes())
 
 

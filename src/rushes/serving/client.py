@@ -108,7 +108,7 @@ def _require_listening(url: str) -> None:
 
 def _explained(error: Exception, *, video: Path | bytes, endpoint: str, url: str, timeout: float) -> RushesError:
     status = str(getattr(error, "status", lambda: "")() or "")
-    words = str(getattr(error, "message", lambda: "")() or error)
+    words = one_line(str(getattr(error, "message", lambda: "")() or error))
     if "unknown model" in words:
         return UserError(f"endpoint: {endpoint!r} is not served at {url}: `rushes status` lists what is")
     if "INVALID_ARGUMENT" in status or status == "400":
@@ -119,6 +119,11 @@ def _explained(error: Exception, *, video: Path | bytes, endpoint: str, url: str
     if "DEADLINE" in status or isinstance(error, TimeoutError) or "timed out" in words.lower():
         return ServiceError(f"endpoint {endpoint} at {url}: no answer within {timeout:g} s: see `rushes status`")
     return ServiceError(f"endpoint {endpoint} at {url}: {words}: see `rushes status`")
+
+
+def one_line(words: str) -> str:
+    """Triton's message on one line, without the Python traceback that a stub appends."""
+    return " ".join(words.split("\nAt:")[0].split()).rstrip(" ;")
 
 
 def _answer(reply: Any) -> Answer:

@@ -1,11 +1,11 @@
 """Triton's control API: load, unload, what is ready. Only the reconciler uses it."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from rushes.errors import ServiceError
+from rushes.serving.client import one_line
 
 _TIMEOUT = 120.0
 
@@ -29,18 +29,15 @@ class Control:
             self._client.load_model(model, client_timeout=_TIMEOUT)
 
     def unload(self, model: str) -> None:
-        """Unloads a model, and waits until its requests are done and its processes gone.
+        """Begins to unload a model; does not wait, since one with a killed stub stays "unloading" for good.
+
+        A load that follows takes effect all the same.
 
         Raises:
-            ServiceError: it did not go.
+            ServiceError: the server refused.
         """
         with self._explained(f"unloading {model}"):
             self._client.unload_model(model, client_timeout=_TIMEOUT)
-        deadline = time.monotonic() + _TIMEOUT
-        while any(state not in ("", "UNAVAILABLE") for state in self._states(model).values()):
-            if time.monotonic() > deadline:
-                raise ServiceError(f"triton at {self.address}: {model} did not unload within {_TIMEOUT:.0f} s")
-            time.sleep(0.05)
 
     def ready_versions(self, model: str) -> set[int]:
         """Versions that Triton says it serves. A killed stub still counts: only an inference tells."""
@@ -62,9 +59,4 @@ class Control:
         try:
             yield
         except InferenceServerException as error:
-            raise ServiceError(f"triton at {self.address}: {doing}: {_one_line(error.message())}") from error
-
-
-def _one_line(words: str) -> str:
-    """Triton's message without the Python traceback that a stub appends."""
-    return " ".join(words.split("At:")[0].split()).rstrip(" ;")
+            raise ServiceError(f"triton at {self.address}: {doing}: {one_line(error.message())}") from error

@@ -142,7 +142,8 @@ def _argv(home: Path, environment: Path, first: int) -> list[str]:
         f"--metrics-port={first + 2}",
         "--allow-gpu-metrics=false",
         "--metrics-config=summary_latencies=true",
-        "--exit-timeout-secs=15",
+        # A model whose stub was killed never finishes unloading, so this is what a stop then takes.
+        "--exit-timeout-secs=5",
     ]
 
 

@@ -40,8 +40,8 @@ class TritonPythonModel:
             feeds = {name: self._stacked(requests, name) for name in self.inputs}
             results = self.session.run(self.outputs, feeds)
         except Exception as error:
-            failure = pb_utils.TritonError(f"onnxruntime: {error}")
-            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+            # An error object of its own for each: one that two responses share crashes the whole server.
+            return [pb_utils.InferenceResponse(error=pb_utils.TritonError(f"onnxruntime: {error}")) for _ in requests]
         sizes = [pb_utils.get_input_tensor_by_name(request, self.inputs[0]).shape()[0] for request in requests]
         cuts = np.cumsum(sizes)[:-1]
         split = [np.split(result, cuts) for result in results]
