@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
-from tyro.conf import FlagConversionOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from rushes import __version__
 from rushes.config import Recipe, RecipeSections, known_models, load_recipe
@@ -268,7 +268,7 @@ class Down:
 class Status:
     """Shows servers, endpoints, the champion of each, and what is served."""
 
-    json: Annotated[bool, FlagConversionOff] = False
+    json: bool = False
     """As JSON."""
 
     def execute(self) -> int:

@@ -1,0 +1,176 @@
+"""Users' mistakes and a machine's: one clear line, exit code 2 (130 for Ctrl-C), nothing half-done left behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rushes.progress import read_events
+from rushes.steps import STEPS
+from tests.integration.conftest import QUICK, Cli, write_videos
+
+pytestmark = pytest.mark.servers
+MODEL = ("run", "pace-r2plus1d", "--size", "cpu", *QUICK)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, ports: dict[str, str]) -> Iterator[Cli]:
+    """A home without servers, on ports that nothing of the session uses."""
+    first = int(ports["RUSHES_MLFLOW_PORT"]) + 1
+    command = Cli(tmp_path / "home", tmp_path, {"RUSHES_TRITON_PORT": str(first), "RUSHES_MLFLOW_PORT": str(first + 3)})
+    yield command
+    assert not processes_of(command), "a server was left behind"
+
+
+def processes_of(cli: Cli) -> list[str]:
+    """Command lines that name the home of this command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if str(cli.home) in words and process.pid != os.getpid():
+            found.append(words)
+    return found
+
+
+def refusal(cli: Cli, *arguments: object, code: int = 2) -> str:
+    """The one line that a command ends with."""
+    done = cli(*arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("rushes: ")
+    return line
+
+
+def class_folders(root: Path, *names: str) -> Path:
+    write_videos(root / "two", files=2)
+    for name in names:
+        shutil.copytree(root / "two" / "bright", root / "videos" / name)
+    return root / "videos"
+
+
+def test_a_missing_folder(alone: Cli) -> None:
+    assert "absent" in refusal(alone, *MODEL, "--videos", "absent")
+
+
+def test_an_empty_folder(alone: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refusal(alone, *MODEL, "--videos", "empty")
+
+
+def test_no_decodable_file(alone: Cli, tmp_path: Path) -> None:
+    (tmp_path / "junk").mkdir()
+    for number in range(3):
+        (tmp_path / "junk" / f"{number}.mp4").write_bytes(b"not a video" * 100)
+    line = refusal(alone, *MODEL, "--videos", "junk")
+    assert "sample" in line and "no decodable video" in line
+    assert not list((alone.home / "store" / "steps").glob("sample/*"))
+
+
+def test_an_unknown_model(alone: Cli) -> None:
+    assert "did you mean 'vcop-r3d'" in refusal(alone, "run", "vcop-r3", "--videos", ".")
+
+
+def test_an_unknown_size(alone: Cli) -> None:
+    assert "'huge'" in refusal(alone, "run", "vcop-r3d", "--size", "huge", "--videos", ".")
+
+
+def test_an_unknown_recipe_key(alone: Cli) -> None:
+    done = alone("run", "vcop-r3d", "--videos", ".", "--pretrain.epoch", "3")
+    assert done.returncode == 2
+    assert "--pretrain.epochs" in done.stdout + done.stderr
+
+
+def test_a_value_that_a_recipe_key_does_not_take(alone: Cli) -> None:
+    assert "pretrain.crop" in refusal(alone, "run", "vcop-r3d", "--videos", ".", "--pretrain.crop", "33")
+
+
+def test_an_unknown_task_option(alone: Cli, tmp_path: Path) -> None:
+    line = refusal(
+        alone, *MODEL, "--videos", str(class_folders(tmp_path, "a", "b")), "--pretrain.options", "stride", "3"
+    )
+    assert "stride" in line and "strides" in line
+
+
+def test_a_label_for_a_video_that_is_not_there(alone: Cli, tmp_path: Path) -> None:
+    write_videos(tmp_path / "videos", files=2)
+    (tmp_path / "labels.csv").write_text("path,label\nbright/v00.mp4,a\nbright/v99.mp4,b\n")
+    line = refusal(alone, *MODEL, "--videos", "videos", "--labels", "labels.csv")
+    assert "bright/v99.mp4" in line and "3" in line
+
+
+def test_a_labels_file_that_is_not_there(alone: Cli, tmp_path: Path) -> None:
+    write_videos(tmp_path / "videos", files=2)
+    assert "nowhere.csv" in refusal(alone, *MODEL, "--videos", "videos", "--labels", "nowhere.csv")
+
+
+def test_one_class_only(alone: Cli, tmp_path: Path) -> None:
+    assert "two classes" in refusal(alone, *MODEL, "--videos", str(class_folders(tmp_path, "jump")))
+
+
+@pytest.mark.parametrize("variable", ["RUSHES_TRITON_PORT", "RUSHES_MLFLOW_PORT"])
+def test_a_port_in_use(alone: Cli, cli: Cli, videos: Path, variable: str) -> None:
+    taken = Cli(alone.home, alone.folder, {**alone.extra, variable: cli.extra[variable]})
+    line = refusal(taken, *MODEL, "--videos", videos)
+    assert f"port {cli.extra[variable]}" in line and variable in line
+
+
+def test_a_prediction_without_a_model(alone: Cli, videos: Path) -> None:
+    assert "rushes run" in refusal(alone, "predict", videos / "bright" / "v00.mp4")
+
+
+def test_a_full_disk(tmp_path: Path, videos: Path, cli: Cli) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small tmpfs: {mounted.stderr.decode().strip()}")
+    try:
+        full = Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(small / "store")})
+        line = refusal(full, *MODEL, "--videos", videos)
+        assert "No space left on device" in line and "RUSHES_STORE" in line
+        complete = list((small / "store" / "steps").glob("*/*.json"))
+        assert all(path.stat().st_size for path in complete)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    # The same command goes on once there is room.
+    roomy = Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(tmp_path / "store")})
+    roomy.ok("pin", "--videos", videos, "--out", tmp_path / "pin.json")
+    roomy.ok("sample", *MODEL[1:], "--pin", tmp_path / "pin.json", "--out", tmp_path / "footage.json")
+
+
+def test_ctrl_c_in_every_step(cli: Cli, videos: Path, tmp_path: Path) -> None:
+    """Interrupted as each step begins, the run ends with 130 and leaves nothing running; at last it completes."""
+    store = tmp_path / "store"
+    interrupted = Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(store)})
+    command = [*MODEL, "--videos", videos, "--endpoint", "interrupted"]
+    for step in STEPS:
+        before = set(cli.home.glob("runs/*"))
+        process = interrupted.start(*command)
+        run = wait_for_step(process, cli.home, before, step)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+        assert process.returncode == 130, complaint
+        (line,) = complaint.strip().splitlines()
+        assert "interrupted" in line
+        assert not [words for words in processes_of(cli) if str(run) in words]
+    interrupted.ok(*command)
+    assert "interrupted" in interrupted.ok("status")
+
+
+def wait_for_step(process: subprocess.Popen[str], home: Path, before: set[Path], step: str) -> Path:
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        for run in set(home.glob("runs/*")) - before:
+            events, _ = read_events(run / "progress.jsonl")
+            if any(event["event"] == "start" and event["step"] == step for event in events):
+                return run
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError(f"{step} never began")

@@ -1,0 +1,112 @@
+"""`rushes run` from a folder of videos to an answer of the endpoint, against real MLflow and Triton servers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rushes.ledger import Ledger
+from rushes.serving.environment import can_run_triton
+from rushes.steps import STEPS
+from rushes.store import Store
+from tests.integration.conftest import QUICK, Cli
+
+pytestmark = pytest.mark.servers
+NEVER_CACHED = ("pin", "promote", "deploy")
+
+
+@pytest.fixture(scope="module")
+def finished(cli: Cli, videos: Path) -> list[dict[str, Any]]:
+    """A run that has served a model."""
+    cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *QUICK)
+    return cli.results()
+
+
+def by_step(endings: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {ending["step"]: ending for ending in endings}
+
+
+def test_every_step_ends_once_and_fine_tuning_twice(finished: list[dict[str, Any]]) -> None:
+    assert sorted(ending["step"] for ending in finished) == sorted([*STEPS, "finetune"])
+
+
+def test_the_first_version_is_promoted_and_served(cli: Cli, finished: list[dict[str, Any]]) -> None:
+    steps = by_step(finished)
+    assert steps["promote"]["summary"]["decision"] == "promoted"
+    expected = "in-process graph" if can_run_triton() else "triton"
+    assert steps["deploy"]["summary"] == {"endpoint": "brightness", "version": 1, "served_by": expected}
+    status = json.loads(cli.ok("status", "--json"))
+    assert status["endpoints"]["brightness"]["served"] == status["endpoints"]["brightness"]["champion"] == 1
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_endpoint_answers_as_the_same_graph_does_here(
+    cli: Cli, videos: Path, finished: list[dict[str, Any]], protocol: str
+) -> None:
+    files = sorted(videos.glob("*/v00.mp4"))
+    asked = cli.ok("predict", *files, "--json", "--protocol", protocol).splitlines()
+    offline = cli.ok("predict", *files, "--json", "--offline").splitlines()
+    for file, first, second in zip(files, map(json.loads, asked), map(json.loads, offline), strict=True):
+        assert first["labels"] == second["labels"] == ["bright", "dark"]
+        assert first["probabilities"] == pytest.approx(second["probabilities"], abs=1e-4)
+        assert first["onnx_sha256"] == second["onnx_sha256"]
+        assert max(zip(first["probabilities"], first["labels"], strict=True))[1] == file.parent.name
+
+
+def test_mlflow_holds_the_version_with_its_lineage(cli: Cli, finished: list[dict[str, Any]]) -> None:
+    import mlflow
+
+    steps = by_step(finished)
+    client = mlflow.MlflowClient(steps["register"]["summary"]["tracking"])
+    version = client.get_model_version_by_alias("brightness", "champion")
+    assert version.tags["rushes.bundle"] == steps["export"]["ref"]
+    assert version.tags["rushes.footage"] == steps["sample"]["ref"]
+    assert version.tags["onnx.sha256"] == steps["export"]["summary"]["onnx_sha256"]
+    assert version.run_id is not None
+    run = client.get_run(version.run_id)
+    assert run.data.params["pretrain.task"] == "pace"
+    assert run.data.metrics["top1/fine-tune/pretrained"] == pytest.approx(
+        steps["evaluate"]["summary"]["top1"]["fine-tune, pretrained"]["value"]
+    )
+    assert "report.html" in {artifact.path for artifact in client.list_artifacts(version.run_id)}
+
+
+def test_a_second_run_does_nothing_twice(cli: Cli, videos: Path, finished: list[dict[str, Any]]) -> None:
+    cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *QUICK)
+    again = cli.results()
+    # kfp runs the two fine-tunings in either order.
+    assert sorted(ending["ref"] for ending in again) == sorted(ending["ref"] for ending in finished)
+    assert all(ending["cached"] for ending in again if ending["step"] not in NEVER_CACHED)
+    assert len(Ledger(Store(str(cli.home / "store")), "brightness").entries()) == 1
+
+
+def test_a_recipe_change_runs_its_step_and_what_follows(cli: Cli, videos: Path, finished: list[dict[str, Any]]) -> None:
+    cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *QUICK, "--finetune.batch", "8")
+    changed = cli.results()
+    redone = {ending["step"] for ending in changed if not ending["cached"]} - set(NEVER_CACHED)
+    assert redone == {"finetune", "evaluate", "export", "register"}
+    # As good as the champion is not better: it stays.
+    decision = by_step(changed)["promote"]["summary"]
+    assert (decision["decision"], decision["champion"]) == ("refused", 1)
+    assert by_step(changed)["deploy"]["summary"]["version"] == 1
+
+
+def test_a_new_store_gives_the_same_metrics_to_the_last_digit(
+    cli: Cli, videos: Path, finished: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    fresh = Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(tmp_path / "store")})
+    model = ("pace-r2plus1d", "--size", "cpu")
+    fresh.ok("pin", "--videos", videos, "--out", "pin.json")
+    fresh.ok("sample", *model, *QUICK, "--pin", "pin.json", "--out", "footage.json")
+    fresh.ok("pretrain", *model, *QUICK, "--footage", "footage.json", "--out", "backbone.json")
+    for init in ("pretrained", "random"):
+        fresh.ok("finetune", *model, *QUICK, "--footage", "footage.json", "--backbone", "backbone.json",
+                 "--init", init, "--out", f"{init}.json")  # fmt: skip
+    fresh.ok("evaluate", *model, *QUICK, "--footage", "footage.json", "--backbone", "backbone.json",
+             "--classifier", "pretrained.json", "--baseline", "random.json", "--out", "evaluation.json")  # fmt: skip
+    first, second = by_step(finished)["evaluate"], json.loads((tmp_path / "evaluation.json").read_text())
+    assert second["summary"] == first["summary"]
+    old = json.loads((cli.home / "store" / "steps" / f"{first['ref']}.json").read_text())
+    assert second["files"]["metrics.json"] == old["files"]["metrics.json"]
+    assert second["files"]["predictions.parquet"] == old["files"]["predictions.parquet"]
