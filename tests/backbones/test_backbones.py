@@ -12,7 +12,7 @@ from rushes.errors import UserError
 @pytest.mark.parametrize(
     ("name", "millions", "exact"),
     [
-        ("r3d", 14.4, 14_365_248),
+        ("r3d", 14.4, 14_361_792),
         ("r2plus1d", 14.4, 14_365_303),
         ("tiny_r3d", 0.9, 900_528),
         ("tiny_r2plus1d", 0.9, 901_839),
