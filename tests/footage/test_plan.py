@@ -133,6 +133,8 @@ def test_without_a_test_split_groups_are_held_out_by_hash() -> None:
     rows = [p.row for p in plan(annotations, seconds, Sample(val_share=0.0, test_share=0.3))]
     assert 40 <= sum(row.split == "test" for row in rows) <= 80
     assert {row.split for row in rows} == {"train", "test"}
+    both = [p.row for p in plan(annotations, seconds, Sample(val_share=0.2, test_share=0.3))]
+    assert {row.split for row in both} == {"train", "val", "test"}, "one hash for both would leave no validation"
 
 
 @pytest.mark.parametrize("other", ["train", "val", "unlabelled"])

@@ -108,6 +108,22 @@ def test_bytes_depend_on_the_plan_and_not_on_the_workers(tmp_path: Path, sample:
     assert len(contents(out_one, one)) == 2 + 3, "three shards of at most four segments"
 
 
+def slow_first(task: ShardTask) -> ShardRecord:
+    if task.number == 0:
+        time.sleep(2)
+    return write_shard(task)
+
+
+def test_shards_that_finish_out_of_order_are_listed_in_order(
+    tmp_path: Path, sample: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "write_shard", slow_first)
+    annotations = small_dataset(tmp_path / "videos")
+    footage, _, out = sample(tmp_path / "videos", annotations, config=dataclasses.replace(SMALL, workers=2))
+    assert footage.segments.shard.tolist() == sorted(footage.segments.shard.tolist())
+    assert [shard["shard"] for shard in pq.read_table(out / "shards.parquet").to_pylist()] == [0, 1, 2]
+
+
 def test_shards_are_tars_whose_offsets_find_the_members(tmp_path: Path, sample: Sampler) -> None:
     footage, _, out = sample(tmp_path / "videos", small_dataset(tmp_path / "videos"))
     store = Store(str(tmp_path / "store-a"))

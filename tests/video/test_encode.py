@@ -60,7 +60,7 @@ def test_a_pause_in_a_moving_video_is_still_too() -> None:
 
 
 def test_key_frames_fall_on_multiples_of_the_gop_whatever_happens_in_the_picture() -> None:
-    cuts = np.concatenate([moving(9), 255 - moving(9), moving(9)])
+    cuts = np.concatenate([moving(12), 255 - moving(12), moving(4)])
     _, keys = raw_frames(encode_h264(cuts, fps=25, qp=26, gop=7))
     assert keys == [0, 7, 14, 21]
 
