@@ -64,6 +64,7 @@ def start(
     ready: Callable[[Server], bool],
     env: Mapping[str, str] | None = None,
     change_ports: str = "choose another",
+    prepare: Callable[[], None] | None = None,
     timeout: float = 60.0,
 ) -> Server:
     """Starts a server in a session of its own and waits until it is ready; returns the running one if there is one.
@@ -76,6 +77,7 @@ def start(
         ready: says whether it answers; called every tenth of a second; an OSError counts as no.
         env: its whole environment; this process's by default.
         change_ports: how to choose other ports, for the error's last words: "set RUSHES_MLFLOW_PORT".
+        prepare: called before it is started, while nobody else can start or stop it; not where it runs already.
         timeout: seconds it may take.
 
     Raises:
@@ -85,8 +87,9 @@ def start(
     with _locked(name, home):
         server = status(name=name, home=home)
         if server is None:
-            for port in ports.values():
-                _require_free(port, change_ports)
+            require_free(ports, change_ports)
+            if prepare is not None:
+                prepare()
             server = _spawn(name, argv, home, ports, env)
         try:
             _wait_until_ready(server, ready, timeout)
@@ -132,6 +135,16 @@ def alive(server: Server) -> bool:
         del _children[server.pid]
         return False
     return _start_time(server.pid) == server.started
+
+
+def require_free(ports: Mapping[str, int], change_ports: str) -> None:
+    """Refuses ports that are in use.
+
+    Raises:
+        UserError: names the port, who holds it, and how to choose others (`change_ports`).
+    """
+    for port in ports.values():
+        _require_free(port, change_ports)
 
 
 def log_path(*, name: str, home: Path) -> Path:

@@ -28,7 +28,7 @@ def test_onnxruntime_gives_what_torch_gives_at_every_number_of_videos(
     five_actions: Bundle, graph: ServingGraph
 ) -> None:
     for clips in (1, 3):
-        found = parity(five_actions.onnx, graph, clip_frames=8, crop=32, clips=clips, videos=(1, 3, 8))
+        found = parity(five_actions.onnx, graph, clip_frames=8, crop=32, batches=[(v, clips) for v in (1, 3, 8)])
         assert found.probabilities <= 1e-6
         assert found.embedding <= 1e-5
 
@@ -74,6 +74,12 @@ def test_the_file_is_within_tritons_opset_and_whole_and_names_no_source_file(
 def test_equal_weights_give_equal_bytes(five_actions: Bundle, graph: ServingGraph, tmp_path: Path) -> None:
     export_onnx(graph, tmp_path / "again.onnx", clip_frames=8, crop=32)
     assert (tmp_path / "again.onnx").read_bytes() == five_actions.onnx.read_bytes()
+
+
+def test_an_opset_that_triton_or_the_exporter_does_not_know_is_refused(graph: ServingGraph, tmp_path: Path) -> None:
+    for opset in (17, 21):
+        with pytest.raises(UserError, match=f"export.opset: {opset} is not allowed; 18 to 20"):
+            export_onnx(graph, tmp_path / "no.onnx", clip_frames=8, crop=32, opset=opset)
 
 
 def test_a_bundle_that_differs_from_torch_is_not_written(graph: ServingGraph, video: bytes, tmp_path: Path) -> None:

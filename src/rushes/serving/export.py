@@ -21,7 +21,7 @@ from rushes.serving.contract import Contract, Golden
 from rushes.serving.graph import ServingGraph
 from rushes.store import sha256_file, write_atomic
 
-MAX_OPSET = 20
+OPSETS = range(18, 21)
 MAX_IR = 10
 INPUT = "clips"
 OUTPUTS = ("probabilities", "embedding")
@@ -41,16 +41,21 @@ def export_onnx(graph: ServingGraph, path: Path, *, clip_frames: int, crop: int,
     """Writes the graph with its weights to `path`; equal weights give equal bytes.
 
     Raises:
+        UserError: an operator set that the exporter or Triton does not know.
         ServiceError: the exporter made something that Triton's onnxruntime would not read.
     """
     import onnx
 
+    if opset not in OPSETS:
+        raise UserError(f"export.opset: {opset} is not allowed; {OPSETS[0]} to {OPSETS[-1]}")
     model = _traced(graph.cpu().eval(), clip_frames=clip_frames, crop=crop, opset=opset)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     found = {entry.domain: entry.version for entry in model.opset_import}
-    if found.get("", 0) > MAX_OPSET or model.ir_version > MAX_IR:
-        raise ServiceError(f"export: opset {found}, IR {model.ir_version}; Triton reads {MAX_OPSET} and {MAX_IR}")
+    if found != {"": opset} or model.ir_version > MAX_IR:
+        raise ServiceError(
+            f"export: the exporter made opset {found}, IR {model.ir_version}: report the network's layers"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, str(path), save_as_external_data=False)
 
@@ -76,15 +81,20 @@ def _traced(graph: ServingGraph, *, clip_frames: int, crop: int, opset: int) -> 
 
 
 def parity(
-    path: Path, graph: ServingGraph, *, clip_frames: int, crop: int, clips: int = 2, videos: Sequence[int] = (1, 3, 8)
+    path: Path,
+    graph: ServingGraph,
+    *,
+    clip_frames: int,
+    crop: int,
+    batches: Sequence[tuple[int, int]] = ((1, 3), (3, 2), (8, 1)),
 ) -> Parity:
-    """Compares torch with onnxruntime on random clips, at several numbers of videos."""
+    """Compares torch with onnxruntime on random clips, at several numbers of (videos, clips)."""
     graph = graph.cpu().eval()
     runtime = session(path)
     rng = np.random.default_rng(0)
     worst = {"probabilities": 0.0, "embedding": 0.0}
-    for count in videos:
-        batch = rng.integers(0, 256, (count, clips, clip_frames, crop * 3 // 2, crop), dtype=np.uint8)
+    for videos, clips in batches:
+        batch = rng.integers(0, 256, (videos, clips, clip_frames, crop * 3 // 2, crop), dtype=np.uint8)
         with torch.no_grad():
             expected = [output.numpy() for output in graph(torch.from_numpy(batch))]
         found = runtime.run(list(OUTPUTS), {INPUT: batch})

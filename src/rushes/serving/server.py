@@ -56,20 +56,23 @@ def start_triton(
     reason = can_run_triton()
     if reason is not None:
         raise UserError(f"triton: {reason}: answers come in process (`rushes predict --offline`)")
-    running = triton_status(home=home)
-    environment = ensure_environment(progress)
+    home = home.resolve()
     first = port if port is not None else default_port()
-    if running is None:
-        home = _prepared(home, environment)
-        _sweep_shared_memory(home)
+    ports = {"http": first, "grpc": first + 1, "metrics": first + 2}
+    change_ports = f"set {PORT_VARIABLE} to the first of three free ports"
+    if triton_status(home=home) is None:
+        # Before the environment is made, which may take minutes.
+        processes.require_free(ports, change_ports)
+    environment = ensure_environment(progress)
     return processes.start(
         name=NAME,
-        argv=_argv(home.resolve(), environment, first),
+        argv=_argv(home, environment, first),
         home=home,
-        ports={"http": first, "grpc": first + 1, "metrics": first + 2},
+        ports=ports,
         ready=_is_live,
         env=_environment(environment),
-        change_ports=f"set {PORT_VARIABLE} (or --triton-port) to the first of three free ports",
+        change_ports=change_ports,
+        prepare=lambda: _prepare(home, environment),
         timeout=timeout,
     )
 
@@ -100,9 +103,9 @@ def _is_live(server: Server) -> bool:
         return False
 
 
-def _prepared(home: Path, environment: Path) -> Path:
-    """Lays out the folders that Triton reads beside the models."""
-    home = home.resolve()
+def _prepare(home: Path, environment: Path) -> None:
+    """Lays out the folders that Triton reads beside the models, and clears what a killed server left."""
+    _sweep_shared_memory(home)
     triton = home / "triton"
     pytriton = site_packages(environment) / "pytriton" / "tritonserver"
     models_folder(home).mkdir(parents=True, exist_ok=True)
@@ -122,7 +125,6 @@ def _prepared(home: Path, environment: Path) -> Path:
     shutil.rmtree(library, ignore_errors=True)
     library.mkdir()
     (library / "rushes").symlink_to(Path(__file__).parents[1])
-    return home
 
 
 def _argv(home: Path, environment: Path, first: int) -> list[str]:
