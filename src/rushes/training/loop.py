@@ -4,6 +4,7 @@ A run is a function of its seed: data by (seed, epoch, sample), dropout by (seed
 resumed ends in the same weights, bit for bit on one machine and thread count, as one that was not.
 """
 
+import hashlib
 import io
 import math
 import time
@@ -58,19 +59,20 @@ class Checkpoints:
         """Writes a state, then forgets all but the newest `keep`."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        self.store.write(f"{self.folder}/step-{step:09d}.pt", buffer.getvalue())
+        data = buffer.getvalue()
+        # Torch reads altered bytes without a word: the digest in front tells.
+        self.store.write(f"{self.folder}/step-{step:09d}.pt", hashlib.sha256(data).digest() + data)
         for name in self.store.names(self.folder)[: -self.keep]:
             self.store.remove(f"{self.folder}/{name}")
 
     def load(self) -> State | None:
-        """Returns the newest state that can be read, or None."""
+        """Returns the newest state that is whole, or None."""
         for name in reversed(self.store.names(self.folder)):
-            data = self.store.read(f"{self.folder}/{name}") or b""
-            try:
+            content = self.store.read(f"{self.folder}/{name}") or b""
+            digest, data = content[:32], content[32:]
+            if hashlib.sha256(data).digest() == digest:
                 state: State = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-            except Exception:  # noqa: S112 - torch raises many kinds on a damaged file; an older one serves
-                continue
-            return state
+                return state
         return None
 
 
@@ -188,7 +190,10 @@ class _Run:
             record |= self.validate(validation)
         record["seconds"] = time.monotonic() - self.clock
         if record.get("val_loss", -epoch) <= self.best["loss"]:
-            weights = {name: value.detach().cpu().clone() for name, value in self.net.state_dict().items()}
+            weights = {
+                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, value in self.net.state_dict().items()
+            }
             self.best = {"epoch": epoch, "loss": record.get("val_loss", math.inf), "weights": weights}
         self.history.append(record)
         self.sums = dict.fromkeys(self.sums, 0.0)

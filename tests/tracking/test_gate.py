@@ -1,0 +1,231 @@
+"""The gate: every rule's verdicts, none passes without evidence, and how often it errs."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.stats import binom
+
+from rushes.config import Promote
+from rushes.tracking.gate import (
+    Comparison,
+    Right,
+    Ruling,
+    above_chance,
+    against_champion,
+    not_below_random,
+    parity,
+    passed,
+    support,
+)
+
+BETTER = Promote(resamples=1000)
+NON_INFERIOR = Promote(require="non_inferior", margin=0.05, resamples=1000)
+NO_VIDEO: Right = np.array([], dtype=bool)
+
+
+def right(share: float, count: int = 200) -> Right:
+    """The first `share` of the videos right."""
+    return np.arange(count) < round(share * count)
+
+
+def groups(count: int, videos: int = 200) -> npt.NDArray[np.str_]:
+    return np.array([f"g{number % count:03d}" for number in range(videos)])
+
+
+def compare(challenger: Right, champion: Right, *, count: int = 50, config: Promote = BETTER) -> Ruling:
+    comparison = Comparison(challenger=challenger, champion=champion, groups=groups(count, len(champion)))
+    return against_champion(comparison, config=config, seed=0)
+
+
+# Support and parity --------------------------------------------------------------------------------------------------
+
+
+def test_every_class_must_be_tested() -> None:
+    rows = [{"label": "jump", "support": 4}, {"label": "run", "support": 2}]
+    assert support(rows) == Ruling(rule="support", verdict="pass", sentence="every class has at least 2 test videos")
+    absent = support([*rows, {"label": "sit", "support": 0}, {"label": "lie", "support": 0}])
+    assert (absent.verdict, absent.sentence) == ("missing", "no test video of sit, lie")
+    assert support([]).verdict == "missing"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [
+        ({"parity": 0.0}, "pass"),
+        ({"parity": 1e-4}, "pass"),
+        ({"parity": 1.01e-4}, "fail"),
+        ({"parity": 1}, "fail"),
+        ({}, "missing"),
+        ({"parity": None}, "missing"),
+        ({"parity": "0"}, "missing"),
+        ({"parity": True}, "missing"),
+        ({"parity": False}, "missing"),
+        ({"parity": float("nan")}, "missing"),
+        ({"parity": float("inf")}, "missing"),
+        ({"parity": -1e-9}, "missing"),
+    ],
+)
+def test_the_graph_must_agree_and_say_so(evidence: dict[str, Any], verdict: str) -> None:
+    assert parity(evidence, tolerance=1e-4).verdict == verdict
+
+
+# First champions -----------------------------------------------------------------------------------------------------
+
+
+def test_a_first_champion_beats_the_commonest_class() -> None:
+    def verdict(hits: int) -> str:
+        answers = np.arange(100) < hits
+        return above_chance(answers, majority=0.25, confidence=0.95).verdict
+
+    # The fewest hits with P(at least as many by chance) < 5 %, from the distribution itself.
+    least = next(hits for hits in range(101) if binom.sf(hits - 1, 100, 0.25) < 0.05)
+    assert (verdict(least), verdict(least - 1)) == ("pass", "fail")
+    assert (verdict(100), verdict(25), verdict(0)) == ("pass", "fail", "fail")
+    assert above_chance(np.ones(50, dtype=bool), majority=1.0, confidence=0.95).verdict == "fail"
+
+
+def test_a_handful_of_videos_is_not_above_chance() -> None:
+    assert above_chance(np.ones(2, dtype=bool), majority=0.25, confidence=0.95).verdict == "fail"
+
+
+def test_a_first_champion_is_not_demonstrably_below_random_weights() -> None:
+    assert not_below_random(right(0.8), right(0.7)).verdict == "pass"
+    assert not_below_random(right(0.7), right(0.7)).verdict == "pass"
+    assert not_below_random(right(0.7), right(0.71)).verdict == "pass"
+    assert not_below_random(right(0.6), right(0.8)).verdict == "fail"
+
+
+# Against a champion --------------------------------------------------------------------------------------------------
+
+
+def test_better_means_better() -> None:
+    assert compare(right(0.9), right(0.7)).verdict == "pass"
+    assert compare(right(0.7), right(0.7)).verdict == "fail"
+    assert compare(right(0.6), right(0.7)).verdict == "fail"
+
+
+def test_non_inferior_may_cost_the_margin_and_no_more() -> None:
+    def verdict(challenger: float) -> str:
+        # 2,000 videos: the same 1,400 right but for the difference.
+        return compare(right(challenger, 2000), right(0.7, 2000), count=200, config=NON_INFERIOR).verdict
+
+    assert verdict(0.7) == "pass"
+    assert verdict(0.68) == "pass"
+    assert verdict(0.655) == "inconclusive"
+    assert verdict(0.6) == "fail"
+    assert compare(right(0.68, 2000), right(0.7, 2000), count=200, config=BETTER).verdict == "fail"
+
+
+def test_a_small_gain_is_inconclusive_and_says_how_many_videos_would_settle_it() -> None:
+    champion = right(0.7)
+    challenger = champion.copy()
+    challenger[:18] = False
+    challenger[-22:] = True
+    ruling = compare(challenger, champion)
+    assert ruling.verdict == "inconclusive"
+    # 40 of 200 videos differ, by 2 points: (1.645 + 0.842)^2 x (0.2 - 0.02^2) / 0.02^2.
+    assert "takes about 3087 test videos to show" in ruling.sentence
+
+
+def test_few_groups_decide_nothing_however_clear_the_gain() -> None:
+    config = Promote(min_groups=30, resamples=1000)
+    few = compare(right(0.9), right(0.5), count=29, config=config)
+    assert (few.verdict, "fewer than 30 groups" in few.sentence) == ("inconclusive", True)
+    assert compare(right(0.9), right(0.5), count=30, config=config).verdict == "pass"
+    assert compare(right(0.9), right(0.5), count=1, config=config).verdict == "inconclusive"
+
+
+def test_one_lucky_group_is_not_a_gain() -> None:
+    # All of a gain of 10 points in one group of twenty videos: resampling groups sees that, resampling videos not.
+    champion = np.zeros(200, dtype=bool)
+    challenger = np.arange(200) < 20
+    names = np.array(["lucky"] * 20 + [f"g{number:03d}" for number in range(180)])
+    config = Promote(resamples=2000)
+    clustered = against_champion(
+        Comparison(challenger=challenger, champion=champion, groups=names), config=config, seed=0
+    )
+    alone = against_champion(
+        Comparison(challenger=challenger, champion=champion, groups=groups(200)), config=config, seed=0
+    )
+    assert (clustered.verdict, alone.verdict) == ("inconclusive", "pass")
+
+
+def test_the_verdict_is_a_function_of_the_seed_and_not_of_the_order_of_videos() -> None:
+    rng = np.random.default_rng(1)
+    challenger, champion, names = rng.random(300) < 0.75, rng.random(300) < 0.7, groups(60, 300)
+    order = rng.permutation(300)
+    config = Promote(resamples=500)
+    one = Comparison(challenger=challenger, champion=champion, groups=names)
+    other = Comparison(challenger=challenger[order], champion=champion[order], groups=names[order])
+    assert against_champion(one, config=config, seed=4) == against_champion(other, config=config, seed=4)
+
+
+def test_answers_to_other_videos_cannot_be_compared() -> None:
+    with pytest.raises(AssertionError, match="one entry a video"):
+        Comparison(challenger=right(0.5, 10), champion=right(0.5, 9), groups=groups(3, 10))
+    with pytest.raises(AssertionError, match="one entry a video"):
+        not_below_random(right(0.5, 10), right(0.5, 1))
+
+
+# All together --------------------------------------------------------------------------------------------------------
+
+
+def test_no_rule_passes_without_evidence() -> None:
+    nothing = Comparison(challenger=NO_VIDEO, champion=NO_VIDEO, groups=np.array([], dtype=str))
+    rulings = [
+        support([]),
+        parity({}, tolerance=1.0),
+        above_chance(NO_VIDEO, majority=0.0, confidence=0.95),
+        not_below_random(NO_VIDEO, NO_VIDEO),
+        against_champion(nothing, config=BETTER, seed=0),
+        against_champion(nothing, config=NON_INFERIOR, seed=0),
+    ]
+    assert [ruling.verdict for ruling in rulings] == ["missing"] * 6
+
+
+def test_every_rule_must_pass() -> None:
+    def ruling(verdict: Any) -> Ruling:
+        return Ruling(rule="r", verdict=verdict, sentence="s")
+
+    assert passed([ruling("pass"), ruling("pass")])
+    for verdict in ("fail", "inconclusive", "missing"):
+        assert not passed([ruling("pass"), ruling(verdict)])
+    assert not passed([])
+
+
+# Errors, by simulation -----------------------------------------------------------------------------------------------
+
+
+def share_promoted(gain: float, *, draws: int, config: Promote, count: int = 60, videos: int = 10) -> float:
+    """How often a challenger whose true accuracy differs by `gain` is promoted; videos of a group resemble each other.
+
+    Champion and challenger answer independently about a group's level, which varies by group for each of them.
+    """
+    rng = np.random.default_rng(17)
+    names = groups(count, count * videos)
+    promoted = 0
+    for _ in range(draws):
+        levels = 0.7 + rng.uniform(-0.15, 0.15, (2, count))
+        levels[0] += gain
+        challenger, champion = (rng.random(count * videos) < np.tile(level, videos) for level in levels)
+        comparison = Comparison(challenger=challenger, champion=champion, groups=names)
+        promoted += against_champion(comparison, config=config, seed=0).verdict == "pass"
+    return promoted / draws
+
+
+def test_an_equal_challenger_is_seldom_promoted_and_a_better_one_mostly() -> None:
+    config = Promote(resamples=400)
+    assert share_promoted(0.0, draws=150, config=config) <= 0.1
+    assert share_promoted(0.12, draws=60, config=config) >= 0.9
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("config", "gain"),
+    [(Promote(resamples=1000), 0.0), (Promote(require="non_inferior", margin=0.05, resamples=1000), -0.05)],
+)
+def test_the_gate_errs_as_often_as_it_says(config: Promote, gain: float) -> None:
+    # 5 % meant, and 6.5 % allowed for the error of 2,000 draws.
+    assert share_promoted(gain, draws=2000, config=config) <= 0.065

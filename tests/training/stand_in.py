@@ -1,0 +1,43 @@
+"""Footage that is computed instead of decoded: what the loop's tests train on."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from rushes.errors import UserError
+from rushes.footage.reader import Footage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    frames: npt.NDArray[np.int64]
+    label: npt.NDArray[np.str_]
+
+
+class StandIn:
+    """Segments of noise, each frame a function of (row, frame number); labels a, b, a, b, ..."""
+
+    def __init__(self, *, lengths: list[int], height: int = 24, width: int = 32, broken: int = -1) -> None:
+        self.segments = Columns(
+            frames=np.array(lengths, dtype=np.int64), label=np.array(["ab"[n % 2] for n in range(len(lengths))])
+        )
+        self.labels = ("a", "b")
+        self.height, self.width, self.broken = height, width, broken
+
+    def frames(self, row: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        assert indices.min() >= 0
+        assert indices.max() < self.segments.frames[row]
+        if row == self.broken:
+            raise UserError(f"footage: row {row} is damaged: run sample again")
+        return np.stack([self._frame(row, int(index)) for index in indices])
+
+    def _frame(self, row: int, index: int) -> npt.NDArray[np.uint8]:
+        rng = np.random.default_rng([row, index])
+        return rng.integers(0, 256, (self.height * 3 // 2, self.width), dtype=np.uint8)
+
+
+def stand_in(*, lengths: list[int], height: int = 24, width: int = 32, broken: int = -1) -> Footage:
+    """The same, passed for footage."""
+    return cast(Footage, StandIn(lengths=lengths, height=height, width=width, broken=broken))

@@ -1,0 +1,378 @@
+"""The loop: it learns, it resumes bit for bit, it says what is wrong in one line."""
+
+import itertools
+import math
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from rushes.config import Optimizer
+from rushes.errors import RushesError, UserError
+from rushes.pretext import make_task
+from rushes.progress import Bar, NullProgress
+from rushes.store import Store
+from rushes.training.loop import Checkpoints, Outcome, Plan, fit, learning_rate_factor, make_optimizer, pick_device
+from rushes.training.pretext import PretextNet, PretextTuples
+from tests.training.stand_in import stand_in
+
+OPTIMIZER = Optimizer(name="adamw", lr=3e-3, schedule="cosine", warmup_steps=3)
+STEPS = 12
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class StopError(Exception):
+    """Stands for whatever ends a run from outside."""
+
+
+class Interrupting(NullProgress):
+    """Does something as soon as a step is done."""
+
+    def __init__(self, step: int, act: Callable[[], None]) -> None:
+        self.step, self.act, self.done = step, act, 0.0
+
+    def bar(self, label: str, *, total: float, unit: str) -> Bar:
+        return self
+
+    def advance(self, count: float = 1, **stats: float) -> None:
+        self.done += count
+        if self.done >= self.step and count:
+            self.act()
+
+
+def stop() -> None:
+    raise StopError
+
+
+def run(
+    folder: Path, *, progress: NullProgress | None = None, workers: int = 0, broken: int = -1, seed: int = 0,
+    every: int = 2, validated: bool = True,
+) -> Outcome:  # fmt: skip
+    """A whole pretraining in small: 3 epochs of 4 steps, dropout, batch norm, validation, warm-up and cosine."""
+    footage = stand_in(lengths=[40] * 8, height=16, width=16, broken=broken)
+    task = make_task("clip_order", {"clips": 2, "gap": 1})
+    geometry: dict[str, Any] = {"task": task, "clip_frames": 4, "crop": 16}
+    data = PretextTuples(footage, np.arange(6), seed=seed, samples=9, **geometry)
+    validation = PretextTuples(footage, np.arange(6, 8), seed=seed + 1, samples=5, **geometry) if validated else None
+    torch.manual_seed(seed)
+    net = PretextNet(task, backbone="tiny_r3d")
+    plan = Plan(
+        epochs=3, batch=2, seed=seed, optimizer=OPTIMIZER, checkpoint_steps=every, device="cpu", workers=workers
+    )
+    checkpoints = Checkpoints(Store(str(folder)), "d")
+    return fit(
+        net, task.loss, data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x",
+        progress=progress,
+    )  # fmt: skip
+
+
+def assert_same(one: Outcome, other: Outcome) -> None:
+    assert one.weights.keys() == other.weights.keys()
+    for key, value in one.weights.items():
+        assert torch.equal(value, other.weights[key]), key
+    assert one.best_epoch == other.best_epoch
+    for a, b in zip(one.history, other.history, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    outcome = run(tmp_path_factory.mktemp("whole"))
+    torch.set_num_threads(before)
+    assert [record["step"] for record in outcome.history] == [4, 8, 12]
+    return outcome
+
+
+# Resume --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [1, 4, 7, 8, 11, 12])
+def test_a_run_interrupted_anywhere_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: Outcome, at: int) -> None:
+    with pytest.raises(StopError):
+        run(tmp_path, progress=Interrupting(at, stop))
+    assert_same(run(tmp_path), uninterrupted)
+
+
+def test_a_resume_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(StopError):
+        run(tmp_path, progress=Interrupting(8, stop))
+    resumed = Interrupting(100, stop)
+    advanced: list[float] = []
+    resumed.advance = lambda count=1, **stats: advanced.append(count)  # type: ignore[method-assign]
+    run(tmp_path, progress=resumed)
+    # The interruption at step 8 came before its checkpoint: from 6 on, one by one.
+    assert advanced == [6] + [1] * 6
+
+
+def test_a_run_interrupted_again_and_again_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: Outcome) -> None:
+    for at in (3, 5, 9):
+        with pytest.raises(StopError):
+            run(tmp_path, progress=Interrupting(at, stop), every=1)
+    assert_same(run(tmp_path, every=1), uninterrupted)
+
+
+def _killed(folder: str) -> None:
+    run(Path(folder), workers=2, progress=Interrupting(7, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+
+
+def test_a_killed_run_with_loader_workers_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: Outcome) -> None:
+    process = multiprocessing.Process(target=_killed, args=(str(tmp_path),))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert Store(str(tmp_path)).names("checkpoints/d") == ["step-000000004.pt", "step-000000006.pt"]
+    assert_same(run(tmp_path, workers=2), uninterrupted)
+
+
+def test_workers_change_no_bit_and_the_seed_does(tmp_path: Path, uninterrupted: Outcome) -> None:
+    assert_same(run(tmp_path / "a", workers=2), uninterrupted)
+    other = run(tmp_path / "b", seed=1)
+    assert any(not torch.equal(value, other.weights[key]) for key, value in uninterrupted.weights.items())
+
+
+def truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flipped(data: bytes) -> bytes:
+    place = len(data) // 2
+    return data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, lambda data: b""])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, uninterrupted: Outcome, damage: Callable[[bytes], bytes]
+) -> None:
+    with pytest.raises(StopError):
+        run(tmp_path, progress=Interrupting(9, stop))
+    store = Store(str(tmp_path))
+    older, newest = (f"checkpoints/d/{name}" for name in store.names("checkpoints/d"))
+    assert newest.endswith("step-000000008.pt")
+    data = store.read(newest)
+    assert data is not None
+    store.write(newest, damage(data))
+    state = Checkpoints(store, "d").load()
+    assert state is not None
+    assert state["step"] == 6
+    assert_same(run(tmp_path), uninterrupted)
+    assert store.read(older) is None
+
+
+def test_with_every_checkpoint_damaged_the_run_begins_anew(tmp_path: Path, uninterrupted: Outcome) -> None:
+    with pytest.raises(StopError):
+        run(tmp_path, progress=Interrupting(9, stop))
+    store = Store(str(tmp_path))
+    for name in store.names("checkpoints/d"):
+        store.write(f"checkpoints/d/{name}", b"nonsense")
+    assert Checkpoints(store, "d").load() is None
+    assert_same(run(tmp_path), uninterrupted)
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(Store(str(tmp_path)), "d", keep=2)
+    for step in (9, 10, 99, 100):
+        checkpoints.save(step, {"step": step})
+    assert Store(str(tmp_path)).names("checkpoints/d") == ["step-000000099.pt", "step-000000100.pt"]
+    assert checkpoints.load() == {"step": 100}
+
+
+# Learning ------------------------------------------------------------------------------------------------------------
+
+
+class Fixed(Dataset[tuple[Tensor, int]]):
+    """The same few samples in every epoch."""
+
+    def __init__(self, clips: Tensor, labels: list[int]) -> None:
+        self.clips, self.labels = clips, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
+        return self.clips[place[1]], self.labels[place[1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "backbone"),
+    [("clip_order", {"clips": 3, "gap": 1}, "tiny_r3d"), ("pace", {"strides": 4}, "tiny_r2plus1d")],
+)
+def test_the_loss_on_a_fixed_batch_falls_tenfold(
+    tmp_path: Path, name: str, options: dict[str, Any], backbone: str
+) -> None:
+    task = make_task(name, options)
+    footage = stand_in(lengths=[60] * 8, height=16, width=16)
+    tuples = PretextTuples(footage, np.arange(8), task=task, clip_frames=4, crop=16, seed=0, samples=8)
+    batch = [tuples[0, number] for number in range(8)]
+    data = Fixed(torch.stack([clips for clips, _ in batch]), [label for _, label in batch])
+    assert len(set(data.labels)) > 2
+    torch.manual_seed(0)
+    net = PretextNet(task, backbone=backbone)
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    plan = Plan(
+        epochs=30, batch=8, seed=0, optimizer=Optimizer(name="adamw", lr=3e-3), checkpoint_steps=999, device="cpu",
+        workers=0,
+    )  # fmt: skip
+    history = fit(
+        net, task.loss, data=data, validation=None, plan=plan, checkpoints=Checkpoints(Store(str(tmp_path)), "d"),
+        label="x",
+    ).history  # fmt: skip
+    assert history[0]["loss"] > 0.5
+    assert history[-1]["loss"] < history[0]["loss"] / 10
+    assert history[-1]["accuracy"] == 1
+
+
+class Line(nn.Module):
+    """y = a x: two logits that differ by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([-self.a * x, self.a * x], dim=1)
+
+
+def fit_line(
+    tmp_path: Path, loss: Callable[[Tensor, Tensor], Tensor], *, validation: Dataset[tuple[Tensor, int]] | None = None,
+    samples: int = 4,
+) -> tuple[Outcome, Line]:  # fmt: skip
+    net = Line()
+    data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0])[:samples], [1, 0, 1, 0][:samples])
+    plan = Plan(epochs=4, batch=2, seed=0, optimizer=Optimizer(lr=0.1), checkpoint_steps=100, device="cpu", workers=0)
+    checkpoints = Checkpoints(Store(str(tmp_path)), "d")
+    outcome = fit(net, loss, data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x")
+    return outcome, net
+
+
+def test_without_validation_the_last_epochs_weights_are_chosen(tmp_path: Path) -> None:
+    outcome, net = fit_line(tmp_path, F.cross_entropy)
+    assert outcome.best_epoch == 4
+    assert outcome.weights["a"] == net.a.detach()
+
+
+def test_with_validation_the_epoch_of_lowest_loss_is_chosen(tmp_path: Path) -> None:
+    # Validated on swapped answers, every step makes it worse: the first epoch is the best.
+    outcome, net = fit_line(tmp_path, F.cross_entropy, validation=Fixed(torch.tensor([1.0, -1.0, 3.0]), [0, 1, 0]))
+    assert outcome.best_epoch == 1
+    assert 0 < outcome.weights["a"] < net.a.detach()
+    losses = [record["val_loss"] for record in outcome.history]
+    assert losses == sorted(losses)
+    a = float(outcome.weights["a"])
+    expected = sum(math.log(1 + math.exp(2 * a * x)) for x in (1, 1, 3)) / 3
+    assert losses[0] == pytest.approx(expected, rel=1e-5)
+    assert outcome.history[0]["val_accuracy"] == 0
+
+
+def test_fewer_samples_than_a_batch_hold_still_make_an_epoch(tmp_path: Path) -> None:
+    footage = stand_in(lengths=[20], height=16, width=16)
+    data = PretextTuples(footage, np.arange(1), task=make_task("pace", {}), clip_frames=4, crop=16, seed=0)
+    assert len(data) == 1
+    net = PretextNet(make_task("pace", {}), backbone="tiny_r3d")
+    plan = Plan(epochs=2, batch=4, seed=0, optimizer=OPTIMIZER, checkpoint_steps=9, device="cpu", workers=0)
+    checkpoints = Checkpoints(Store(str(tmp_path)), "d")
+    outcome = fit(net, F.cross_entropy, data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
+    assert [record["step"] for record in outcome.history] == [1, 2]
+
+
+# Failures ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_step(tmp_path: Path) -> None:
+    steps = iter(range(100))
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        value = F.cross_entropy(logits, labels)
+        return value * float("nan") if next(steps) == 5 else value
+
+    with pytest.raises(RushesError, match=r"the loss is nan at step 5: lower optimizer\.lr"):
+        fit_line(tmp_path, loss)
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    # Chosen by it, no epoch would be the best, and the weights would be none.
+    with pytest.raises(RushesError, match=r"the loss is (inf|nan) at validation after step 2"):
+        fit_line(tmp_path, F.cross_entropy, validation=Fixed(torch.tensor([1e38, -1e38]) * 1e3, [0, 1]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_footage_is_said_in_one_line(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, workers=workers, broken=2)
+    assert str(caught.value) == "footage: row 2 is damaged: run sample again"
+
+
+def test_a_device_that_is_not_here_is_a_users_mistake() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(UserError, match="'gpu' is no device; auto, cpu, cuda"):
+        pick_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="'cuda:1' is not here"):
+            pick_device("cuda:1")
+
+
+# Optimiser -----------------------------------------------------------------------------------------------------------
+
+
+def test_learning_rate_grows_to_the_peak_and_falls_to_nothing() -> None:
+    cosine = Optimizer(schedule="cosine", warmup_steps=10)
+    factors = [learning_rate_factor(step, steps=110, optimizer=cosine) for step in range(111)]
+    assert factors[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert factors[10] == 1
+    assert factors[60] == pytest.approx(0.5)
+    assert factors[35] == pytest.approx(0.5 + 0.25 * math.sqrt(2))
+    assert factors[110] == pytest.approx(0)
+    assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
+    constant = Optimizer(warmup_steps=4)
+    assert [learning_rate_factor(step, steps=9, optimizer=constant) for step in (0, 3, 4, 8)] == [0.25, 1, 1, 1]
+    # A warm-up longer than the run divides by nothing.
+    assert learning_rate_factor(5, steps=5, optimizer=Optimizer(schedule="cosine", warmup_steps=10)) == 0.6
+
+
+def test_the_recipes_optimizer_is_the_one_that_runs() -> None:
+    net = Line()
+    sgd = make_optimizer(net, Optimizer(lr=0.5, momentum=0.8, weight_decay=0.1))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert {k: sgd.param_groups[0][k] for k in ("lr", "momentum", "weight_decay")} == {
+        "lr": 0.5, "momentum": 0.8, "weight_decay": 0.1,
+    }  # fmt: skip
+    adamw = make_optimizer(net, Optimizer(name="adamw", lr=0.5, weight_decay=0.1))
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert adamw.param_groups[0]["weight_decay"] == 0.1
+
+
+def test_the_schedule_moves_the_weights_as_it_says(tmp_path: Path) -> None:
+    # One weight under a constant gradient of -1: after the run it is the sum of the learning rates.
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(net.weight)
+    config = Optimizer(lr=0.1, momentum=0, weight_decay=0, schedule="cosine", warmup_steps=2)
+    data = Fixed(torch.ones(4, 1), [0, 0, 0, 0])
+    plan = Plan(epochs=5, batch=2, seed=0, optimizer=config, checkpoint_steps=99, device="cpu", workers=0)
+    checkpoints = Checkpoints(Store(str(tmp_path)), "d")
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        return -outputs.mean()
+
+    fit(net, loss, data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
+    rates = [0.1 * learning_rate_factor(step, steps=10, optimizer=config) for step in range(10)]
+    assert float(net.weight.detach()) == pytest.approx(sum(rates), rel=1e-5)
