@@ -34,6 +34,8 @@ def start_mlflow(*, home: Path, port: int | None = None) -> Server:
     return processes.start(
         name=NAME,
         argv=argv,
+        # The job runner serves features that nothing here uses, and takes seconds and memory.
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         home=home,
         ports={"http": port},
         ready=_answers,
