@@ -19,6 +19,7 @@ from rushes.processes import Server
 from rushes.serving.answer import Answer
 from rushes.serving.bundle import ONNX, Bundle, predict_in_process, session
 from rushes.serving.client import Protocol, predict
+from rushes.serving.control import Control
 from rushes.serving.reconciler import KEEP, Outcome, reconcile
 from rushes.serving.repository import Repository
 from rushes.serving.server import address, start_triton, stop_triton, triton_status
@@ -315,6 +316,7 @@ def broken(fault: str, good: Bundle, other: Bundle, folder: Path) -> Path:
 def test_a_broken_bundle_is_never_served_and_the_old_version_stays(
     deploy: Callable[..., Outcome],
     ask: Callable[..., Answer],
+    triton: Server,
     triton_home: Path,
     five_actions: Bundle,
     three_actions: Bundle,
@@ -329,6 +331,7 @@ def test_a_broken_bundle_is_never_served_and_the_old_version_stays(
         deploy("faults", 2, broken(fault, three_actions, five_actions, tmp_path / "broken"))
     assert "\n" not in str(caught.value)
     assert Repository(triton_home, "faults").versions() == [1]
+    assert Control(address(triton)).ready_versions("faults_classifier") == {1}
     after = ask("faults", video)
     assert after.version == 1 and difference(after, before) == 0
     with pytest.raises(UserError, match="version 2 is not here"):

@@ -62,7 +62,7 @@ def is_ready() -> bool:
 
 
 def ensure_environment(progress: Progress | None = None) -> Path:
-    """Returns the environment's folder; makes it first if need be (about 200 MB of downloads).
+    """Returns the environment's folder; makes it first if need be (130 MB of downloads, 480 MB on disk).
 
     Raises:
         ServiceError: it could not be made; nothing half-made is left.
