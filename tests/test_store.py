@@ -109,6 +109,7 @@ def test_a_damaged_cache_is_fetched_again(tmp_path: Path, change: Callable[[byte
     file = store.put_bytes(b"a" * 1000)
     cached = store.path(file)
     cached.write_bytes(change(cached.read_bytes()))
+    assert store.path(file).stat().st_size == 1000
     assert store.checked(file).read_bytes() == b"a" * 1000
 
 
@@ -270,10 +271,11 @@ def test_an_url_that_cannot_be_opened_is_a_users_mistake() -> None:
 LARGE = 4_000_000
 
 
-def _write_for_ever(path: Path) -> None:
+def _write_for_ever(folder: Path) -> None:
+    store = Store(str(folder))
     while True:
         for letter in (b"a", b"b"):
-            write_atomic(path, letter * LARGE)
+            store.write("record", letter * LARGE)
 
 
 def _put_for_ever(folder: Path, number: int) -> None:
@@ -300,7 +302,7 @@ def _check_write_survives_kills(folder: Path, kills: int) -> None:
     rng = random.Random(1)
     path.write_bytes(b"b" * LARGE)
     for _ in range(kills):
-        _kill_after(rng.uniform(0.01, 0.06), _write_for_ever, path)
+        _kill_after(rng.uniform(0.01, 0.06), _write_for_ever, folder)
         data = path.read_bytes()
         assert data in (b"a" * LARGE, b"b" * LARGE)
 

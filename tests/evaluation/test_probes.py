@@ -12,8 +12,8 @@ Classes = npt.NDArray[np.int64]
 
 
 def blobs(*, apart: float, seed: int = 0, per_class: int = 20) -> tuple[Features, Classes]:
-    """Three classes in eight dimensions, far from the origin and of very different scales."""
-    centres = np.random.default_rng(5).normal(size=(3, 8)) * apart
+    """Three classes far from the origin; what tells them apart is in the features of the smallest scales."""
+    centres = np.random.default_rng(5).normal(size=(3, 8)) * apart * 3 * (np.arange(8) < 4)
     classes = np.repeat(np.arange(3), per_class)
     noise = np.random.default_rng(seed).normal(size=(len(classes), 8))
     scales = 10.0 ** np.arange(-3, 5)
