@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -113,6 +114,18 @@ def test_a_server_deaf_to_sigterm_is_killed_with_its_workers(tmp_path: Path) -> 
     assert processes.stop(name="toy", home=tmp_path, grace=0.5)
     assert time.monotonic() - began < 5
     assert group_members(server.pid) == []
+
+
+def test_workers_that_outlived_a_crash_are_ended_by_the_next_start_and_by_stop(tmp_path: Path) -> None:
+    for again in (lambda: start(tmp_path), lambda: processes.stop(name="toy", home=tmp_path)):
+        server = start(tmp_path, WITH_WORKER + SERVE)
+        os.kill(server.pid, signal.SIGKILL)
+        while processes.alive(server):
+            time.sleep(0.05)
+        assert len(group_members(server.pid)) == 1
+        again()
+        assert group_members(server.pid) == []
+        processes.stop(name="toy", home=tmp_path)
 
 
 def test_a_reused_process_id_is_not_mistaken_for_the_server(tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ def start(
     with _locked(name, home):
         server = status(name=name, home=home)
         if server is None:
-            require_free(ports, change_ports)
+            _sweep(name, home)
+            for port in ports.values():
+                _require_free(port, change_ports)
             if prepare is not None:
                 prepare()
             server = _spawn(name, argv, home, ports, env)
@@ -107,7 +109,7 @@ def stop(*, name: str, home: Path, grace: float = 20.0) -> bool:
         server = status(name=name, home=home)
         if server is not None:
             _end(server, grace=grace)
-        _state_path(name, home).unlink(missing_ok=True)
+        _sweep(name, home)
         return server is not None
 
 
@@ -120,12 +122,8 @@ def interrupt(*, name: str, home: Path) -> None:
 
 def status(*, name: str, home: Path) -> Server | None:
     """The server if it runs, else None."""
-    try:
-        record = json.loads(_state_path(name, home).read_text())
-        server = Server(**record | {"argv": tuple(record["argv"])})
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return server if alive(server) else None
+    server = _last_started(name, home)
+    return server if server is not None and alive(server) else None
 
 
 def alive(server: Server) -> bool:
@@ -135,16 +133,6 @@ def alive(server: Server) -> bool:
         del _children[server.pid]
         return False
     return _start_time(server.pid) == server.started
-
-
-def require_free(ports: Mapping[str, int], change_ports: str) -> None:
-    """Refuses ports that are in use.
-
-    Raises:
-        UserError: names the port, who holds it, and how to choose others (`change_ports`).
-    """
-    for port in ports.values():
-        _require_free(port, change_ports)
 
 
 def log_path(*, name: str, home: Path) -> Path:
@@ -185,6 +173,24 @@ def _folder(home: Path) -> Path:
 
 def _state_path(name: str, home: Path) -> Path:
     return _folder(home) / f"{name}.json"
+
+
+def _last_started(name: str, home: Path) -> Server | None:
+    try:
+        record = json.loads(_state_path(name, home).read_text())
+        return Server(**record | {"argv": tuple(record["argv"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _sweep(name: str, home: Path) -> None:
+    """Ends the workers of a server that crashed; they may hold its ports."""
+    server = _last_started(name, home)
+    # While a group has members its number is given to no new process, so with the leader gone they are its workers.
+    if server is not None and not alive(server) and _start_time(server.pid) is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(server.pid, signal.SIGKILL)
+    _state_path(name, home).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

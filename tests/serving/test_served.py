@@ -261,11 +261,13 @@ def test_versions_with_other_labels_and_clips_change_without_a_failed_request(
     threads = [threading.Thread(target=keep_asking) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for version, bundle in ((2, three_actions), (3, five_actions), (2, three_actions)):
-        assert deploy("changing", version, bundle.folder).action == "deployed"
-    enough.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for version, bundle in ((2, three_actions), (3, five_actions), (2, three_actions)):
+            assert deploy("changing", version, bundle.folder).action == "deployed"
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
     assert failures == []
     assert {answer.version for answer in answers} == {1, 2, 3}
     assert all(difference(answer, expected[answer.version or 0]) <= 1e-4 for answer in answers)
@@ -449,7 +451,7 @@ def test_a_server_started_anew_gets_its_versions_back_and_leaves_nothing_when_st
     assert start_triton(home=tmp_path) == first == triton_status(home=tmp_path)
     (outcome,) = reconcile(home=tmp_path, store=store, server=address(first))
     assert outcome.action == "deployed"
-    os.killpg(first.pid, signal.SIGKILL)
+    os.kill(first.pid, signal.SIGKILL)  # its stubs live on
     while triton_status(home=tmp_path) is not None:
         time.sleep(0.05)
     server = start_triton(home=tmp_path, port=free_port())
@@ -470,9 +472,8 @@ def test_a_server_started_anew_gets_its_versions_back_and_leaves_nothing_when_st
 def test_a_port_in_use_is_named_and_nothing_is_left(triton: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"port {triton.ports['http']}: in use by tritonserver \(pid .*TRITON_PORT"):
         start_triton(home=tmp_path, port=triton.ports["http"])
-    with pytest.raises(UserError, match=rf"port {triton.ports['http']}: in use"):
+    with pytest.raises(UserError, match=r"port \d+: in use"):
         start_triton(home=tmp_path, port=triton.ports["http"] - 2)
-    assert triton_status(home=tmp_path) is None
     assert triton_status(home=tmp_path) is None and not (tmp_path / "servers" / "triton.json").exists()
 
 

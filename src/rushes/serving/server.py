@@ -17,7 +17,7 @@ from rushes import processes
 from rushes.errors import UserError
 from rushes.processes import LOOPBACK, Server
 from rushes.progress import Progress
-from rushes.serving.environment import can_run_triton, ensure_environment, site_packages
+from rushes.serving.environment import can_run_triton, ensure_environment, environment_folder, site_packages
 from rushes.serving.repository import BACKENDS, models_folder
 
 NAME = "triton"
@@ -58,21 +58,15 @@ def start_triton(
         raise UserError(f"triton: {reason}: answers come in process (`rushes predict --offline`)")
     home = home.resolve()
     first = port if port is not None else default_port()
-    ports = {"http": first, "grpc": first + 1, "metrics": first + 2}
-    change_ports = f"set {PORT_VARIABLE} to the first of three free ports"
-    if triton_status(home=home) is None:
-        # Before the environment is made, which may take minutes.
-        processes.require_free(ports, change_ports)
-    environment = ensure_environment(progress)
     return processes.start(
         name=NAME,
-        argv=_argv(home, environment, first),
+        argv=_argv(home, environment_folder(), first),
         home=home,
-        ports=ports,
+        ports={"http": first, "grpc": first + 1, "metrics": first + 2},
         ready=_is_live,
-        env=_environment(environment),
-        change_ports=change_ports,
-        prepare=lambda: _prepare(home, environment),
+        env=_environment(environment_folder()),
+        change_ports=f"set {PORT_VARIABLE} to the first of three free ports",
+        prepare=lambda: _prepare(home, ensure_environment(progress)),
         timeout=timeout,
     )
 
