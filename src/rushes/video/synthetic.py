@@ -47,7 +47,7 @@ COLUMNS = ("path", "start", "end", "label", "group", "split")
 _VERSION = 1  # of what is drawn: raise it with every change, so that an old folder is not taken for a new one
 _QP, _GOP = 23, 25
 _FRAME_SIZES = ((112, 96), (96, 96), (96, 112))  # width, height
-_CAMERA = 0.12  # fastest pan, pixels a frame
+_CAMERA = 0.1  # fastest pan, pixels a frame
 _REST = (0.3, 0.8)  # seconds of stillness between two actions of a film
 _STATE = "dataset.json"  # settings, and whether all is there
 _PART = ".part-"
@@ -187,38 +187,38 @@ class _Draws:
 
 
 def _bounce(draws: _Draws) -> _Way:
-    phase = draws.cycles(10, 14) % 1
-    return draws.way(y=-draws.between(14, 22) * 4 * phase * (1 - phase))
+    phase = draws.cycles(14, 19) % 1
+    return draws.way(y=-draws.between(16, 22) * 4 * phase * (1 - phase))
 
 
 def _orbit(draws: _Draws) -> _Way:
-    angle = 2 * np.pi * draws.sign() * draws.cycles(12, 17)
-    radius = draws.between(8, 12)
+    angle = 2 * np.pi * draws.sign() * draws.cycles(11, 15)
+    radius = draws.between(8, 11)
     return draws.way(x=radius * np.cos(angle), y=radius * np.sin(angle))
 
 
 def _pulse(draws: _Draws) -> _Way:
-    return draws.way(size=draws.sign() * draws.cycles(12, 17))
+    return draws.way(size=draws.sign() * draws.cycles(12, 16))
 
 
 def _rise(draws: _Draws) -> _Way:
-    return draws.way(y=draws.sign() * draws.between(2.2, 3.2) * draws.time)
+    return draws.way(y=draws.sign() * draws.between(1.6, 2.2) * draws.time)
 
 
 def _shake(draws: _Draws) -> _Way:
-    return draws.way(x=draws.between(8, 12) * np.sin(2 * np.pi * draws.cycles(8, 11)))
+    return draws.way(x=draws.between(8, 11) * np.sin(2 * np.pi * draws.cycles(7, 9.5)))
 
 
 def _slide(draws: _Draws) -> _Way:
-    return draws.way(x=draws.sign() * draws.between(3.0, 4.4) * draws.time)
+    return draws.way(x=draws.sign() * draws.between(3.9, 5.3) * draws.time)
 
 
 def _spin(draws: _Draws) -> _Way:
-    return draws.way(turns=draws.sign() * draws.time / draws.between(18, 26))
+    return draws.way(turns=draws.sign() * draws.time / draws.between(25, 34))
 
 
 def _swing(draws: _Draws) -> _Way:
-    return draws.way(turns=draws.between(0.11, 0.17) * np.sin(2 * np.pi * draws.cycles(10, 14)))
+    return draws.way(turns=draws.between(0.12, 0.17) * np.sin(2 * np.pi * draws.cycles(7.5, 10)))
 
 
 def _rest(draws: _Draws) -> _Way:
