@@ -26,6 +26,14 @@ def test_the_probe_is_right_on_classes_apart_whatever_the_scales() -> None:
     assert (linear_probe(train, classes, test, c=1.0) == truth).mean() == 1
 
 
+def test_the_units_of_a_feature_change_no_answer() -> None:
+    train, classes = blobs(apart=0.2)
+    test, _ = blobs(apart=0.2, seed=1, per_class=100)
+    units = (10.0 ** np.array([3, 2, 1, 0, -1, -2, -3, -4])).astype(np.float32)
+    one, other = (linear_probe(train * u, classes, test * u, c=0.01) for u in (np.float32(1), units))
+    assert (one == other).mean() > 0.98
+
+
 def test_the_probe_knows_nothing_where_there_is_nothing_to_know() -> None:
     train, classes = blobs(apart=0)
     test, truth = blobs(apart=0, seed=1, per_class=200)

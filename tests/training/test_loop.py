@@ -254,13 +254,15 @@ class Line(nn.Module):
 
 def fit_line(
     tmp_path: Path, loss: Callable[[Tensor, Tensor], Tensor], *, validation: Dataset[tuple[Tensor, int]] | None = None,
-    samples: int = 4,
+    progress: NullProgress | None = None,
 ) -> tuple[Outcome, Line]:  # fmt: skip
     net = Line()
-    data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0])[:samples], [1, 0, 1, 0][:samples])
-    plan = Plan(epochs=4, batch=2, seed=0, optimizer=Optimizer(lr=0.1), checkpoint_steps=100, device="cpu", workers=0)
+    data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0])
+    plan = Plan(epochs=4, batch=2, seed=0, optimizer=Optimizer(lr=0.1), checkpoint_steps=1, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
-    outcome = fit(net, loss, data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x")
+    outcome = fit(
+        net, loss, data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x", progress=progress
+    )
     return outcome, net
 
 
@@ -281,6 +283,27 @@ def test_with_validation_the_epoch_of_lowest_loss_is_chosen(tmp_path: Path) -> N
     expected = sum(math.log(1 + math.exp(2 * a * x)) for x in (1, 1, 3)) / 3
     assert losses[0] == pytest.approx(expected, rel=1e-5)
     assert outcome.history[0]["val_accuracy"] == 0
+
+
+def test_the_best_epoch_is_remembered_over_an_interruption(tmp_path: Path) -> None:
+    worse = Fixed(torch.tensor([1.0, -1.0, 3.0]), [0, 1, 0])
+    whole, _ = fit_line(tmp_path / "whole", F.cross_entropy, validation=worse)
+    with pytest.raises(StopError):
+        fit_line(tmp_path / "cut", F.cross_entropy, validation=worse, progress=Interrupting(6, stop))
+    resumed, _ = fit_line(tmp_path / "cut", F.cross_entropy, validation=worse)
+    assert resumed.best_epoch == 1
+    assert_same(resumed, whole)
+
+
+def test_validation_runs_in_evaluation_mode_and_training_does_not(tmp_path: Path) -> None:
+    modes: list[bool] = []
+    net = Line()
+    net.register_forward_hook(lambda module, inputs, output: modes.append(module.training))
+    data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0])
+    plan = Plan(epochs=2, batch=2, seed=0, optimizer=Optimizer(), checkpoint_steps=9, device="cpu", workers=0)
+    checkpoints = Checkpoints(Store(str(tmp_path)), "d")
+    fit(net, F.cross_entropy, data=data, validation=data, plan=plan, checkpoints=checkpoints, label="x")
+    assert modes == [True, True, False, False] * 2
 
 
 def test_fewer_samples_than_a_batch_hold_still_make_an_epoch(tmp_path: Path) -> None:
