@@ -14,8 +14,8 @@ from rushes.errors import UserError
 BACKBONES: dict[str, Callable[[], ResNet3D]] = {
     "r3d": lambda: ResNet3D(factored=False),
     "r2plus1d": lambda: ResNet3D(factored=True),
-    "tiny_r3d": lambda: ResNet3D(factored=False, widths=(16, 32, 64, 128), stem_kernel=5),
-    "tiny_r2plus1d": lambda: ResNet3D(factored=True, widths=(16, 32, 64, 128), stem_kernel=5),
+    "tiny_r3d": lambda: ResNet3D(factored=False, widths=(16, 32, 64, 128), stem_kernel=5, differences=True),
+    "tiny_r2plus1d": lambda: ResNet3D(factored=True, widths=(16, 32, 64, 128), stem_kernel=5, differences=True),
 }
 
 

@@ -17,13 +17,20 @@ class ResNet3D(nn.Module):
         factored: (2+1)D convolutions instead of full 3-D ones.
         widths: channels of the four stages; the last is the length of the features.
         stem_kernel: spatial side of the stem's kernel; 7 as published, smaller for small frames.
+        differences: see the differences of successive frames (T - 1 of them) instead of the frames.
     """
 
     def __init__(
-        self, *, factored: bool, widths: tuple[int, int, int, int] = (64, 128, 256, 512), stem_kernel: int = 7
+        self,
+        *,
+        factored: bool,
+        widths: tuple[int, int, int, int] = (64, 128, 256, 512),
+        stem_kernel: int = 7,
+        differences: bool = False,
     ) -> None:
         super().__init__()
         self.features = widths[-1]
+        self.differences = differences
         kernel = (3, stem_kernel, stem_kernel)
         self.stem = nn.Sequential(
             _conv(3, widths[0], kernel=kernel, stride=(1, 2, 2), factored=factored),
@@ -42,6 +49,8 @@ class ResNet3D(nn.Module):
 
     def maps(self, clips: Tensor) -> Tensor:
         """Returns the last stage's activations: [N, 3, T, H, W] -> [N, features, t, h, w]."""
+        if self.differences:
+            clips = clips[:, :, 1:] - clips[:, :, :-1]
         activations: Tensor = self.stages(self.stem(clips.contiguous(memory_format=torch.channels_last_3d)))
         return activations
 

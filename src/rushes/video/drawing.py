@@ -25,10 +25,10 @@ Corners = list[tuple[float, float]]
 Colour = tuple[float, float, float]
 """Luma 16 to 235, then two chroma values around 128 (BT.601, limited range)."""
 
-RADIUS = (14.0, 25.0)
+RADIUS = (20.0, 32.0)
 """Smallest and largest radius of a shape, in pixels."""
 
-_BOX = 56  # side of the square that is drawn around a shape; even, so that chroma samples stay aligned
+_BOX = 72  # side of the square that is drawn around a shape; even, so that chroma samples stay aligned
 _OUTLINE = 1.5  # pixels
 _CHUNK = 16  # frames drawn at once: numpy's overhead is shared and the arrays still fit the cache
 _TILE = 128  # period of a texture in pixels
@@ -66,23 +66,20 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class States:
-    """Place, angle and size of the shape, and the camera's way, for each frame."""
+    """Place, angle and size of the shape for each frame."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     turns: NDArray[np.float64]
     """Angle, 1 being a full turn."""
     radius: NDArray[np.float64]
-    camera_x: NDArray[np.float64]
-    """How far the background has been carried along, in pixels."""
-    camera_y: NDArray[np.float64]
 
 
 def draw_frames(look: Look, states: States) -> Iterator[Bytes]:
     """Yields the frames of a film: uint8 [height * 3 / 2, width], planes Y, U, V."""
     for first in range(0, len(states.x), _CHUNK):
         part = slice(first, first + _CHUNK)
-        frames = _backgrounds(look, states.camera_x[part], states.camera_y[part])
+        frames = _backgrounds(look, len(states.x[part]))
         _paint_shapes(frames, look, states, part)
         for frame in frames:
             yield frame.reshape(look.family.height * 3 // 2, look.family.width)
@@ -119,9 +116,9 @@ def draw_look(rng: np.random.Generator, family: Family) -> Look:
     return Look(
         family=family,
         texture=(
-            _extended(luma, family.height, family.width),
-            _extended(_blend(family.dark[1], family.light[1], coarse), family.height // 2, family.width // 2),
-            _extended(_blend(family.dark[2], family.light[2], coarse), family.height // 2, family.width // 2),
+            luma,
+            _blend(family.dark[1], family.light[1], coarse),
+            _blend(family.dark[2], family.light[2], coarse),
         ),
         shape=_pick(rng, tuple(SHAPES)),
         near=_colour(near_luma, hue, chroma),
@@ -170,39 +167,17 @@ def _stretched(lattice: Floats, factor: int) -> Floats:
     return rows
 
 
-def _extended(plane: Floats, height: int, width: int) -> Floats:
-    return np.pad(plane, ((0, height + 1), (0, width + 1)), mode="wrap")
-
-
 # Backgrounds ---------------------------------------------------------------------------------------------------------
 
 
-def _backgrounds(look: Look, camera_x: NDArray[np.float64], camera_y: NDArray[np.float64]) -> Bytes:
-    """Returns uint8 [frames, height * width * 3 / 2]: the texture where the camera has carried it."""
-    height, width = look.family.height, look.family.width
-    frames = np.empty((len(camera_x), height * width * 3 // 2), np.uint8)
-    luma, chroma = height * width, height * width // 4
-    for frame, x, y in zip(frames, camera_x, camera_y, strict=True):
-        top, left = _steps(-y), _steps(-x)
-        frame[:luma] = _window(look.texture[0], top, left, height, width).ravel()
-        for plane, start in zip(look.texture[1:], (luma, luma + chroma), strict=True):
-            part = _window(plane, top / 2, left / 2, height // 2, width // 2)
-            frame[start : start + chroma] = part.ravel()
-    return frames
-
-
-def _window(plane: Floats, top: float, left: float, height: int, width: int) -> Bytes:
-    """Cuts a window at a fractional place, by bilinear interpolation, rounded to bytes."""
-    row, column = plane.shape[0] - height - 1, plane.shape[1] - width - 1  # the periods
-    y, x = math.floor(top), math.floor(left)
-    part = plane[y % row :, x % column :][: height + 1, : width + 1]
-    part = part[:-1] + np.float32(top - y) * (part[1:] - part[:-1])
-    part = part[:, :-1] + np.float32(left - x) * (part[:, 1:] - part[:, :-1])
-    return (part + np.float32(0.5)).astype(np.uint8)
-
-
-def _steps(value: float) -> float:
-    return round(value * 16) / 16
+def _backgrounds(look: Look, count: int) -> Bytes:
+    """Returns uint8 [count, height * width * 3 / 2]: the texture, the same in every frame."""
+    sizes = [(look.family.height // scale, look.family.width // scale) for scale in (1, 2, 2)]
+    planes = [
+        (plane[:height, :width] + np.float32(0.5)).astype(np.uint8).ravel()
+        for plane, (height, width) in zip(look.texture, sizes, strict=True)
+    ]
+    return np.tile(np.concatenate(planes), (count, 1))
 
 
 # Shapes --------------------------------------------------------------------------------------------------------------

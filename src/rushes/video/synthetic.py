@@ -3,9 +3,9 @@
     from rushes.video.synthetic import write_dataset
     write_dataset(Path("films"), seed=0, size="demo")
 
-A film shows one shape (an arrow, a heart, a fish, ...) that slides, spins, bounces, ... over a textured background,
-under a slowly panning camera. The result are real mp4 files in `unlabelled/`, `train/` and `test/` and one
-`labels.csv` (path, start, end, label, group, split; start and end in seconds, empty for a whole file).
+A film shows one shape (an arrow, a heart, a fish, ...) that slides, spins, bounces, ... over a textured background.
+The result are real mp4 files in `unlabelled/`, `train/` and `test/` and one `labels.csv` (path, start, end, label,
+group, split; start and end in seconds, empty for a whole file).
 
 **The classes differ only in motion.** The shape's state is a point on a torus of four dimensions: place across and
 down (the picture wraps round), angle, and phase of the size. It starts uniformly distributed, and an action only adds
@@ -20,7 +20,6 @@ whatever interruption.
 import csv
 import io
 import json
-import math
 import multiprocessing
 import os
 import tempfile
@@ -44,10 +43,9 @@ FPS = 25
 LABELS = "labels.csv"
 COLUMNS = ("path", "start", "end", "label", "group", "split")
 
-_VERSION = 1  # of what is drawn: raise it with every change, so that an old folder is not taken for a new one
+_VERSION = 2  # of what is drawn: raise it with every change, so that an old folder is not taken for a new one
 _QP, _GOP = 23, 25
 _FRAME_SIZES = ((112, 96), (96, 96), (96, 112))  # width, height
-_CAMERA = 0.1  # fastest pan, pixels a frame
 _REST = (0.3, 0.8)  # seconds of stillness between two actions of a film
 _STATE = "dataset.json"  # settings, and whether all is there
 _PART = ".part-"
@@ -125,7 +123,7 @@ class Film:
     path: str
     group: int
     split: str
-    """unlabelled, train or test."""
+    """unlabelled (of which every tenth group is declared val), train or test."""
     takes: tuple[Take, ...]
 
     @property
@@ -246,7 +244,6 @@ CLASSES: tuple[str, ...] = tuple(_ACTIONS)
 def draw_states(rng: np.random.Generator, takes: tuple[Take, ...], *, width: int, height: int) -> States:
     """Draws a film's motion: a uniform start, then one action after another, each from where the last one ended."""
     place = [rng.random() * width, rng.random() * height, rng.random(), rng.random()]
-    pan, heading = _CAMERA * rng.random(), 2 * math.pi * rng.random()
     parts: list[Floats] = []
     for take in takes:
         time = np.arange(take.frames + 1, dtype=np.float64)
@@ -255,16 +252,7 @@ def draw_states(rng: np.random.Generator, takes: tuple[Take, ...], *, width: int
         parts.append(part[:, :-1])
         place = list(part[:, -1])
     x, y, turns, phase = np.concatenate(parts, axis=1)
-    frame = np.arange(len(x), dtype=np.float64)
-    pan_x, pan_y = pan * math.cos(heading) * frame, pan * math.sin(heading) * frame
-    return States(
-        x=(x + pan_x) % width,
-        y=(y + pan_y) % height,
-        turns=turns % 1,
-        radius=_radius(phase),
-        camera_x=pan_x,
-        camera_y=pan_y,
-    )
+    return States(x=x % width, y=y % height, turns=turns % 1, radius=_radius(phase))
 
 
 def _radius(phase: Floats) -> Floats:
@@ -416,8 +404,13 @@ def labels_csv(films: tuple[Film, ...]) -> str:
     writer.writerow(COLUMNS)
     for film in films:
         for start, end, label in _intervals(film):
-            writer.writerow([film.path, start, end, label, f"g{film.group:03d}", film.split])
+            writer.writerow([film.path, start, end, label, f"g{film.group:03d}", _declared_split(film)])
     return text.getvalue()
+
+
+def _declared_split(film: Film) -> str:
+    """Every tenth unlabelled group is for validating pretraining; every label of the training part is for training."""
+    return "val" if film.split == "unlabelled" and film.group % 10 == 9 else film.split
 
 
 def _intervals(film: Film) -> Iterator[tuple[str, str, str]]:
