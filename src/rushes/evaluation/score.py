@@ -78,11 +78,14 @@ def score(
     run: dict[str, Any] = {"device": device, "batch": config.batch, "bar": bar}
     frozen: dict[str, Network] = {"pretrained": networks.pretrained.features, "random": networks.random.features}
     tuned: dict[str, Network] = {
-        "classifier": networks.classifier, "baseline": networks.baseline, "embedding": networks.classifier.features,
+        "embedding": networks.classifier.features, "baseline embedding": networks.baseline.features,
     }  # fmt: skip
     geometry = {"clips": config.clips, "clip_frames": networks.model["clip_frames"], "crop": networks.model["crop"]}
     fitted = clip_means(EvenClips(footage, train, **geometry), frozen, **run)
     tested = clip_means(EvenClips(footage, test, **geometry), frozen | tuned, **run)
+    # The head is linear: the logits of the mean features are the mean of the clips' logits.
+    tested["classifier"] = _logits(networks.classifier, tested["embedding"])
+    tested["baseline"] = _logits(networks.baseline, tested["baseline embedding"])
     answers = _answers(footage, train=train, test=test, fitted=fitted, tested=tested, config=config)
     metrics = _metrics(footage, test=test, answers=answers, tested=tested, config=config, seed=seed)
     return Scores(metrics=metrics, rows=_rows(footage, test=test, answers=answers, tested=tested))
@@ -116,6 +119,12 @@ def classes_of(footage: Footage, rows: Array) -> npt.NDArray[np.int64]:
     """Class number of each labelled row, in the order of `footage.labels`."""
     number = {label: index for index, label in enumerate(footage.labels)}
     return np.array([number[str(footage.segments.label[row])] for row in rows], dtype=np.int64)
+
+
+@torch.no_grad()
+def _logits(net: Classifier, features: Array) -> npt.NDArray[np.float32]:
+    logits: npt.NDArray[np.float32] = net.head.cpu()(torch.from_numpy(features)).numpy()
+    return logits
 
 
 def _answers(
