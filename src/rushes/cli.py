@@ -19,7 +19,7 @@ from tyro.conf import Positional, arg
 
 from rushes import __version__
 from rushes.config import Recipe, RecipeSections, known_models, load_recipe
-from rushes.errors import RushesError, UserError
+from rushes.errors import RushesError, UserError, no_place
 
 Sections = Annotated[RecipeSections, arg(name="")]
 
@@ -381,6 +381,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), error.exit_code)
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        message = no_place(error)
+        if message is None:
+            raise
+        return _complain(message, 2)
 
 
 def parse(arguments: Sequence[str]) -> Command:

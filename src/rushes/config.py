@@ -252,7 +252,7 @@ class Deploy:
     """Waiting until what the ledger says is what is served."""
 
     timeout_seconds: float = 180.0
-    """How long to wait for every replica."""
+    """How long to wait for servers that are still starting."""
 
     def __post_init__(self) -> None:
         _require(self.timeout_seconds > 0, "deploy.timeout_seconds", self.timeout_seconds, "above 0 seconds")

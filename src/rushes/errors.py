@@ -4,6 +4,9 @@ A message says the field, the value received, and what is allowed or what to do.
 line and exits with `exit_code`; everything else that escapes is a bug and keeps its traceback (in the run's log).
 """
 
+import errno
+import os
+
 
 class RushesError(Exception):
     """Root of all deliberate errors."""
@@ -19,3 +22,14 @@ class UserError(RushesError):
 
 class ServiceError(RushesError):
     """A server that a step depends on (MLflow, Triton) did not do what was asked of it."""
+
+
+def no_place(error: Exception) -> str | None:
+    """What to do where the disk is full or not writable; None where the error is another."""
+    remedy = "free space or give RUSHES_HOME, RUSHES_STORE or TMPDIR another place"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        place = f" at {error.filename}" if error.filename else ""
+        return f"{error.strerror}{place}: {remedy}"
+    # Libraries (safetensors, sqlite, a loader's worker) wrap the system's error in one of their own.
+    full = os.strerror(errno.ENOSPC)
+    return f"{full}: {remedy}" if full in str(error) else None

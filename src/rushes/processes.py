@@ -113,6 +113,18 @@ def stop(*, name: str, home: Path, grace: float = 20.0) -> bool:
         return server is not None
 
 
+def is_starting(*, name: str, home: Path) -> bool:
+    """Whether somebody is starting or stopping it at this moment."""
+    try:
+        with (_folder(home) / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 def interrupt(*, name: str, home: Path) -> None:
     """Tells a server to end without waiting for whoever is starting it: their start then fails and tidies up."""
     server = status(name=name, home=home)

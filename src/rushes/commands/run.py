@@ -1,7 +1,10 @@
 """`rushes run`: servers beside the compiled pipeline, bars while it runs, a table when it has ended."""
 
+import errno
 import json
+import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +15,17 @@ from rich.table import Table
 from rushes import servers
 from rushes.config import Recipe
 from rushes.console import console, view
-from rushes.errors import RushesError, UserError
+from rushes.errors import RushesError, UserError, no_place
 from rushes.evaluation.report import interval_text
 from rushes.footage.labels import list_videos, read_annotations
 from rushes.home import home_folder
 from rushes.orchestration.run import Arguments, Background, Run, last_error
+from rushes.processes import log_tail
 from rushes.progress import EventLog
 from rushes.serving.environment import can_run_triton
+
+_LITTLE = 1 << 16
+"""Bytes free below which a disk counts as full."""
 
 
 @dataclass(kw_only=True)
@@ -155,6 +162,10 @@ def _follow(started: Run, starting: Background) -> Finished:
 def _raise_failure(started: Run) -> None:
     failure = last_error(started.events)
     if failure is None:
+        # A full disk takes no event; the log may have caught it, if it had room itself.
+        full = os.strerror(errno.ENOSPC)
+        if full in log_tail(started.log, lines=200) or shutil.disk_usage(started.folder).free < _LITTLE:
+            raise UserError(str(no_place(OSError(errno.ENOSPC, full, str(started.folder)))))
         raise RushesError(f"the pipeline ended with status {started.result()}: see {started.log}")
     error = UserError if failure["exit_code"] == 2 else RushesError
     hint = "" if failure["exit_code"] == 2 else f" (log: {started.log})"

@@ -1,7 +1,6 @@
 """What every step does round its work: look for a finished output, do the work, publish it, report."""
 
 import contextlib
-import errno
 import functools
 import os
 import platform
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from rushes.digests import code_digest, step_digest
-from rushes.errors import RushesError, UserError
+from rushes.errors import RushesError, UserError, no_place
 from rushes.home import home_folder, open_store
 from rushes.progress import EventLog, NullProgress, Progress
 from rushes.store import Manifest, Store
@@ -59,7 +58,7 @@ def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 _report(step, str(error), error.exit_code)
                 raise
             except Exception as error:
-                message = _no_place(error)
+                message = no_place(error)
                 if message is None:
                     _report(step, f"{type(error).__name__}: {error}", 1)
                     raise
@@ -69,17 +68,6 @@ def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return wrapped
 
     return wrap
-
-
-def _no_place(error: Exception) -> str | None:
-    """What to do where the disk is full or not writable; None where the error is another."""
-    remedy = "free space or give RUSHES_HOME, RUSHES_STORE or TMPDIR another place"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        place = f" at {error.filename}" if error.filename else ""
-        return f"{error.strerror}{place}: {remedy}"
-    # Libraries (safetensors, sqlite, a loader's worker) wrap the system's error in one of their own.
-    full = os.strerror(errno.ENOSPC)
-    return f"{full}: {remedy}" if full in str(error) else None
 
 
 def _report(step: str, message: str, exit_code: int) -> None:

@@ -1,13 +1,15 @@
 """`rushes deploy`: waits until what the ledger says is what is served, or fails. Never cached: it looks."""
 
+import time
 from pathlib import Path
 
 from rushes.config import Recipe
 from rushes.errors import UserError
 from rushes.ledger import Ledger
+from rushes.processes import Server, is_starting
 from rushes.serving.environment import can_run_triton
 from rushes.serving.reconciler import reconcile
-from rushes.serving.server import address, triton_status
+from rushes.serving.server import NAME, address, triton_status
 from rushes.steps.base import Context, read_input, reported, versions
 from rushes.store import Manifest
 
@@ -27,9 +29,7 @@ def deploy(*, recipe: Recipe, decision: Path, out: Path) -> Manifest:
     last = Ledger(context.store, endpoint).last()
     served: dict[str, object] = {"endpoint": endpoint, "version": None, "served_by": None}
     if last is not None and last.champion is not None:
-        server = triton_status(home=context.home) if can_run_triton() is None else None
-        if server is None and can_run_triton() is None:
-            raise UserError("Triton is not running: start it with `rushes up`, then run `rushes deploy` again")
+        server = _triton(context, seconds=recipe.deploy.timeout_seconds) if can_run_triton() is None else None
         reconcile(
             home=context.home,
             store=context.store,
@@ -44,3 +44,16 @@ def deploy(*, recipe: Recipe, decision: Path, out: Path) -> Manifest:
     )  # fmt: skip
     context.store.publish(manifest)
     return context.done(manifest, out, cached=False)
+
+
+def _triton(context: Context, *, seconds: float) -> Server:
+    """The running server; waits for one that a run beside this step is still starting."""
+    if is_starting(name=NAME, home=context.home):
+        context.progress.say("waiting for Triton to start")
+    deadline = time.monotonic() + seconds
+    while is_starting(name=NAME, home=context.home) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    server = triton_status(home=context.home)
+    if server is None:
+        raise UserError("Triton is not running: start it with `rushes up`, then run `rushes deploy` again")
+    return server
