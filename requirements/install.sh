@@ -14,12 +14,12 @@ command -v "$python" >/dev/null || complain "PYTHON: '$python' is not found: ins
   complain "PYTHON: $("$python" --version) cannot make virtual environments: install your system's venv package"
 
 if [ -n "${RUSHES_TORCH_INDEX:-}" ]; then torch="torch from the index you gave"; else
-  torch="about 2.6 GB of torch with CUDA (RUSHES_TORCH_INDEX=URL takes a CPU-only build from another index)"; fi
+  torch="2.9 GB of torch with CUDA (RUSHES_TORCH_INDEX=URL takes a CPU-only build from another index)"; fi
 cat <<TEXT
 Rushes: setting up, once. This downloads
   $torch,
-  about 0.5 GB of other Python packages into .venv, and
-  about 0.2 GB for Triton's own environment into your cache folder.
+  0.3 GB of other Python packages into .venv, and
+  0.1 GB for Triton's own environment into your cache folder.
 On disk: about 7 GB. Time: 3 to 10 minutes on a fast connection; then the demo takes about 5 minutes.
 TEXT
 

@@ -1,0 +1,69 @@
+"""The command line: help that teaches, flags that reach the recipe, mistakes that exit with 2."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rushes.cli import COMMANDS, GROUPS, main, parse
+from rushes.steps import STEPS
+
+
+def test_every_step_is_a_verb() -> None:
+    assert tuple(GROUPS["Steps"]) == STEPS
+
+
+def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert (COMMANDS[name].__doc__ or "").split(":")[0].split(",")[0].split(".")[0][:30] in shown
+
+
+def test_flags_override_the_chosen_size_of_the_chosen_model() -> None:
+    command = parse(["run", "pace-r2plus1d", "--videos", "x", "--size", "cpu", "--finetune.epochs", "7", "--seed", "3"])
+    recipe = command.full_recipe  # type: ignore[attr-defined]
+    assert (recipe.name, recipe.seed, recipe.finetune.epochs) == ("pace-r2plus1d", 3, 7)
+    assert recipe.pretrain.backbone == "tiny_r2plus1d"
+
+
+def test_the_demo_is_the_model_that_the_readme_says() -> None:
+    recipe = parse(["demo"]).full_recipe  # type: ignore[attr-defined]
+    assert (recipe.name, recipe.pretrain.backbone) == ("pace-r2plus1d", "tiny_r2plus1d")
+    other = parse(["demo", "vcop-r3d"]).full_recipe  # type: ignore[attr-defined]
+    assert (other.name, other.pretrain.backbone) == ("vcop-r3d", "tiny_r3d")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["runn"], "did you mean 'run'?"),
+        (["run"], "model: missing"),
+        (["run", "vcop"], "did you mean 'vcop-r3d'?"),
+        (["run", "vcop-r3d", "--size", "gpu", "--videos", "x"], "size: 'gpu'"),
+        (["run", "vcop-r3d", "--videos", "x", "--pretrain.crop", "200"], "sample.short_side"),
+        (["run", "vcop-r3d", "--videos", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["predict", "/nowhere.mp4"], "/nowhere.mp4"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
+
+
+def test_importing_the_package_is_cheap() -> None:
+    program = (
+        "import sys, rushes, rushes.config, rushes.steps; sys.exit('torch' in sys.modules or 'kfp' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
