@@ -120,7 +120,8 @@ def watching(events: Path) -> Iterator[None]:
 
 def _ending(event: Event) -> str:
     how = "already done" if event["cached"] else f"{event['seconds']:.1f} s"
-    return f"{how:<14}{event['ref']}"
+    init = event["summary"].get("init")
+    return f"{how:<14}{event['ref']}{f'  from {init} weights' if init else ''}"
 
 
 def _stats(event: Event) -> str:

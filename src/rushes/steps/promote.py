@@ -85,7 +85,7 @@ def _entry(endpoint: str, last: Entry | None, challenger: Champion, rulings: Seq
     good = gate.passed(rulings)
     champion = last.champion if last else None
     open_rules = [ruling for ruling in rulings if ruling.verdict != "pass"]
-    shown = open_rules or list(rulings)[-1:]
+    shown = open_rules or [ruling for ruling in rulings if ruling.rule not in ("support", "parity")]
     return Entry(
         number=(last.number if last else 0) + 1,
         endpoint=endpoint,
