@@ -51,7 +51,7 @@ def refusal(cli: Cli, *arguments: object, code: int = 2) -> str:
 def class_folders(root: Path, *names: str) -> Path:
     write_videos(root / "two", files=2)
     for name in names:
-        shutil.copytree(root / "two" / "bright", root / "videos" / name)
+        shutil.copytree(root / "two" / "moving", root / "videos" / name)
     return root / "videos"
 
 
@@ -100,9 +100,9 @@ def test_an_unknown_task_option(alone: Cli, tmp_path: Path) -> None:
 
 def test_a_label_for_a_video_that_is_not_there(alone: Cli, tmp_path: Path) -> None:
     write_videos(tmp_path / "videos", files=2)
-    (tmp_path / "labels.csv").write_text("path,label\nbright/v00.mp4,a\nbright/v99.mp4,b\n")
+    (tmp_path / "labels.csv").write_text("path,label\nmoving/v00.mp4,a\nmoving/v99.mp4,b\n")
     line = refusal(alone, *MODEL, "--videos", "videos", "--labels", "labels.csv")
-    assert "bright/v99.mp4" in line and "3" in line
+    assert "moving/v99.mp4" in line and "3" in line
 
 
 def test_a_labels_file_that_is_not_there(alone: Cli, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_port_in_use(alone: Cli, cli: Cli, videos: Path, variable: str) -> Non
 
 
 def test_a_prediction_without_a_model(alone: Cli, videos: Path) -> None:
-    assert "rushes run" in refusal(alone, "predict", videos / "bright" / "v00.mp4")
+    assert "rushes run" in refusal(alone, "predict", videos / "moving" / "v00.mp4")
 
 
 def test_a_full_disk(tmp_path: Path, videos: Path, cli: Cli) -> None:

@@ -35,9 +35,9 @@ def test_the_first_version_is_promoted_and_served(cli: Cli, finished: list[dict[
     steps = by_step(finished)
     assert steps["promote"]["summary"]["decision"] == "promoted"
     expected = "in-process graph" if can_run_triton() else "triton"
-    assert steps["deploy"]["summary"] == {"endpoint": "brightness", "version": 1, "served_by": expected}
+    assert steps["deploy"]["summary"] == {"endpoint": "motion", "version": 1, "served_by": expected}
     status = json.loads(cli.ok("status", "--json"))
-    assert status["endpoints"]["brightness"]["served"] == status["endpoints"]["brightness"]["champion"] == 1
+    assert status["endpoints"]["motion"]["served"] == status["endpoints"]["motion"]["champion"] == 1
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -48,7 +48,7 @@ def test_the_endpoint_answers_as_the_same_graph_does_here(
     asked = cli.ok("predict", *files, "--json", "--protocol", protocol).splitlines()
     offline = cli.ok("predict", *files, "--json", "--offline").splitlines()
     for file, first, second in zip(files, map(json.loads, asked), map(json.loads, offline), strict=True):
-        assert first["labels"] == second["labels"] == ["bright", "dark"]
+        assert first["labels"] == second["labels"] == ["moving", "resting"]
         assert first["probabilities"] == pytest.approx(second["probabilities"], abs=1e-4)
         assert first["onnx_sha256"] == second["onnx_sha256"]
         assert max(zip(first["probabilities"], first["labels"], strict=True))[1] == file.parent.name
@@ -59,7 +59,7 @@ def test_mlflow_holds_the_version_with_its_lineage(cli: Cli, finished: list[dict
 
     steps = by_step(finished)
     client = mlflow.MlflowClient(steps["register"]["summary"]["tracking"])
-    version = client.get_model_version_by_alias("brightness", "champion")
+    version = client.get_model_version_by_alias("motion", "champion")
     assert version.tags["rushes.bundle"] == steps["export"]["ref"]
     assert version.tags["rushes.footage"] == steps["sample"]["ref"]
     assert version.tags["onnx.sha256"] == steps["export"]["summary"]["onnx_sha256"]
@@ -78,11 +78,11 @@ def test_a_second_run_does_nothing_twice(cli: Cli, videos: Path, finished: list[
     # kfp runs the two fine-tunings in either order.
     assert sorted(ending["ref"] for ending in again) == sorted(ending["ref"] for ending in finished)
     assert all(ending["cached"] for ending in again if ending["step"] not in NEVER_CACHED)
-    assert len(Ledger(Store(str(cli.home / "store")), "brightness").entries()) == 1
+    assert len(Ledger(Store(str(cli.home / "store")), "motion").entries()) == 1
 
 
 def test_a_recipe_change_runs_its_step_and_what_follows(cli: Cli, videos: Path, finished: list[dict[str, Any]]) -> None:
-    cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *QUICK, "--finetune.batch", "8")
+    cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *QUICK, "--finetune.batch", "7")
     changed = cli.results()
     redone = {ending["step"] for ending in changed if not ending["cached"]} - set(NEVER_CACHED)
     assert redone == {"finetune", "evaluate", "export", "register"}

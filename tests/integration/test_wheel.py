@@ -64,8 +64,8 @@ def use(python: Path, folder: Path, cli: Cli, videos: Path) -> None:
     assert Path(found).is_relative_to(python.parents[1])
     assert "vcop-r3d" in rushes("models")
     rushes("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, "--endpoint", "from_wheel", *QUICK)
-    answer = rushes("predict", videos / "dark" / "v01.mp4", "--endpoint", "from_wheel")
-    assert "dark" in answer
+    answer = rushes("predict", videos / "resting" / "v01.mp4", "--endpoint", "from_wheel")
+    assert "resting" in answer
     assert can_run_triton() is not None or "triton" in answer
 
 

@@ -48,7 +48,7 @@ def status(*, as_json: bool) -> int:
     """Shows servers and endpoints."""
     record = _status()
     if as_json:
-        console.print(json.dumps(record, indent=1), markup=False)
+        console.print(json.dumps(record, indent=1), markup=False, soft_wrap=True)
         return 0
     for name, url in record["servers"].items():
         console.print(f"{name:<8}{url or 'down'}", markup=False)
