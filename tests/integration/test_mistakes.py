@@ -91,11 +91,16 @@ def test_a_value_that_a_recipe_key_does_not_take(alone: Cli) -> None:
     assert "pretrain.crop" in refusal(alone, "run", "vcop-r3d", "--videos", ".", "--pretrain.crop", "33")
 
 
-def test_an_unknown_task_option(alone: Cli, tmp_path: Path) -> None:
-    line = refusal(
-        alone, *MODEL, "--videos", str(class_folders(tmp_path, "a", "b")), "--pretrain.options", "stride", "3"
-    )
-    assert "stride" in line and "strides" in line
+def test_an_unknown_task_option(alone: Cli) -> None:
+    done = alone("run", "pace-r2plus1d", "--videos", ".", "--pretrain.options.stride", "3")
+    assert done.returncode == 2
+    assert "--pretrain.options.strides" in done.stdout + done.stderr
+
+
+def test_a_task_option_that_does_not_fit(alone: Cli, tmp_path: Path) -> None:
+    videos = class_folders(tmp_path, "a", "b")
+    line = refusal(alone, *MODEL, "--videos", str(videos), "--pretrain.options.strides", "99")
+    assert "strides" in line and "2 to 16" in line
 
 
 def test_a_label_for_a_video_that_is_not_there(alone: Cli, tmp_path: Path) -> None:

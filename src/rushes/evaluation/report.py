@@ -30,9 +30,9 @@ def write_report(
 
 
 def interval_text(interval: Mapping[str, Any], *, signed: bool = False) -> str:
-    """A share as people read it: `71.2 % [65.0, 77.1]`, or without bounds where there are too few groups."""
+    """A share as people read it: `71.2 % [65.0, 77.1]`, or a difference of shares (`signed`), in points."""
     sign = "+" if signed else ""
-    value = f"{100 * interval['value']:{sign}.1f} %"
+    value = f"{100 * interval['value']:{sign}.1f} {'points' if signed else '%'}"
     if interval["low"] is None:
         return f"{value} (no interval: {interval['groups']} groups)"
     return f"{value} [{100 * interval['low']:{sign}.1f}, {100 * interval['high']:{sign}.1f}]"
