@@ -110,3 +110,16 @@ def test_a_new_store_gives_the_same_metrics_to_the_last_digit(
     old = json.loads((cli.home / "store" / "steps" / f"{first['ref']}.json").read_text())
     assert second["files"]["metrics.json"] == old["files"]["metrics.json"]
     assert second["files"]["predictions.parquet"] == old["files"]["predictions.parquet"]
+
+
+def test_where_triton_cannot_run_the_same_graph_answers_in_process(
+    cli: Cli, videos: Path, finished: list[dict[str, Any]]
+) -> None:
+    without = Cli(cli.home, cli.folder, {**cli.extra, "RUSHES_NO_TRITON": "1"})
+    shown = without.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *QUICK, "--endpoint", "here")
+    assert "switched off by RUSHES_NO_TRITON" in shown.splitlines()[0]
+    assert by_step(without.results())["deploy"]["summary"]["served_by"] == "in-process graph"
+    answer = json.loads(without.ok("predict", videos / "moving" / "v00.mp4", "--endpoint", "here", "--json"))
+    assert answer["served_by"] == "in-process"
+    served = json.loads(cli.ok("predict", videos / "moving" / "v00.mp4", "--endpoint", "motion", "--json"))
+    assert answer["probabilities"] == pytest.approx(served["probabilities"], abs=1e-4)
