@@ -45,8 +45,9 @@ def test_the_endpoint_answers_as_the_same_graph_does_here(
     cli: Cli, videos: Path, finished: list[dict[str, Any]], protocol: str
 ) -> None:
     files = sorted(videos.glob("*/v00.mp4"))
-    asked = cli.ok("predict", *files, "--json", "--protocol", protocol).splitlines()
-    offline = cli.ok("predict", *files, "--json", "--offline").splitlines()
+    command = ("predict", *files, "--json", "--endpoint", "motion")
+    asked = cli.ok(*command, "--protocol", protocol).splitlines()
+    offline = cli.ok(*command, "--offline").splitlines()
     for file, first, second in zip(files, map(json.loads, asked), map(json.loads, offline), strict=True):
         assert first["labels"] == second["labels"] == ["moving", "resting"]
         assert first["probabilities"] == pytest.approx(second["probabilities"], abs=1e-4)
