@@ -149,7 +149,7 @@ class SyntheticDataset:
 #
 # Lengths are pixels, times are frames. Each action has a tempo of its own, give or take a sixth, as actions have in
 # life: only who knows which action it is can tell how fast a film is played, so that predicting the pace teaches the
-# actions. (Drawn with one tempo for all, pace prediction came out easier and its features worse.)
+# actions. (One seed each: with one tempo for all, pace prediction came out easier and its features worse.)
 
 
 @dataclass(frozen=True, kw_only=True)
