@@ -8,10 +8,11 @@ python=${PYTHON:-python3}
 complain() { printf 'rushes: %s\n' "$1" >&2; exit 2; }
 
 command -v "$python" >/dev/null || complain "PYTHON: '$python' is not found: install Python 3.11 or later"
+version=$("$python" --version 2>/dev/null) || complain "PYTHON: '$python' does not run: install Python 3.11 or later"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  complain "PYTHON: $("$python" --version) is too old: 3.11 or later is needed (make demo PYTHON=python3.12)"
+  complain "PYTHON: $version is too old: 3.11 or later is needed (make demo PYTHON=python3.12)"
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-  complain "PYTHON: $("$python" --version) cannot make virtual environments: install your system's venv package"
+  complain "PYTHON: $version cannot make virtual environments: install your system's venv package"
 
 if [ -n "${RUSHES_TORCH_INDEX:-}" ]; then torch="torch from the index you gave"; else
   torch="2.9 GB of torch with CUDA (RUSHES_TORCH_INDEX=URL takes a CPU-only build from another index)"; fi
