@@ -252,10 +252,10 @@ class _Triton:
     def _probe(self, version: int, bundle: Bundle) -> str | None:
         """Sends the golden clip through the whole path to one version; returns what is wrong, or None.
 
-        As many at once as there are decoders: one dead among several must not hide behind the others.
+        Twice as many at once as there are decoders: one dead among several must not hide behind the others.
         """
         golden = bundle.golden.read_bytes()
-        count = endpoint_config(self.repository.endpoint).instances
+        count = 2 * endpoint_config(self.repository.endpoint).instances
         with ThreadPoolExecutor(count) as pool:
             failures = list(pool.map(lambda _: self._probe_once(golden, version, bundle), range(count)))
         return next((failure for failure in failures if failure is not None), None)
