@@ -1,9 +1,12 @@
 """I420 to RGB: against FFmpeg's own conversion, and its shape for every batch."""
 
+from typing import Literal
+
 import av
 import numpy as np
 import pytest
 import torch
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from rushes.footage.colour import i420_to_rgb
 
@@ -27,6 +30,39 @@ def test_conversion_is_ffmpegs_to_three_grey_levels(height: int, width: int) -> 
     # swscale computes in fixed point and truncates; another matrix (BT.709) or full range is 20 levels away.
     assert difference.max() <= 3
     assert difference.mean() <= 1
+
+
+@pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+def test_each_matrix_and_range_is_ffmpegs_to_one_grey_level(
+    matrix: Literal["bt601", "bt709"], full_range: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    # Legal values: swscale's accurate conversion overflows beyond. Flat chroma: it does not upsample by repetition.
+    lowest, white, most = (0, 255, 255) if full_range else (16, 235, 240)
+    frames = rng.integers(lowest, white + 1, (100, 24, 16), dtype=np.uint8)
+    for frame in frames:
+        frame[16:].reshape(2, -1)[:] = rng.integers(lowest, most + 1, (2, 1))
+    accurate = VideoReformatter()
+    expected = [
+        accurate.reformat(
+            av.VideoFrame.from_ndarray(frame, format="yuv420p"),
+            format="rgb24",
+            src_colorspace={"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709}[matrix],
+            src_color_range="JPEG" if full_range else "MPEG",
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT,
+        ).to_ndarray()
+        for frame in frames
+    ]
+    found = i420_to_rgb(torch.from_numpy(frames), matrix=matrix, full_range=full_range).permute(1, 2, 3, 0) * 255
+    assert np.abs(found.numpy() - np.stack(expected)).max() <= 1
+
+
+def test_the_default_is_bt601_in_limited_range() -> None:
+    frames = torch.from_numpy(random_i420(16, 16))
+    assert torch.equal(i420_to_rgb(frames), i420_to_rgb(frames, matrix="bt601", full_range=False))
+    assert not torch.equal(i420_to_rgb(frames), i420_to_rgb(frames, matrix="bt709"))
+    assert not torch.equal(i420_to_rgb(frames), i420_to_rgb(frames, full_range=True))
 
 
 def test_black_white_and_grey_are_exact() -> None:

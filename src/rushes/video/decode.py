@@ -1,7 +1,10 @@
 """Any video file in, upright I420 frames of one size and one frame rate out.
 
     for frame in decode_i420(Path("clip.avi"), short_side=128, fps=25.0):
-        ...  # uint8 [H * 3/2, W], BT.601, limited range
+        ...  # uint8 [H * 3/2, W], BT.601, limited range, deinterlaced
+
+A source is a file, its bytes, or the URL of an object that fsspec can open (`s3://bucket/clip.avi`), which is read in
+ranges and never downloaded whole.
 
 Files are hostile until decoded: limits on bytes, pixels, seconds and decode time; only self-contained formats (a
 playlist that names other files or hosts is refused). What cannot be used raises `VideoError`; what decodes in part
@@ -9,19 +12,22 @@ yields that part, and the caller compares it with the probe's promise.
 """
 
 import io
+import itertools
 import math
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
+from av.filter import Graph
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
@@ -29,7 +35,10 @@ from av.video.stream import VideoStream
 
 from rushes.errors import UserError
 
+T = TypeVar("T")
 Frames = npt.NDArray[np.uint8]
+VideoSource = Path | bytes | str
+"""A file, its bytes, or its URL."""
 
 # Formats that hold their own bytes. Playlists, sessions and image sequences (hls, concat, sdp, image2, ...) would make
 # FFmpeg open what they name.
@@ -44,6 +53,12 @@ _UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "vc1"}
 _EPSILON = 1e-3  # labels are written to the millisecond
 _LONGEST_HOLD = 10.0  # seconds for which a frame stands until the next; a longer gap is absent footage
 _LONGEST_ASPECT = 8
+# H.273's numbers of colour matrices.
+_BT709, _BT601 = 1, 6
+_CONVERTIBLE = {_BT709, 4, 5, _BT601, 7, 9}  # swscale refuses a frame with any other
+_HD_LINES = 720
+# A URL is read in blocks of 1 MiB, of which 16 are kept: a file's index and its interleaved streams lie apart.
+_URL_CACHE = {"block_size": 1 << 20, "cache_type": "blockcache", "cache_options": {"maxblocks": 16}}
 
 
 class VideoError(UserError):
@@ -90,7 +105,7 @@ class Probe:
     codec: str
 
 
-def probe(source: Path | bytes, *, limits: Limits | None = None) -> Probe:
+def probe(source: VideoSource, *, limits: Limits | None = None) -> Probe:
     """Opens `source` and decodes its first frame.
 
     Raises:
@@ -117,7 +132,7 @@ def probe(source: Path | bytes, *, limits: Limits | None = None) -> Probe:
 
 
 def decode_i420(
-    source: Path | bytes,
+    source: VideoSource,
     *,
     short_side: int,
     fps: float | None,
@@ -137,7 +152,7 @@ def decode_i420(
         yield frame
 
 
-def decode_all(source: Path | bytes, *, short_side: int, fps: float | None, limits: Limits | None = None) -> Frames:
+def decode_all(source: VideoSource, *, short_side: int, fps: float | None, limits: Limits | None = None) -> Frames:
     """All frames at once: uint8 `[n, H * 3/2, W]`, n >= 1.
 
     Raises:
@@ -150,7 +165,7 @@ def decode_all(source: Path | bytes, *, short_side: int, fps: float | None, limi
 
 
 def decode_timed(
-    source: Path | bytes,
+    source: VideoSource,
     *,
     short_side: int,
     fps: float | None,
@@ -162,7 +177,7 @@ def decode_timed(
     limits = limits or Limits()
     with _decoding(source), _opened(source, limits) as container:
         stream = _video_stream(container, source, limits)
-        frames = _timed_from(container, stream, start, source, limits)
+        frames = _deinterlaced(_timed_from(container, stream, start, source, limits))
         spread = frames if fps is None else _at_constant_rate(frames, fps, _rate(stream))
         scale = _Scaler(short_side, stream, source)
         for t, frame in spread:
@@ -180,26 +195,27 @@ def inside(t: float, start: float, end: float | None) -> bool:
 # Opening -------------------------------------------------------------------------------------------------------------
 
 
-def _name(source: Path | bytes) -> str:
-    return str(source) if isinstance(source, Path) else f"video of {len(source)} bytes"
+def _name(source: VideoSource) -> str:
+    return f"video of {len(source)} bytes" if isinstance(source, bytes) else str(source)
 
 
-def _too_long(source: Path | bytes, seconds: float, limits: Limits) -> VideoError:
+def _too_long(source: VideoSource, seconds: float, limits: Limits) -> VideoError:
     return VideoError("too_long", f"{_name(source)}: {seconds:.0f} s, at most {limits.max_seconds:.0f} s are allowed")
 
 
-def _opened(source: Path | bytes, limits: Limits) -> InputContainer:
-    size, head = _size_and_head(source)
-    if size == 0:
-        raise VideoError("empty", f"{_name(source)}: the file is empty")
-    if size > limits.max_bytes:
-        raise VideoError("too_large", f"{_name(source)}: {size} bytes, at most {limits.max_bytes} are allowed")
-    if head.startswith(b"version https://git-lfs"):
-        raise VideoError("lfs_pointer", f"{_name(source)}: a Git LFS pointer, not the video: run `git lfs pull`")
+@contextmanager
+def _opened(source: VideoSource, limits: Limits) -> Iterator[InputContainer]:
+    with _file(source) as file:
+        _check_file(file, source, limits)
+        # "file:" keeps a name such as "http:x.mp4" from being read as a URL.
+        with _container(f"file:{source}" if isinstance(source, Path) else file, source, limits) as container:
+            yield container
+
+
+def _container(file: "str | BinaryIO | _Remote", source: VideoSource, limits: Limits) -> InputContainer:
     try:
         return av.open(
-            # "file:" keeps a name such as "http:x.mp4" from being read as a URL.
-            f"file:{source}" if isinstance(source, Path) else io.BytesIO(source),
+            file,
             mode="r",
             options={
                 "format_whitelist": FORMATS,
@@ -214,7 +230,7 @@ def _opened(source: Path | bytes, limits: Limits) -> InputContainer:
 
 
 @contextmanager
-def _decoding(source: Path | bytes) -> Iterator[None]:
+def _decoding(source: VideoSource) -> Iterator[None]:
     """Turns what FFmpeg still raises (a failed seek, a pixel format without a converter) into `VideoError`."""
     try:
         yield
@@ -223,17 +239,86 @@ def _decoding(source: Path | bytes) -> Iterator[None]:
         raise VideoError("decode_error", f"{_name(source)}: cannot be decoded ({why})") from error
 
 
-def _size_and_head(source: Path | bytes) -> tuple[int, bytes]:
+def _file(source: VideoSource) -> "AbstractContextManager[BinaryIO | _Remote]":
     if isinstance(source, bytes):
-        return len(source), source[:64]
+        return io.BytesIO(source)
+    if isinstance(source, str):
+        return _remote(source)
     try:
-        with source.open("rb") as file:
-            return source.stat().st_size, file.read(64)
+        return source.open("rb")
     except OSError as error:
-        raise VideoError("unreadable", f"{source}: cannot be read ({error.strerror})") from error
+        raise _unreadable(source, error) from error
 
 
-def _video_stream(container: InputContainer, source: Path | bytes, limits: Limits) -> VideoStream:
+@contextmanager
+def _remote(url: str) -> Iterator["_Remote"]:
+    """The object at `url`, closed afterwards; what failed there is raised at the end, whatever FFmpeg made of it.
+
+    Every file system has its own errors, so any counts.
+    """
+    import fsspec
+
+    try:
+        system, path = fsspec.url_to_fs(url)
+        file = system.open(path, "rb", **_URL_CACHE)
+    except Exception as error:
+        raise _unreadable(url, error) from error
+    with file:
+        remote = _Remote(file)
+        try:
+            yield remote
+        except Exception:
+            if remote.failure is None:
+                raise
+        if remote.failure is not None:
+            raise _unreadable(url, remote.failure) from remote.failure
+
+
+class _Remote:
+    """A remote file that ends where it fails.
+
+    PyAV keeps an exception from a callback for its thread's next call, which may concern another video.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.tell = file.tell
+        self.failure: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        return self._unless_failed(self.file.read, size, otherwise=b"")
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._unless_failed(self.file.seek, offset, whence, otherwise=-1)
+
+    def _unless_failed(self, call: Callable[..., T], *arguments: int, otherwise: T) -> T:
+        if self.failure is None:
+            try:
+                return call(*arguments)
+            except Exception as error:
+                self.failure = error
+        return otherwise
+
+
+def _unreadable(source: VideoSource, error: Exception) -> VideoError:
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return VideoError("unreadable", f"{_name(source)}: cannot be read ({why})")
+
+
+def _check_file(file: "BinaryIO | _Remote", source: VideoSource, limits: Limits) -> None:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(64)
+    file.seek(0)
+    if size == 0:
+        raise VideoError("empty", f"{_name(source)}: the file is empty")
+    if size > limits.max_bytes:
+        raise VideoError("too_large", f"{_name(source)}: {size} bytes, at most {limits.max_bytes} are allowed")
+    if head.startswith(b"version https://git-lfs"):
+        raise VideoError("lfs_pointer", f"{_name(source)}: a Git LFS pointer, not the video: run `git lfs pull`")
+
+
+def _video_stream(container: InputContainer, source: VideoSource, limits: Limits) -> VideoStream:
     """The largest video stream that is not a cover picture; the first of equals."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     streams = [s for s in streams if s.codec_context is not None]
@@ -247,7 +332,7 @@ def _video_stream(container: InputContainer, source: Path | bytes, limits: Limit
     return stream
 
 
-def _check_pixels(width: int, height: int, source: Path | bytes, limits: Limits) -> None:
+def _check_pixels(width: int, height: int, source: VideoSource, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise VideoError(
             "too_many_pixels", f"{_name(source)}: {width} x {height}, at most {limits.max_pixels} pixels are allowed"
@@ -293,7 +378,7 @@ def _formats(container: InputContainer) -> set[str]:
 
 
 def _decoded(
-    container: InputContainer, stream: VideoStream, source: Path | bytes, limits: Limits
+    container: InputContainer, stream: VideoStream, source: VideoSource, limits: Limits
 ) -> Iterator[VideoFrame]:
     """Frames in presentation order; a packet that does not decode is skipped, a container that breaks ends it."""
     spent, failures, count = 0.0, 0, 0
@@ -304,6 +389,7 @@ def _decoded(
             continue
         for frame in frames:
             _check_pixels(frame.width, frame.height, source, limits)
+            frame.colorspace = _matrix(frame)
             count += 1
             spent += time.monotonic() - began
             yield frame
@@ -326,7 +412,7 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[list[Vi
 
 
 def _timed_from(
-    container: InputContainer, stream: VideoStream, start: float, source: Path | bytes, limits: Limits
+    container: InputContainer, stream: VideoStream, start: float, source: VideoSource, limits: Limits
 ) -> Iterator[tuple[float, VideoFrame]]:
     """(time, frame) in order of time, from a key frame at or before `start`."""
     if start > _EPSILON and _formats(container) & _CLOCKED:
@@ -341,7 +427,7 @@ def _timed_from(
 
 
 def _seek(
-    container: InputContainer, stream: VideoStream, start: float, origin: int, source: Path | bytes, limits: Limits
+    container: InputContainer, stream: VideoStream, start: float, origin: int, source: VideoSource, limits: Limits
 ) -> bool:
     """Goes to a key frame shown before `start`, and says whether decoding from there does show one."""
     assert stream.time_base is not None
@@ -364,7 +450,7 @@ def _clocked(
     container: InputContainer,
     stream: VideoStream,
     origin: int | None,
-    source: Path | bytes,
+    source: VideoSource,
     limits: Limits,
 ) -> Iterator[tuple[float, VideoFrame]]:
     """Gives each frame its time: by timestamp where the container has sane ones, else by decode order."""
@@ -392,6 +478,50 @@ def _clocked(
             raise _too_long(source, t, limits)
         last = t
         yield t, frame
+
+
+def _deinterlaced(timed: Iterator[tuple[float, VideoFrame]]) -> Iterator[tuple[float, VideoFrame]]:
+    """Frames flagged interlaced come out progressive, at their times; until the first of them nothing is filtered.
+
+    A frame depends on the one before it and the one after it only, so that a span equals its part of the whole. That
+    is why the filter starts one frame early and sees progressive frames too, whose output is dropped.
+    """
+    before: list[tuple[float, VideoFrame]] = []
+    for t, frame in timed:
+        if frame.interlaced_frame:
+            runs = itertools.groupby(itertools.chain(before, [(t, frame)], timed), key=_layout)
+            filtered = itertools.chain.from_iterable(_bwdif(layout, run) for layout, run in runs)
+            yield from itertools.islice(filtered, len(before), None)
+            return
+        yield t, frame
+        before = [(t, frame)]
+
+
+def _layout(timed: tuple[float, VideoFrame]) -> dict[str, str]:
+    """What FFmpeg's source of frames wants to know of them; a filter graph is for one layout."""
+    _, frame = timed
+    return {
+        "video_size": f"{frame.width}x{frame.height}",
+        "pix_fmt": frame.format.name,
+        "colorspace": str(frame.colorspace),
+        "time_base": "1/1000",  # times are kept beside the frames
+    }
+
+
+def _bwdif(layout: dict[str, str], run: Iterator[tuple[float, VideoFrame]]) -> Iterator[tuple[float, VideoFrame]]:
+    """FFmpeg's bwdif over frames of one layout: one out for each one in, as soon as the next one is in."""
+    graph = Graph()
+    graph.threads = 1
+    source, sink = graph.add("buffer", **layout), graph.add("buffersink")
+    graph.link_nodes(source, graph.add("bwdif", mode="send_frame", parity="auto", deint="all"), sink).configure()
+    t, frame = next(run)
+    graph.vpush(frame)
+    for following in itertools.chain(run, [None]):
+        graph.vpush(following[1] if following else None)
+        filtered = graph.vpull()
+        yield t, filtered if frame.interlaced_frame else frame
+        if following:
+            t, frame = following
 
 
 def _at_constant_rate(
@@ -439,7 +569,26 @@ def _quarter_turns(frame: VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _scaled_size(height: int, width: int, short_side: int, source: Path | bytes) -> tuple[int, int]:
+def _mirrored(frame: VideoFrame) -> bool:
+    """Whether the display matrix mirrors: then the frame is flipped upside down before it is turned."""
+    try:
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # beside side data of a kind that PyAV does not know, such as EXIF, it cannot be read
+        return False
+    if matrix is None:
+        return False
+    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].astype(np.int64)
+    return bool(a * d < b * c)
+
+
+def _matrix(frame: VideoFrame) -> int:
+    """The frame's matrix; one without a usable tag has that of its size, as players take it."""
+    if frame.colorspace in _CONVERTIBLE:
+        return frame.colorspace
+    return _BT709 if frame.height >= _HD_LINES else _BT601
+
+
+def _scaled_size(height: int, width: int, short_side: int, source: VideoSource) -> tuple[int, int]:
     """Even (height, width) with the shorter `short_side`."""
     if max(height, width) > _LONGEST_ASPECT * min(height, width):
         raise VideoError(
@@ -451,11 +600,12 @@ def _scaled_size(height: int, width: int, short_side: int, source: Path | bytes)
 
 
 class _Scaler:
-    """Frame to upright I420 of the size that the first frame decides; the last result is kept for repeats."""
+    """Frame to upright I420; the first frame decides the size and whether to mirror. The last result is kept."""
 
-    def __init__(self, short_side: int, stream: VideoStream, source: Path | bytes) -> None:
+    def __init__(self, short_side: int, stream: VideoStream, source: VideoSource) -> None:
         self.short_side, self.stream, self.source = short_side, stream, source
         self.size: tuple[int, int] | None = None
+        self.mirrored = False
         self.reformatter = VideoReformatter()
         self.last: tuple[VideoFrame, Frames] | None = None
 
@@ -467,6 +617,7 @@ class _Scaler:
     def _convert(self, frame: VideoFrame) -> Frames:
         if self.size is None:
             self.size = _scaled_size(*_display_size(frame, self.stream), self.short_side, self.source)
+            self.mirrored = _mirrored(frame)  # reading side data costs as much as a tenth of decoding a small frame
         turns = _quarter_turns(frame)
         height, width = self.size[::-1] if turns % 2 else self.size
         small = self.reformatter.reformat(
@@ -480,15 +631,16 @@ class _Scaler:
             threads=1,
         )
         planes: Frames = small.to_ndarray()  # type: ignore[assignment]
-        return _rotated(planes, turns)
+        return _upright(planes, turns, mirrored=self.mirrored)
 
 
-def _rotated(frame: Frames, turns: int) -> Frames:
-    if turns == 0:
+def _upright(frame: Frames, turns: int, *, mirrored: bool) -> Frames:
+    """Flips `[H * 3/2, W]` upside down if `mirrored`, then turns it by quarters counterclockwise."""
+    if turns == 0 and not mirrored:
         return frame
     height, width = frame.shape[0] * 2 // 3, frame.shape[1]
-    luma = np.rot90(frame[:height], turns)
     chroma = frame[height:].reshape(2, height // 2, width // 2)
-    planes = [luma, np.rot90(chroma[0], turns), np.rot90(chroma[1], turns)]
+    flipped = [plane[::-1] if mirrored else plane for plane in (frame[:height], *chroma)]
+    luma, blue, red = (np.rot90(plane, turns) for plane in flipped)
     # A chroma plane may end in the middle of a row of the packed array: join them flat.
-    return np.concatenate([plane.ravel() for plane in planes]).reshape(-1, luma.shape[1])
+    return np.concatenate([luma.ravel(), blue.ravel(), red.ravel()]).reshape(-1, luma.shape[1])
