@@ -60,7 +60,7 @@ def rushes(
     classifier, baseline = tuned.outputs["classifier"], scratch.outputs["classifier"]
     evaluated = evaluate(recipe=recipe, footage=footage, backbone=backbone, classifier=classifier, baseline=baseline)
     evaluation = evaluated.outputs["evaluation"]
-    exported = export(recipe=recipe, classifier=classifier, footage=footage)
+    exported = export(recipe=recipe, classifier=classifier)
     bundle = exported.outputs["bundle"]
     registered = register(recipe=recipe, endpoint=endpoint, bundle=bundle, evaluation=evaluation)
     version = registered.outputs["version"]

@@ -67,7 +67,7 @@ class Planner:
                 recipe=recipe, footage=footage, backbone=backbone, classifier=at["finetune"], baseline=at["baseline"],
                 out=at["evaluate"],
             ),
-            "export": export.export(recipe=recipe, classifier=at["finetune"], footage=footage, out=at["export"]),
+            "export": export.export(recipe=recipe, classifier=at["finetune"], out=at["export"]),
         }  # fmt: skip
         return {name: manifest.ref for name, manifest in made.items()}
 

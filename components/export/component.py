@@ -11,7 +11,6 @@ from components.image import IMAGE
 def export(
     recipe: dict[str, Any],
     classifier: dsl.Input[dsl.Model],
-    footage: dsl.Input[dsl.Dataset],
     bundle: dsl.Output[dsl.Model],
 ) -> None:
     """Writes the classifier as ONNX with its contract and a golden clip."""
@@ -23,7 +22,6 @@ def export(
     manifest = step(
         recipe=parse_recipe(recipe),
         classifier=Path(classifier.path),
-        footage=Path(footage.path),
         out=Path(bundle.path),
     )
     bundle.metadata.update(ref=manifest.ref, **manifest.summary)

@@ -55,9 +55,10 @@ class Run(_WithRecipe):
     """
 
     videos: str
-    """Folder of video files, any depth, any format that FFmpeg reads."""
+    """Folder of video files, any depth, any format that FFmpeg reads; or an fsspec URL such as s3://bucket/archive."""
     labels: str = ""
-    """CSV: path,label and optionally start,end,group,split. Default: labels.csv in the folder, then class folders."""
+    """CSV or Parquet: path,label and optionally start,end,group,split; or Kinetics' columns. Default: labels.csv in the
+    folder, then class folders."""
     splits: str = ""
     """Folder of UCF-101 or HMDB-51 split files."""
     fold: int = 1
@@ -81,17 +82,19 @@ class Pin:
     """Step 1: resolves a data reference to content. Writes a pointer, as every step does."""
 
     videos: str
-    """Folder of video files."""
+    """Folder of video files, or an fsspec URL such as s3://bucket/archive."""
     out: Path
     """Where the pointer goes (kilobytes of JSON)."""
     labels: str = ""
-    """CSV of labels; default: labels.csv in the folder, then class folders."""
+    """CSV or Parquet of labels; default: labels.csv in the folder, then class folders."""
     splits: str = ""
     """Folder of official split files."""
     fold: int = 1
     """Number of the split."""
     revision: str = ""
     """Revision of the DVC repository that the videos lie in."""
+    rehash: bool = False
+    """Read every file again, also those whose size and modification time (or ETag) are as they were."""
 
     def execute(self) -> int:
         return _step("pin", **vars(self))
@@ -105,9 +108,11 @@ class Sample(_WithRecipe):
     """Pointer from `rushes pin`."""
     out: Path
     """Where the pointer to the footage goes."""
+    partition: str = ""
+    """Encode a part of the shards only, such as 2/3; when all parts are done, the same without it makes the index."""
 
     def execute(self) -> int:
-        return _step("sample", recipe=self.full_recipe, pin=self.pin, out=self.out)
+        return _step("sample", recipe=self.full_recipe, pin=self.pin, out=self.out, partition=self.partition)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,13 +176,11 @@ class Export(_WithRecipe):
 
     classifier: Path
     """Pointer from `rushes finetune`."""
-    footage: Path
-    """Pointer from `rushes sample`: the golden clip is taken from it."""
     out: Path
     """Where the pointer to the bundle goes."""
 
     def execute(self) -> int:
-        return _step("export", recipe=self.full_recipe, classifier=self.classifier, footage=self.footage, out=self.out)
+        return _step("export", recipe=self.full_recipe, classifier=self.classifier, out=self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +341,49 @@ class DemoVideos:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FootageShow:
+    """A first look at videos, or at footage: what moves, where shots change, what is broken or there twice.
+
+    rushes footage show my_videos/
+    """
+
+    target: Positional[str]
+    """A folder of videos or an fsspec URL, of which a part is sampled (under a minute, no label needed); or the pointer
+    that `rushes sample` wrote, of which everything is shown."""
+    labels: str = ""
+    """CSV or Parquet of labels; default: labels.csv in the folder, then class folders."""
+    splits: str = ""
+    """Folder of UCF-101 or HMDB-51 split files."""
+    fold: int = 1
+    """Number of the split."""
+    out: Path = Path("footage")
+    """Folder for the page and its picture."""
+
+    def execute(self) -> int:
+        from rushes.commands.show import show
+
+        return show(self.target, labels=self.labels, splits=self.splits, fold=self.fold, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FootageForget:
+    """Removes a video's footage for good: from shards, caches and DVC's cache; later samples refuse it.
+
+    rushes footage forget archive/visitor.mp4
+    """
+
+    source: Positional[str]
+    """The video: its file, its path as the footage names it, or its SHA-256 (at least 12 characters of it)."""
+    yes: bool = False
+    """Do not ask."""
+
+    def execute(self) -> int:
+        from rushes.commands.forget import forget
+
+        return forget(self.source, yes=self.yes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo(_WithRecipe):
     """The whole workflow on the embedded data, and a question to the endpoint at the end. `make demo` runs it."""
 
@@ -356,7 +402,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "evaluate": Evaluate,
         "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
     },
-    "Data": {"demo-videos": DemoVideos},
+    "Data": {"footage show": FootageShow, "footage forget": FootageForget, "demo-videos": DemoVideos},
 }  # fmt: skip
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
@@ -395,8 +441,11 @@ def parse(arguments: Sequence[str]) -> Command:
         UserError: unknown command, model, size or value.
         SystemExit: tyro printed help, or what is wrong with a flag (status 2).
     """
-    name, rest = arguments[0], list(arguments[1:])
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    name, rest = " ".join(arguments[:words]), list(arguments[words:])
     if name not in COMMANDS:
+        if verbs := [command.removeprefix(f"{name} ") for command in COMMANDS if command.startswith(f"{name} ")]:
+            raise UserError(f"command: `rushes {name}` needs a verb: {' or '.join(verbs)}")
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise UserError(f"command: {name!r} is not known; {hint}`rushes --help` lists them")
@@ -444,7 +493,7 @@ def _overview() -> int:
     lines = ["usage: rushes COMMAND ...", "", "From raw, unlabelled video to a served action-recognition model.", ""]
     for title, commands in GROUPS.items():
         lines.append(f"{title}:")
-        lines += [f"  {name:<13}{(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
+        lines += [f"  {name:<16}{(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
         lines.append("")
     lines.append("`rushes COMMAND --help` tells more. Begin with `rushes demo`, or")
     lines.append("`rushes run pace-r2plus1d --size cpu --videos YOUR_FOLDER`.")

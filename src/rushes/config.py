@@ -57,6 +57,14 @@ class Sample:
     """Larger files are quarantined."""
     max_pixels: int = 8192 * 4320
     """Larger frames are quarantined."""
+    max_memory_gb: float = 4.0
+    """Memory that one decoding process may take; a file that needs more is quarantined."""
+    motion: Literal["encoder", "farneback"] = "encoder"
+    """Where motion comes from: the encoder's vectors, or optical flow at about 25 times the cost."""
+    keep: float = 1.0
+    """Share of the unlabelled segments that is used: those of highest motion. The others stay in their shards."""
+    duplicates: Literal["error", "drop"] = "error"
+    """Footage that is in the test split and, exactly or nearly, in another: refuse, or leave the other one out."""
     workers: int = field(default=0, metadata=_FREE)
     """Processes that decode and encode; 0 means one a core."""
 
@@ -83,6 +91,8 @@ class Sample:
         _require(0 <= self.min_share_decoded <= 1, "sample.min_share_decoded", self.min_share_decoded, "0 to 1")
         _require(self.max_file_gb > 0, "sample.max_file_gb", self.max_file_gb, "above 0 GB")
         _require(self.max_pixels >= 1, "sample.max_pixels", self.max_pixels, "at least 1")
+        _require(self.max_memory_gb >= 1, "sample.max_memory_gb", self.max_memory_gb, "at least 1 GB")
+        _require(0 < self.keep <= 1, "sample.keep", self.keep, "above 0, up to 1")
         _require(self.workers >= 0, "sample.workers", self.workers, "0 (one a core) or more")
 
 

@@ -146,6 +146,19 @@ class Store:
             self._write(_object_name(file.sha256), data)
         return file
 
+    def holds(self, file: File) -> bool:
+        """Whether the object is there, in its size."""
+        return self._size(_object_name(file.sha256)) == file.size
+
+    def discard(self, sha256: str) -> None:
+        """Removes an object for good, also from this machine's cache; one that is not there counts as removed."""
+        name = _object_name(sha256)
+        for folder in {self.local or self.cache, self.cache}:
+            for path in (folder / name).parent.glob(f"{sha256}*"):  # .damaged ones too
+                path.unlink(missing_ok=True)
+        if self.local is None:
+            self.remove(name)
+
     def path(self, file: File) -> Path:
         """Returns a local path that holds the object; fetches it through the cache where the store is remote.
 
@@ -207,7 +220,7 @@ class Store:
             manifest = Manifest.from_json(data.decode(errors="replace"), source=f"{self.url}/steps/{ref}.json")
         except UserError:
             return None
-        whole = all(self._size(_object_name(file.sha256)) == file.size for file in manifest.files.values())
+        whole = all(self.holds(file) for file in manifest.files.values())
         return manifest if whole else None
 
     # Small records ---------------------------------------------------------------------------------------------------

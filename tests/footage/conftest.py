@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from rushes.config import Sample
+from rushes.footage.catalogue import INDEX, PROBES, SHARDS
 from rushes.footage.labels import Annotation, list_videos
 from rushes.footage.reader import Footage
-from rushes.footage.sample import Source, sample_footage
+from rushes.footage.sample import Archive, Source, sample_footage
 from rushes.progress import NullProgress
 from rushes.store import Manifest, Store, sha256_file
 from rushes.video.decode import Frames
@@ -45,6 +46,10 @@ def sources_of(root: Path) -> list[Source]:
     ]
 
 
+def archive_of(root: Path, annotations: Sequence[Annotation] = (), **more: Any) -> Archive:
+    return Archive(root=str(root), sources=sources_of(root), annotations=annotations, **more)
+
+
 class Said(NullProgress):
     """Remembers what was said."""
 
@@ -75,30 +80,33 @@ def sampler(tmp_path: Path) -> Sampler:
         name: str = "a",
         store: Store | None = None,
         progress: NullProgress | None = None,
+        previous: Sequence[str] = (),
+        digest: str = "0123",
+        forgotten: frozenset[str] = frozenset(),
     ) -> tuple[Footage, dict[str, Any], Path]:
         out = tmp_path / f"out-{name}"
         out.mkdir(exist_ok=True)
         store = store or Store(str(tmp_path / f"store-{name}"))
+        archive = archive_of(root, annotations, previous=previous, forgotten=forgotten)
         summary = sample_footage(
-            root=root,
-            sources=sources_of(root),
-            annotations=annotations,
+            archive=archive,
             config=config,
             store=store,
-            digest="0123",
+            digest=digest,
             out=out,
             progress=progress or NullProgress(),
         )
         manifest = Manifest(
             kind="footage",
             step="sample",
-            digest="0123",
+            digest=digest,
             inputs={},
             config={},
             code="",
-            files={file: store.put(out / file) for file in ("index.parquet", "shards.parquet")},
+            files={file: store.put(out / file) for file in (INDEX, SHARDS, PROBES)},
             summary=summary,
         )
+        store.publish(manifest)
         return Footage(manifest, store), summary, out
 
     return run

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rushes.errors import UserError
-from rushes.footage.labels import Annotation, class_folders, list_videos, read_annotations, read_csv
+from rushes.footage.labels import Annotation, class_folders, list_videos, read_annotations, read_table
 
 VIDEOS = ["a.mp4", "deep/b.avi", "deep/c d.mp4"]
 
@@ -27,7 +27,7 @@ def test_a_csv_with_intervals_groups_splits_and_columns_of_its_own(tmp_path: Pat
         '"x, y",jump,deep/c d.mp4,,,test,\n'
         "me,jump,./deep/b.avi,1.5,,,\n",
     )
-    assert read_csv(path, VIDEOS) == [
+    assert read_table(path, VIDEOS) == [
         Annotation(path="a.mp4", start=0.5, end=2.0, label="run", group="g1", split="train"),
         Annotation(path="a.mp4", start=2.0, end=3.25, group="g1"),
         Annotation(path="deep/c d.mp4", label="jump", split="test"),
@@ -64,7 +64,7 @@ def test_a_csv_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"path,label\n\xff\xfe,x\n")
     for path in (tmp_path / "absent.csv", tmp_path / "labels.csv"):
         with pytest.raises(UserError, match=f"cannot read {path}"):
-            read_csv(path, VIDEOS)
+            read_table(path, VIDEOS)
 
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Z"]), min_size=1, max_size=8)
@@ -80,7 +80,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, rows:
         writer = csv.writer(file)
         writer.writerow(["path", "start", "end", "label"])
         writer.writerows(["a.mp4", start, end, label] for (start, end), label in spans.items())
-    found = read_csv(path, VIDEOS)
+    found = read_table(path, VIDEOS)
     assert {(a.start, a.end): a.label for a in found} == spans
 
 

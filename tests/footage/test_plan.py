@@ -1,5 +1,6 @@
 """Segments and splits, decided before anything is encoded."""
 
+import hashlib
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,16 +10,19 @@ from hypothesis import strategies as st
 
 from rushes.config import Sample
 from rushes.errors import UserError
-from rushes.footage.index import QUARANTINED
 from rushes.footage.labels import Annotation
-from rushes.footage.plan import Failure, Planned, Source, group_of, plan_segments, share_of
+from rushes.footage.plan import Failure, Planned, Source, check_coverage, group_of, plan_segments, share_of
 from rushes.video.decode import Probe
 
 ALL_TRAIN = Sample(val_share=0.0)
 
 
+def content(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()
+
+
 def sources(*paths: str) -> list[Source]:
-    return [Source(path=path, sha256="0" * 64, size=1) for path in paths]
+    return [Source(path=path, sha256=content(path), size=1) for path in paths]
 
 
 def lasting(seconds: float) -> Probe:
@@ -26,12 +30,12 @@ def lasting(seconds: float) -> Probe:
 
 
 def plan(annotations: list[Annotation], seconds: dict[str, float], config: Sample = ALL_TRAIN) -> list[Planned]:
-    probes: dict[str, Probe | Failure] = {path: lasting(s) for path, s in seconds.items()}
+    probes: dict[str, Probe | Failure] = {content(path): lasting(s) for path, s in seconds.items()}
     return plan_segments(sources(*seconds), annotations, probes, config)
 
 
 def spans(planned: list[Planned]) -> list[tuple[float, float, str, str]]:
-    return [(round(p.row.start, 3), round(p.row.end, 3), p.row.label, p.row.split) for p in planned]
+    return [(round(p.segment.start, 3), round(p.segment.end, 3), p.segment.label, p.segment.split) for p in planned]
 
 
 TWO = [Annotation(path="t.mp4", label="run", split="test"), Annotation(path="u.mp4", label="jump", split="test")]
@@ -44,7 +48,7 @@ def test_intervals_become_segments_and_long_gaps_unlabelled_ones() -> None:
         Annotation(path="a.mp4", start=3.5, end=5.0, label="jump"),
         *TWO,
     ]
-    found = [p for p in plan(annotations, {"a.mp4": 8.0} | PAIR) if p.row.source == "a.mp4"]
+    found = [p for p in plan(annotations, {"a.mp4": 8.0} | PAIR) if p.segment.source == "a.mp4"]
     assert spans(found) == [
         (0.0, 2.0, "", "unlabelled"),
         (2.0, 3.0, "run", "train"),
@@ -58,26 +62,27 @@ def test_intervals_become_segments_and_long_gaps_unlabelled_ones() -> None:
 @given(seconds=st.floats(0.04, 4000), longest=st.floats(1, 100))
 def test_a_long_file_is_cut_into_even_adjoining_pieces(seconds: float, longest: float) -> None:
     planned = plan([], {"a.mp4": seconds}, replace(ALL_TRAIN, segment_seconds=longest))
-    assert planned[0].row.start == 0 and planned[-1].row.end == seconds
+    assert planned[0].segment.start == 0 and planned[-1].segment.end == seconds
     for one, next_one in pairwise(planned):
-        assert one.row.end == next_one.row.start == one.limit
-        assert abs(one.row.end * 25 - round(one.row.end * 25)) < 1e-6, "cuts lie on frames"
-    lengths = [p.row.end - p.row.start for p in planned]
+        assert one.segment.end == next_one.segment.start == one.limit
+        assert abs(one.segment.end * 25 - round(one.segment.end * 25)) < 1e-6, "cuts lie on frames"
+    lengths = [p.segment.end - p.segment.start for p in planned]
     assert max(lengths) <= longest + 0.0401
     assert max(lengths) - min(lengths) <= 0.0801
-    assert len({p.row.key for p in planned}) == len(planned)
+    assert len({p.segment.key for p in planned}) == len(planned)
 
 
 def test_a_long_labelled_file_gives_several_labelled_segments() -> None:
     annotations = [Annotation(path="a.mp4", label="run"), Annotation(path="b.mp4", label="jump"), *TWO]
     planned = plan(annotations, {"a.mp4": 150.0, "b.mp4": 1.0} | PAIR)
-    assert [p.row.label for p in planned if p.row.source == "a.mp4"] == ["run"] * 3
+    assert [p.segment.label for p in planned if p.segment.source == "a.mp4"] == ["run"] * 3
 
 
 def test_a_bad_file_is_one_quarantined_row() -> None:
-    probes: dict[str, Probe | Failure] = {"a.mp4": Failure(reason="empty", message="x"), "b.mp4": lasting(2)}
+    failure = Failure(reason="empty", message="x")
+    probes: dict[str, Probe | Failure] = {content("a.mp4"): failure, content("b.mp4"): lasting(2)}
     bad, good = plan_segments(sources("a.mp4", "b.mp4"), [], probes, ALL_TRAIN)
-    assert (bad.row.status, bad.row.reason, good.row.status) == (QUARANTINED, "empty", "sampled")
+    assert (bad.failure, good.failure) == (failure, None)
 
 
 def test_groups_come_from_the_annotation_then_the_name_then_the_file() -> None:
@@ -100,7 +105,7 @@ def test_validation_takes_whole_groups_of_labelled_and_unlabelled_alike() -> Non
         for path in seconds
         if not path.startswith("raw")
     ]
-    rows = [p.row for p in plan(annotations, seconds, Sample(val_share=0.2))]
+    rows = [p.segment for p in plan(annotations, seconds, Sample(val_share=0.2))]
     of_group: dict[str, set[str]] = {}
     for row in rows:
         of_group.setdefault(row.group, set()).add(row.split)
@@ -112,8 +117,8 @@ def test_validation_takes_whole_groups_of_labelled_and_unlabelled_alike() -> Non
 def test_growth_changes_no_group() -> None:
     few = {f"{n}.mp4": 1.0 for n in range(50)}
     many = {f"{n}.mp4": 1.0 for n in range(200)}
-    before = {p.row.source: p.row.split for p in plan([], few, Sample())}
-    after = {p.row.source: p.row.split for p in plan([], many, Sample())}
+    before = {p.segment.source: p.segment.split for p in plan([], few, Sample())}
+    after = {p.segment.source: p.segment.split for p in plan([], many, Sample())}
     assert before == {source: after[source] for source in before}
 
 
@@ -123,17 +128,17 @@ def test_given_validation_is_the_only_validation() -> None:
         Annotation(path=path, label="run" if n % 2 else "jump", split=("val", "test")[n] if n < 2 else "train")
         for n, path in enumerate(seconds)
     ]
-    rows = [p.row for p in plan(annotations, seconds, Sample(val_share=0.5))]
+    rows = [p.segment for p in plan(annotations, seconds, Sample(val_share=0.5))]
     assert [row.source for row in rows if row.split == "val"] == ["0.mp4"]
 
 
 def test_without_a_test_split_groups_are_held_out_by_hash() -> None:
     seconds = {f"{n}.mp4": 1.0 for n in range(200)}
     annotations = [Annotation(path=path, label="run" if n % 2 else "jump") for n, path in enumerate(seconds)]
-    rows = [p.row for p in plan(annotations, seconds, Sample(val_share=0.0, test_share=0.3))]
+    rows = [p.segment for p in plan(annotations, seconds, Sample(val_share=0.0, test_share=0.3))]
     assert 40 <= sum(row.split == "test" for row in rows) <= 80
     assert {row.split for row in rows} == {"train", "test"}
-    both = [p.row for p in plan(annotations, seconds, Sample(val_share=0.2, test_share=0.3))]
+    both = [p.segment for p in plan(annotations, seconds, Sample(val_share=0.2, test_share=0.3))]
     assert {row.split for row in both} == {"train", "val", "test"}, "one hash for both would leave no validation"
 
 
@@ -147,13 +152,22 @@ def test_a_group_on_both_sides_of_test_is_an_error(other: str) -> None:
         plan(annotations, {"a.mp4": 1.0, "b.mp4": 1.0})
 
 
+def covers(planned: list[Planned]) -> None:
+    check_coverage((p.segment.label, p.segment.split, p.segment.group) for p in planned)
+
+
 def test_a_class_without_training_segments_is_an_error() -> None:
     annotations = [Annotation(path="a.mp4", label="run", split="train"), *TWO]
     with pytest.raises(UserError, match="no training segment is left for the class 'jump': label more groups"):
-        plan(annotations, {"a.mp4": 1.0} | PAIR)
+        covers(plan(annotations, {"a.mp4": 1.0} | PAIR))
 
 
 def test_labels_without_any_test_group_are_an_error() -> None:
     annotations = [Annotation(path="a.mp4", label="run"), Annotation(path="b.mp4", label="jump")]
     with pytest.raises(UserError, match="none of the 2 labelled groups falls to the test split"):
-        plan(annotations, {"a.mp4": 1.0, "b.mp4": 1.0}, replace(ALL_TRAIN, test_share=0.0))
+        covers(plan(annotations, {"a.mp4": 1.0, "b.mp4": 1.0}, replace(ALL_TRAIN, test_share=0.0)))
+
+
+def test_a_group_that_is_tested_and_learnt_is_never_let_through() -> None:
+    with pytest.raises(AssertionError, match="'kitchen'"):
+        check_coverage([("run", "test", "kitchen"), ("run", "train", "kitchen")])

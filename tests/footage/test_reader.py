@@ -64,7 +64,7 @@ def test_selection_by_split_and_label(footage: Footage) -> None:
     segments = footage.segments
     assert footage.labels == ("jump", "run")
     assert segments.label[footage.select("train", labelled=True)].tolist() == ["run", "jump"]
-    assert segments.source[footage.select("test")].tolist() == ["0.mp4"]
+    assert footage.texts("source")[footage.select("test")].tolist() == ["0.mp4"]
     assert segments.label[footage.select("unlabelled", "val")].tolist() == ["", ""]
     assert len(footage.select()) == len(segments) == 5
     with pytest.raises(UserError, match="split: 'tets' is not allowed"):

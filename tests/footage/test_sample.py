@@ -49,7 +49,7 @@ def contents(out: Path, footage: Footage) -> dict[str, str]:
 
 
 def rows_of(footage: Footage, source: str) -> list[int]:
-    return [row for row in range(len(footage.segments)) if footage.segments.source[row] == source]
+    return [row for row in range(len(footage.segments)) if footage.texts("source")[row] == source]
 
 
 def small_dataset(root: Path, *, files: int = 6) -> list[Annotation]:
@@ -136,27 +136,27 @@ def test_shards_are_tars_whose_offsets_find_the_members(tmp_path: Path, sample: 
                 assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "")
             names = [member.name for member in members]
             rows = [row for row in range(len(footage.segments)) if footage.segments.shard[row] == shard["shard"]]
-            keys = [str(key) for key in footage.segments.key[rows]]
+            keys = [str(key) for key in footage.texts("key")[rows]]
             assert names == [f"{key}.{kind}" for key in keys for kind in ("mp4", "json")]
             for row, key in zip(rows, keys, strict=True):
                 file, card = tar.extractfile(f"{key}.mp4"), tar.extractfile(f"{key}.json")
                 assert file is not None and card is not None
                 assert file.read() == footage.mp4(row)
-                assert json.load(card)["label"] == footage.segments.label[row]
+                assert json.load(card)["source_sha256"] == footage.texts("source_sha256")[row]
 
 
 KILLED = """
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-from rushes.footage.sample import sample_footage
+from rushes.footage.sample import Archive, sample_footage
 from rushes.progress import NullProgress
 from rushes.store import Store
 from tests.footage.conftest import SMALL, sources_of
 import dataclasses
 if __name__ == "__main__":
     Path({out!r}).mkdir()
-    sample_footage(root={root!r}, sources=sources_of(Path({root!r})), annotations=[], digest="0123",
+    sample_footage(archive=Archive(root={root!r}, sources=sources_of(Path({root!r}))), digest="0123",
                    config=dataclasses.replace(SMALL, shard_segments=1), store=Store({store!r}), out=Path({out!r}),
                    progress=NullProgress())
 """
@@ -173,13 +173,13 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_in_the_same_bytes(tmp_path: 
     script.write_text(KILLED.format(path=[*sys.path, str(Path(__file__).parents[2])], **places))
     process = subprocess.Popen([sys.executable, str(script)])
     partial = store / "partial" / "0123"
-    while len(list(partial.glob("*.json"))) < 2:
+    while len(list(partial.glob("shard-*.json"))) < 2:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = {path.name: path.stat().st_mtime_ns for path in partial.glob("*.json")}
+    done = {path.name: path.stat().st_mtime_ns for path in partial.glob("shard-*.json")}
     assert 2 <= len(done) < 12
 
     said = Said()
@@ -215,14 +215,14 @@ def test_a_record_of_another_plan_is_not_taken_for_this_one(tmp_path: Path, samp
     sample(tmp_path / "videos", annotations)
     longer, _, _ = sample(tmp_path / "videos", annotations, config=dataclasses.replace(SMALL, qp=30))
     fresh, _, _ = sample(tmp_path / "videos", annotations, config=dataclasses.replace(SMALL, qp=30), name="fresh")
-    assert longer.segments.bytes.tolist() == fresh.segments.bytes.tolist()
+    assert longer.segments.length.tolist() == fresh.segments.length.tolist()
 
 
 # Decoders that die or hang -------------------------------------------------------------------------------------------
 
 
 def _dies(task: ShardTask) -> bool:
-    sources = {planned.row.source for planned in task.planned}
+    sources = {planned.segment.source for planned in task.planned}
     return "2.mp4" in sources - set(task.banned)
 
 

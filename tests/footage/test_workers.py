@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rushes.footage.workers import Died, alarm, run_alone, run_tasks
+from rushes.footage.workers import Died, Workers, alarm, run_alone, run_tasks
 
 
 def square(n: int) -> int:
@@ -31,7 +31,7 @@ def die_once(flag: str) -> str:
 
 
 def test_a_crash_and_a_hang_are_reported_and_the_rest_is_done() -> None:
-    results = dict(run_tasks(square, range(8), workers=2))
+    results = dict(run_tasks(square, range(8), workers=Workers(count=2)))
     assert {n: r for n, r in results.items() if n not in (3, 5)} == {n: n * n for n in range(8) if n not in (3, 5)}
     crash, hang = results[3], results[5]
     assert isinstance(crash, Died) and crash.exitcode == -signal.SIGSEGV and not crash.by_alarm
@@ -40,11 +40,11 @@ def test_a_crash_and_a_hang_are_reported_and_the_rest_is_done() -> None:
 
 def test_a_process_killed_by_accident_costs_only_a_repetition(tmp_path: Path) -> None:
     flag = str(tmp_path / "flag")
-    assert list(run_tasks(die_once, [flag], workers=1)) == [(flag, "done")]
+    assert list(run_tasks(die_once, [flag], workers=Workers(count=1))) == [(flag, "done")]
 
 
 def test_errors_of_the_work_itself_come_through() -> None:
     with pytest.raises(ValueError, match="bad 1"):
-        list(run_tasks(fail, [1], workers=1))
+        list(run_tasks(fail, [1], workers=Workers(count=1)))
     with pytest.raises(ValueError, match="bad 2"):
-        run_alone(fail, 2)
+        run_alone(fail, 2, workers=Workers(count=1))

@@ -1,6 +1,8 @@
 """Footage that is computed instead of decoded: what the loop's tests train on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -19,12 +21,24 @@ class Columns:
 class StandIn:
     """Segments of noise, each frame a function of (row, frame number); labels a, b, a, b, ..."""
 
-    def __init__(self, *, lengths: list[int], height: int = 24, width: int = 32, broken: int = -1) -> None:
+    def __init__(
+        self, *, lengths: list[int], height: int = 24, width: int = 32, broken: int = -1,
+        cuts: Mapping[int, list[int]] | None = None,
+    ) -> None:  # fmt: skip
         self.segments = Columns(
             frames=np.array(lengths, dtype=np.int64), label=np.array(["ab"[n % 2] for n in range(len(lengths))])
         )
         self.labels = ("a", "b")
         self.height, self.width, self.broken = height, width, broken
+        self.cuts = cuts or {}
+
+    def shots(self, rows: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], ...]:
+        found = [
+            (int(row), first, stop - first)
+            for row in np.asarray(rows)
+            for first, stop in pairwise([0, *self.cuts.get(int(row), []), int(self.segments.frames[row])])
+        ]
+        return tuple(np.array(found, dtype=np.int64).reshape(-1, 3).T)
 
     def frames(self, row: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         assert indices.min() >= 0
@@ -38,6 +52,13 @@ class StandIn:
         return rng.integers(0, 256, (self.height * 3 // 2, self.width), dtype=np.uint8)
 
 
-def stand_in(*, lengths: list[int], height: int = 24, width: int = 32, broken: int = -1) -> Footage:
+def stand_in(
+    *,
+    lengths: list[int],
+    height: int = 24,
+    width: int = 32,
+    broken: int = -1,
+    cuts: Mapping[int, list[int]] | None = None,
+) -> Footage:
     """The same, passed for footage."""
-    return cast(Footage, StandIn(lengths=lengths, height=height, width=width, broken=broken))
+    return cast(Footage, StandIn(lengths=lengths, height=height, width=width, broken=broken, cuts=cuts))

@@ -19,7 +19,7 @@ lengths = st.lists(st.integers(1, 300), min_size=1, max_size=12)
 
 
 def rows_of_epoch(windows: Windows, epoch: int) -> list[int]:
-    return [windows[epoch, number][0] for number in range(windows.samples)]
+    return [windows[epoch, number][0].row for number in range(windows.samples)]
 
 
 @given(lengths=lengths, span=st.integers(1, 100), seed=st.integers(0, 99))
@@ -27,7 +27,7 @@ def test_each_epoch_sees_a_segment_as_often_as_a_window_fits_in_it(lengths: list
     footage = stand_in(lengths=lengths)
     rows = np.arange(len(lengths))
     if max(lengths) < span:
-        with pytest.raises(UserError, match=f"no segment of {span} frames among {len(rows)}.*has {max(lengths)}"):
+        with pytest.raises(UserError, match=f"no shot of {span} frames in {len(rows)} segments.*has {max(lengths)}"):
             Windows.of(footage, rows, span=span, seed=seed)
         return
     windows = Windows.of(footage, rows, span=span, seed=seed)
@@ -37,7 +37,7 @@ def test_each_epoch_sees_a_segment_as_often_as_a_window_fits_in_it(lengths: list
 
 
 def test_no_row_at_all_is_a_users_mistake() -> None:
-    with pytest.raises(UserError, match="among 0"):
+    with pytest.raises(UserError, match="in 0 segments"):
         Windows.of(stand_in(lengths=[9]), np.array([], dtype=np.int64), span=4, seed=0)
 
 
@@ -142,8 +142,9 @@ def test_tuples_are_the_tasks_frames_cropped() -> None:
         clips, label = data[2, number]
         assert clips.shape == (2, 8, 24, 16)
         assert clips.dtype == torch.uint8
-        row, rng = data.windows[2, number]
-        draw = task.draw(frames=int(footage.segments.frames[row]), clip_frames=8, rng=rng)
+        (row, first, count), rng = data.windows[2, number]
+        assert (first, count) == (0, footage.segments.frames[row])
+        draw = task.draw(frames=count, clip_frames=8, rng=rng)
         assert label == draw.label
         for clip, numbers, share in zip(clips, draw.frames, draw.crops, strict=True):
             assert (clip.numpy() == crop_at(footage.frames(row, numbers), share, size=16)).all()

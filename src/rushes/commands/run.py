@@ -17,7 +17,8 @@ from rushes.config import Recipe
 from rushes.console import console, view
 from rushes.errors import RushesError, UserError, no_place
 from rushes.evaluation.report import interval_text
-from rushes.footage.labels import list_videos, read_annotations
+from rushes.footage.archive import is_url, list_archive
+from rushes.footage.labels import read_annotations
 from rushes.home import home_folder
 from rushes.orchestration.run import Arguments, Background, Run, last_error
 from rushes.processes import log_tail
@@ -136,10 +137,10 @@ def _check_input(arguments: Arguments) -> None:
     """The same reading that `pin` does, here for the sake of an error before any server starts."""
     if arguments.revision:
         return
-    root = Path(arguments.videos)
-    paths = list_videos(root)
+    videos = arguments.videos
     read_annotations(
-        root, paths, labels=Path(arguments.labels) if arguments.labels else None,
+        None if is_url(videos) else Path(videos), [file.path for file in list_archive(videos)],
+        labels=Path(arguments.labels) if arguments.labels else None,
         splits=Path(arguments.splits) if arguments.splits else None, fold=arguments.fold,
     )  # fmt: skip
 

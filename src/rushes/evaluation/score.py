@@ -107,10 +107,9 @@ def write_predictions(path: Path, scores: Scores) -> None:
 
 def test_manifest_digest(footage: Footage, rows: Array) -> str:
     """SHA-256 of what the test set is: source digest, place and label of each segment. It follows every number."""
-    segments = footage.segments
+    segments, contents = footage.segments, footage.texts("source_sha256")
     listed = sorted(
-        [str(segments.source_sha256[r]), float(segments.start[r]), float(segments.end[r]), str(segments.label[r])]
-        for r in rows
+        [str(contents[r]), float(segments.start[r]), float(segments.end[r]), str(segments.label[r])] for r in rows
     )
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
@@ -147,7 +146,7 @@ def _metrics(
     footage: Footage, *, test: Array, answers: Mapping[tuple[str, str], Array], tested: Mapping[str, Array],
     config: Evaluate, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    truth, groups = classes_of(footage, test), footage.segments.group[test]
+    truth, groups = classes_of(footage, test), footage.segments.group[test].astype(str)
     right = {key: (predicted == truth) for key, predicted in answers.items()}
 
     def interval(values: Array) -> dict[str, Any]:
@@ -193,9 +192,11 @@ def _rows(
     footage: Footage, *, test: Array, answers: Mapping[tuple[str, str], Array], tested: Mapping[str, Array]
 ) -> dict[str, list[Any]]:
     segments, labels = footage.segments, footage.labels
-    rows: dict[str, list[Any]] = {
-        name: [str(value) for value in getattr(segments, name)[test]] for name in ("key", "source", "group", "label")
-    }
+    columns = {
+        "key": footage.texts("key"), "source": footage.texts("source"), "group": segments.group,
+        "label": segments.label,
+    }  # fmt: skip
+    rows: dict[str, list[Any]] = {name: [str(value) for value in column[test]] for name, column in columns.items()}
     rows |= {f"{protocol}, {init}": [labels[c] for c in predicted] for (protocol, init), predicted in answers.items()}
     rows["probabilities"] = list(_softmax(tested["classifier"]))
     rows["embedding"] = list(tested["embedding"])

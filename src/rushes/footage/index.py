@@ -1,7 +1,8 @@
 """The index of footage: one Parquet row a segment, and one a shard.
 
-`index.parquet` holds every planned segment, also the quarantined ones with their reason; offset and length find a
-segment's mp4 in its memory-mapped shard. Its schema's metadata holds what all segments share (`Geometry`).
+`index.parquet` holds every planned segment in order of source and start, also those that are not used, with the reason;
+offset and length find a segment's mp4 in its memory-mapped shard, `frame_offset` its frames in the shard's motion
+sidecar. Its schema's metadata holds what all segments share (`Geometry`).
 """
 
 import dataclasses
@@ -15,19 +16,60 @@ import pyarrow.parquet as pq
 
 from rushes.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 CODEC = "h264"
-SAMPLED, QUARANTINED = "sampled", "quarantined"
+SAMPLED = "sampled"
+"""In use."""
+QUARANTINED = "quarantined"
+"""Could not be decoded, or must not be."""
+LEFT_OUT = "left_out"
+"""Decodes, but the recipe leaves it out: too little motion, or a duplicate."""
+REMOVED = "removed"
+"""A tombstone: its file was there when an earlier run read the archive."""
+STATUSES = (SAMPLED, QUARANTINED, LEFT_OUT, REMOVED)
+MOTION_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What encoding a segment told about it."""
+
+    frames: int = 0
+    fps: float = 0.0
+    width: int = 0
+    height: int = 0
+    codec: str = ""
+    """"" where there is no footage."""
+    shard: int = -1
+    """-1 where there is no footage."""
+    offset: int = 0
+    """Of the mp4 in the shard, bytes."""
+    length: int = 0
+    """Of the mp4, bytes."""
+    frame_offset: int = 0
+    """Of its first frame in the shard's motion sidecar."""
+    motion: tuple[float, ...] = (0.0,) * len(MOTION_QUANTILES)
+    """Quantiles (`MOTION_QUANTILES`) of the mean motion of its 16-frame windows, pixels a frame."""
+    cuts: tuple[int, ...] = ()
+    """Numbers of the frames that begin a new shot."""
+    fingerprint: tuple[int, int] = (0, 0)
+    """Perceptual hash (`rushes.video.content`); (0, 0) compares with nothing."""
+    status: str = SAMPLED
+    """One of `STATUSES`."""
+    reason: str = ""
+    """Why it is not used: a short slug."""
+    message: str = ""
+    """The same as a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A row of the index."""
+    """A row of the index, but for what encoding tells (`Measured`)."""
 
     key: str
-    """16 hex characters, unique; the name of its members in the shard."""
+    """16 hex characters that stand for the encoded frames: of equal content, equal."""
     source: str
-    """Path of the file it was cut from, relative to the videos' folder."""
+    """Path of the file it was cut from, relative to the videos' place."""
     source_sha256: str
     start: float
     """Seconds from the file's first frame."""
@@ -37,30 +79,30 @@ class Segment:
     group: str
     split: str
     """unlabelled, train, val or test."""
-    frames: int = 0
-    fps: float = 0.0
-    width: int = 0
-    height: int = 0
-    bytes: int = 0
-    codec: str = CODEC
-    shard: int = -1
-    """-1 where quarantined."""
-    offset: int = 0
-    """Of the mp4 file in the shard."""
-    length: int = 0
-    status: str = SAMPLED
-    reason: str = ""
-    """Why it is quarantined: a short slug."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A row of `shards.parquet`: a tar of `<key>.mp4` and `<key>.json`, an object of the store."""
+    """A row of `shards.parquet`: a tar of `<key>.mp4` and `<key>.json`, and its motion sidecar; two objects."""
 
     shard: int
     sha256: str
     size: int
     segments: int
+    frames: int
+    motion_sha256: str
+    motion_size: int
+    sources: tuple[int, ...]
+    """`source_number` of each content in it, ascending: what must be known to forget one, rows or not."""
+
+    def holds(self, sha256: str) -> bool:
+        """Whether footage of this content may be in it."""
+        return source_number(sha256) in self.sources
+
+
+def source_number(sha256: str) -> int:
+    """The first 64 bits of a content's SHA-256."""
+    return int(sha256[:16], 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,41 +116,100 @@ class Geometry:
     schema: int = SCHEMA
 
 
-_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+_SEGMENT = {
+    "key": pa.string(), "source": pa.string(), "source_sha256": pa.string(), "start": pa.float64(),
+    "end": pa.float64(), "label": pa.string(), "group": pa.string(), "split": pa.string(),
+}  # fmt: skip
+_MEASURED = {
+    "frames": pa.int32(), "fps": pa.float64(), "width": pa.int32(), "height": pa.int32(), "codec": pa.string(),
+    "shard": pa.int32(), "offset": pa.int64(), "length": pa.int32(), "frame_offset": pa.int64(),
+    "motion": pa.list_(pa.field("item", pa.float32(), nullable=False), len(MOTION_QUANTILES)),
+    "cuts": pa.list_(pa.field("item", pa.int32(), nullable=False)),
+    "fingerprint": pa.list_(pa.field("item", pa.uint64(), nullable=False), 2),
+    "status": pa.string(), "reason": pa.string(), "message": pa.string(),
+}  # fmt: skip
+COLUMNS = (*_SEGMENT, *_MEASURED)
+_INDEX = pa.schema([pa.field(name, kind, nullable=False) for name, kind in (_SEGMENT | _MEASURED).items()])
+_SHARD = {str: pa.string(), int: pa.int64(), tuple[int, ...]: pa.list_(pa.field("item", pa.uint64(), nullable=False))}
+_SHARDS = pa.schema([pa.field(f.name, _SHARD[f.type], nullable=False) for f in dataclasses.fields(Shard)])  # type: ignore[index]
 
 
-def _schema(row: type) -> pa.Schema:
-    return pa.schema([pa.field(f.name, _TYPES[f.type], nullable=False) for f in dataclasses.fields(row)])  # type: ignore[index]
+class IndexRows:
+    """Collects rows of the index in columns, a batch at a time: kilobytes of Python objects for any number of rows."""
+
+    _BATCH = 4096
+
+    def __init__(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self._pending: list[tuple[Segment, Measured]] = []
+
+    def add(self, segment: Segment, measured: Measured) -> None:
+        """Appends a row."""
+        self._pending.append((segment, measured))
+        if len(self._pending) == self._BATCH:
+            self._flush()
+
+    def table(self) -> pa.Table:
+        """All rows, in order of source and start."""
+        self._flush()
+        table = pa.Table.from_batches(self._batches, schema=_INDEX)
+        return table.sort_by([(name, "ascending") for name in ("source", "start", "end", "label")])
+
+    def _flush(self) -> None:
+        columns = [
+            pa.array([getattr(segment, name) for segment, _ in self._pending], kind) for name, kind in _SEGMENT.items()
+        ] + [
+            pa.array([getattr(measured, name) for _, measured in self._pending], kind)
+            for name, kind in _MEASURED.items()
+        ]
+        self._batches.append(pa.RecordBatch.from_arrays(columns, schema=_INDEX))
+        self._pending = []
 
 
-def write_index(path: Path, segments: Sequence[Segment], geometry: Geometry) -> None:
-    """Writes `index.parquet`."""
+def write_index(path: Path, table: pa.Table, geometry: Geometry) -> None:
+    """Writes `index.parquet`: the columns of `IndexRows.table`."""
     metadata = {"rushes": json.dumps(dataclasses.asdict(geometry), sort_keys=True)}
-    schema = _schema(Segment).with_metadata(metadata)
-    pq.write_table(pa.Table.from_pylist([vars(s) for s in segments], schema=schema), path)
+    pq.write_table(
+        table.replace_schema_metadata(metadata), path, compression="zstd", row_group_size=1 << 16,
+        use_dictionary=["source", "source_sha256", "label", "group", "split", "codec", "status", "reason"],
+    )  # fmt: skip
 
 
 def write_shards(path: Path, shards: Sequence[Shard]) -> None:
     """Writes `shards.parquet`."""
-    pq.write_table(pa.Table.from_pylist([vars(s) for s in shards], schema=_schema(Shard)), path)
+    pq.write_table(pa.Table.from_pylist([vars(s) for s in shards], schema=_SHARDS), path, compression="zstd")
 
 
-def read_index(path: Path) -> tuple[pa.Table, Geometry]:
-    """Reads `index.parquet`: its rows and what they share.
+def read_geometry(path: Path) -> Geometry:
+    """Reads what the segments of `index.parquet` share.
 
     Raises:
         UserError: not an index, or of a schema this version does not read.
     """
     try:
-        table = pq.read_table(path)
-        record = json.loads((table.schema.metadata or {})[b"rushes"])
+        metadata = pq.read_schema(path).metadata or {}
+        record = json.loads(metadata[b"rushes"])
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(f"{path}: not an index of footage ({error}): run sample again") from error
     if record.get("schema") != SCHEMA:
         raise UserError(f"{path}: schema {record.get('schema')}, this version reads {SCHEMA}: run sample again")
-    return table, Geometry(**record)
+    return Geometry(**record)
+
+
+def read_index(path: Path, columns: Sequence[str] = COLUMNS) -> tuple[pa.Table, Geometry]:
+    """Reads columns of `index.parquet`, and what the segments share.
+
+    Raises:
+        UserError: not an index, or of a schema this version does not read.
+    """
+    geometry = read_geometry(path)
+    try:
+        # One thread: the columns of an archive then cost little more memory than they hold.
+        return pq.read_table(path, columns=list(columns), use_threads=False, pre_buffer=False), geometry
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not an index of footage ({error}): run sample again") from error
 
 
 def read_shards(path: Path) -> list[Shard]:
     """Reads `shards.parquet`, in the order of the shards' numbers."""
-    return [Shard(**row) for row in pq.read_table(path).to_pylist()]
+    return [Shard(**{**row, "sources": tuple(row["sources"])}) for row in pq.read_table(path).to_pylist()]

@@ -1,4 +1,4 @@
-"""What is known about the videos: a CSV, class folders, or the official split files of UCF-101 and HMDB-51.
+"""What is known about the videos: a table, class folders, or the official split files of UCF-101 and HMDB-51.
 
     videos = list_videos(Path("videos"))
     annotations = read_annotations(Path("videos"), videos, labels=Path("labels.csv"))
@@ -10,9 +10,12 @@ import csv
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rushes.errors import UserError
 
@@ -88,14 +91,16 @@ def list_videos(root: Path) -> list[str]:
 
 
 def read_annotations(
-    root: Path, videos: Sequence[str], *, labels: Path | None = None, splits: Path | None = None, fold: int = 1
+    root: Path | None, videos: Sequence[str], *, labels: Path | None = None, splits: Path | None = None, fold: int = 1
 ) -> list[Annotation]:
     """Reads the labels from wherever they are.
 
     Args:
-        root: the videos' folder; without `labels` and `splits`, its own `labels.csv` counts, then class folders.
-        videos: what `list_videos` found in it.
-        labels: CSV with the columns path and label, and optionally start, end, group, split.
+        root: the videos' folder, None where they lie elsewhere; without `labels` and `splits`, its own `labels.csv`
+            counts, then class folders.
+        videos: relative paths of the videos.
+        labels: CSV or Parquet with the columns path and label, and optionally start, end, group, split; or Kinetics'
+            own columns.
         splits: folder of UCF-101's or HMDB-51's official split files.
         fold: number of the official split, from 1.
 
@@ -104,14 +109,14 @@ def read_annotations(
     """
     if labels is not None and splits is not None:
         raise UserError(f"labels: {labels} and splits: {splits} exclude each other: give one of them")
-    if labels is None and splits is None and (root / LABELS_FILE).is_file():
+    if labels is None and splits is None and root is not None and (root / LABELS_FILE).is_file():
         labels = root / LABELS_FILE
     if labels is not None:
-        found, source = read_csv(labels, videos), str(labels)
+        found, source = read_table(labels, videos), str(labels)
     elif splits is not None:
         found, source = read_split_files(splits, videos, fold=fold), str(splits)
     else:
-        found, source = class_folders(videos), f"{root}/<class>/"
+        found, source = class_folders(videos), "<class>/"
     classes = {annotation.label for annotation in found if annotation.label is not None}
     if len(classes) == 1:
         raise UserError(
@@ -120,19 +125,29 @@ def read_annotations(
     return found
 
 
-# CSV -----------------------------------------------------------------------------------------------------------------
+# Tables --------------------------------------------------------------------------------------------------------------
+
+_KINETICS = ("label", "youtube_id", "time_start", "time_end", "split")
 
 
-def read_csv(path: Path, videos: Iterable[str]) -> list[Annotation]:
-    """Reads a CSV of labels; columns other than path, label, start, end, group and split are ignored.
+def read_table(path: Path, videos: Sequence[str]) -> list[Annotation]:
+    """Reads a CSV or Parquet file of labels; columns that mean nothing here are ignored.
 
     Raises:
         UserError: naming the line, the value, and what is allowed.
     """
+    columns, rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    if set(_KINETICS) <= set(columns):
+        return _read_kinetics(path, rows, videos)
+    if missing := [name for name in ("path", "label") if name not in columns]:
+        raise UserError(
+            f"{path}: no column {' and no column '.join(missing)} (found: {', '.join(columns) or 'nothing'}): "
+            "the columns are path, label and optionally start, end, group, split"
+        )
     known = dict.fromkeys(videos)
     found: list[Annotation] = []
     lines: dict[tuple[str, float | None, float | None], int] = {}
-    for line, row in _rows(path):
+    for line, row in rows:
         annotation = _annotation(row, known, f"{path}: line {line}")
         span = (annotation.path, annotation.start, annotation.end)
         if span in lines:
@@ -145,22 +160,63 @@ def read_csv(path: Path, videos: Iterable[str]) -> list[Annotation]:
     return found
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
+Rows = list[tuple[int, Mapping[str, str]]]
+"""Number of the line, from 2 on since the first names the columns, and its values."""
+
+
+def _read_csv(path: Path) -> tuple[list[str], Rows]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="", strict=True)
             columns = [str(name).strip() for name in reader.fieldnames or ()]
-            missing = [name for name in ("path", "label") if name not in columns]
-            if missing:
-                raise UserError(
-                    f"{path}: no column {' and no column '.join(missing)} (found: {', '.join(columns) or 'nothing'}): "
-                    "the first line names the columns path, label and optionally start, end, group, split"
-                )
             reader.fieldnames = columns
-            for row in reader:
-                yield reader.line_num, {name: (row[name] or "").strip() for name in columns}
+            return columns, [(reader.line_num, {c: (row[c] or "").strip() for c in columns}) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"labels: cannot read {path} ({error}): expected a CSV file in UTF-8") from error
+        raise UserError(f"labels: cannot read {path} ({error}): expected a CSV file in UTF-8, or Parquet") from error
+
+
+def _read_parquet(path: Path) -> tuple[list[str], Rows]:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"labels: cannot read {path} ({error}): expected a Parquet file, or CSV") from error
+    rows = table.to_pylist()
+    texts = [{name: "" if value is None else str(value).strip() for name, value in row.items()} for row in rows]
+    return table.column_names, list(enumerate(texts, start=2))
+
+
+def _read_kinetics(path: Path, rows: Rows, videos: Sequence[str]) -> list[Annotation]:
+    """Kinetics' lists: <youtube_id>_<start>_<end>.mp4 is a labelled clip, <youtube_id>.mp4 holds it at its times.
+
+    Videos that are not there are passed over, since some always are: they were withdrawn.
+    """
+    by_name = _unique((PurePosixPath(video).stem, video) for video in videos)
+    found = []
+    for line, row in rows:
+        where = f"{path}: line {line}"
+        start, end = _seconds(row, "time_start", where), _seconds(row, "time_end", where)
+        if start is None or end is None or end <= start:
+            raise UserError(
+                f"{where}: time_start {row['time_start']!r} and time_end {row['time_end']!r} are no interval"
+            )
+        split = {"validate": "val", "validation": "val"}.get(row["split"], row["split"])
+        if split not in SPLITS[1:]:
+            raise UserError(f"{where}: split {row['split']!r} is not allowed; train, validate or test")
+        label = row["label"] or None
+        clip = by_name.get(f"{row['youtube_id']}_{int(start):06d}_{int(end):06d}")
+        whole = by_name.get(row["youtube_id"])
+        if clip is not None:
+            found.append(Annotation(path=clip, label=label, group=row["youtube_id"], split=split))
+        elif whole is not None:
+            found.append(
+                Annotation(path=whole, start=start, end=end, label=label, group=row["youtube_id"], split=split)
+            )
+    if not found:
+        raise UserError(
+            f"{path}: none of its {len(rows)} clips is among the videos: expected files named "
+            "<youtube_id>_<start>_<end> (six digits each) or <youtube_id>"
+        )
+    return found
 
 
 def _annotation(row: Mapping[str, str], known: Mapping[str, None], where: str) -> Annotation:

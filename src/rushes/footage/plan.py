@@ -8,14 +8,14 @@ import hashlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
 
 from rushes.config import Sample
 from rushes.errors import UserError
-from rushes.footage.index import QUARANTINED, Segment
+from rushes.footage.index import Segment
 from rushes.footage.labels import Annotation
 from rushes.video.decode import Probe
 
@@ -24,17 +24,17 @@ SHORTEST_GAP = 1.0
 _TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """A pinned video file."""
 
     path: str
-    """Relative to the videos' folder."""
+    """Relative to the videos' place."""
     sha256: str
     size: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """Why a file or a segment cannot be used."""
 
@@ -43,16 +43,20 @@ class Failure:
     message: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
     """A segment before it is encoded."""
 
-    row: Segment
-    """With what is known beforehand; `end` as planned."""
+    segment: Segment
+    """With `end` as planned."""
     limit: float
     """Second at which decoding stops: `end`, or later where the file may be longer than it says."""
     promised: int
     """Frames that it should have, 0 where unknown."""
+    fps: float
+    """Frame rate of the footage."""
+    failure: Failure | None = None
+    """Known beforehand: it is not decoded."""
 
 
 def plan_segments(
@@ -63,8 +67,14 @@ def plan_segments(
 ) -> list[Planned]:
     """Cuts every file into segments, in order of path and start, and gives each its split.
 
+    Args:
+        sources: the files.
+        annotations: what is known about them.
+        probes: what each content (by its SHA-256) promises, or why it cannot be used.
+        config: the recipe.
+
     Raises:
-        UserError: a group is on both sides of test, or a class has no training or the whole no test segment.
+        UserError: a group is on both sides of test.
     """
     of_file: dict[str, list[Annotation]] = defaultdict(list)
     for annotation in annotations:
@@ -72,15 +82,14 @@ def plan_segments(
     splits = _Splits(sources, of_file, config)
     planned: list[Planned] = []
     for source in sorted(sources, key=lambda s: s.path):
-        known = of_file[source.path]
-        probe = probes[source.path]
+        known = of_file.get(source.path, [])
+        probe = probes[source.sha256]
         if isinstance(probe, Failure):
             label = next((a.label for a in known if a.label), None)
-            row = _row(source, 0.0, 0.0, label, splits, known[0] if known else None)
-            planned.append(Planned(row=replace(row, status=QUARANTINED, reason=probe.reason), limit=0.0, promised=0))
+            segment = _segment(source, 0.0, 0.0, 0.0, label, splits, known[0] if known else None)
+            planned.append(Planned(segment=segment, limit=0.0, promised=0, fps=0.0, failure=probe))
             continue
         planned += _segments_of(source, known, probe, splits, config)
-    check_coverage([p.row for p in planned])
     return planned
 
 
@@ -96,13 +105,16 @@ def _segments_of(
         cuts = [start + round((end - start) * n / pieces * rate) / rate for n in range(pieces)] + [end]
         for n, (begin, stop) in enumerate(pairwise(cuts)):
             open_ended = last and n == pieces - 1
+            limit = begin + config.segment_seconds if open_ended else stop
             label = annotation.label if annotation else None
-            row = _row(source, begin, stop, label, splits, annotation or (known[0] if known else None))
             planned.append(
                 Planned(
-                    row=row,
-                    limit=begin + config.segment_seconds if open_ended else stop,
+                    segment=_segment(
+                        source, begin, stop, limit, label, splits, annotation or (known[0] if known else None)
+                    ),
+                    limit=limit,
                     promised=math.floor((min(stop, probe.seconds) - begin) * rate + 0.5),
+                    fps=rate,
                 )
             )
     return planned
@@ -127,12 +139,17 @@ def _spans(known: Sequence[Annotation], seconds: float) -> list[tuple[float, flo
     return sorted(spans, key=lambda span: span[:2])
 
 
-def _row(
-    source: Source, start: float, end: float, label: str | None, splits: "_Splits", annotation: Annotation | None
+def _segment(
+    source: Source,
+    start: float,
+    end: float,
+    limit: float,
+    label: str | None,
+    splits: "_Splits",
+    annotation: Annotation | None,
 ) -> Segment:
-    identity = f"{source.path}\0{source.sha256}\0{start:.6f}\0{end:.6f}\0{label or ''}"
     return Segment(
-        key=hashlib.sha256(identity.encode()).hexdigest()[:16],
+        key=hashlib.sha256(f"{source.sha256}\0{start:.6f}\0{limit:.6f}".encode()).hexdigest()[:16],
         source=source.path,
         source_sha256=source.sha256,
         start=start,
@@ -164,8 +181,9 @@ class _Splits:
 
     def __init__(self, sources: Sequence[Source], of_file: Mapping[str, Sequence[Annotation]], config: Sample) -> None:
         self.config = config
-        self.groups = {s.path: group_of(s.path, next((a for a in of_file[s.path] if a.group), None)) for s in sources}
-        known = [a for s in sources for a in of_file[s.path]]
+        grouped = {path: next((a for a in known if a.group), None) for path, known in of_file.items()}
+        self.groups = {s.path: group_of(s.path, grouped.get(s.path)) for s in sources}
+        known = [a for s in sources for a in of_file.get(s.path, ())]
         self.val_given = any(a.split == "val" for a in known)
         self.test = {self.groups[a.path] for a in known if a.split == "test"}
         others = {self.groups[a.path] for a in known if a.split not in (None, "test")}
@@ -192,23 +210,36 @@ class _Splits:
         return "train" if label else "unlabelled"
 
 
-def check_coverage(rows: Sequence[Segment]) -> None:
-    """Every class can be learnt, and something can be tested.
+def check_coverage(rows: Iterable[tuple[str, str, str]]) -> None:
+    """Every class can be learnt, something can be tested, and nothing tested is learnt.
+
+    Args:
+        rows: (label, split, group) of each segment.
 
     Raises:
         UserError: saying which class cannot, and what to do.
     """
-    labelled = [row for row in rows if row.label]
-    if not labelled:
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    classes: set[str] = set()
+    trained: set[str] = set()
+    labelled_groups: set[str] = set()
+    tested = False
+    for label, split, group in rows:
+        splits_of[group].add(split)
+        if label:
+            classes.add(label)
+            labelled_groups.add(group)
+            trained |= {label} if split == "train" else set()
+            tested |= split == "test"
+    divided = sorted(group for group, splits in splits_of.items() if "test" in splits and len(splits) > 1)
+    assert not divided, f"groups on both sides of test: {_some(divided)}"
+    if not classes:
         return
-    classes = {row.label for row in labelled}
     remedy = "label more groups, lower sample.val_share and sample.test_share, or give a split column"
-    lacking = sorted(classes - {row.label for row in labelled if row.split == "train"})
-    if lacking:
+    if lacking := sorted(classes - trained):
         raise UserError(f"split: no training segment is left for the class {_some(lacking)}: {remedy}")
-    if not any(row.split == "test" for row in labelled):
-        groups = len({row.group for row in labelled})
-        raise UserError(f"split: none of the {groups} labelled groups falls to the test split: {remedy}")
+    if not tested:
+        raise UserError(f"split: none of the {len(labelled_groups)} labelled groups falls to the test split: {remedy}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -15,68 +15,128 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from rushes.errors import UserError
-from rushes.footage.index import SAMPLED, read_index, read_shards
+from rushes.footage.index import SAMPLED, read_geometry, read_index, read_shards
 from rushes.footage.labels import SPLITS
-from rushes.footage.shards import stored_file
-from rushes.store import Manifest, Store
+from rushes.footage.shards import MOTION, motion_file, shard_file
+from rushes.store import File, Manifest, Store
 from rushes.video.decode import Frames
 
 Integers = npt.NDArray[np.int64]
-Strings = npt.NDArray[np.str_]
+Texts = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segments:
-    """The sampled rows of the index as columns of one length, in the order of the index."""
+    """The sampled rows of the index as columns of one length, in the order of the index.
 
-    key: Strings
-    source: Strings
-    source_sha256: Strings
+    What few need (key, source, source_sha256) is read by `Footage.texts` when it is asked for.
+    """
+
+    label: Texts
+    group: Texts
+    split: Texts
     start: npt.NDArray[np.float64]
     end: npt.NDArray[np.float64]
-    label: Strings
-    group: Strings
-    split: Strings
-    frames: Integers
     fps: npt.NDArray[np.float64]
-    width: Integers
-    height: Integers
-    bytes: Integers
-    codec: Strings
-    shard: Integers
+    frames: npt.NDArray[np.int32]
+    width: npt.NDArray[np.int32]
+    height: npt.NDArray[np.int32]
+    shard: npt.NDArray[np.int32]
     offset: Integers
-    length: Integers
-    status: Strings
-    reason: Strings
+    length: npt.NDArray[np.int32]
+    frame_offset: Integers
+    motion: npt.NDArray[np.float32]
+    """[n, 5] quantiles of the motion of 16-frame windows, pixels a frame."""
 
     def __len__(self) -> int:
-        return len(self.key)
+        return len(self.frames)
+
+
+_TEXTS = ("label", "group", "split")
+_NUMBERS = ("start", "end", "fps", "frames", "width", "height", "shard", "offset", "length", "frame_offset", "motion")
 
 
 class Footage:
-    """Random access to a footage's frames.
+    """Reads footage by row of its index and number of frame.
 
-    Cheap to make and to pickle: shards are opened when first read, in each process for itself.
+    It travels to worker processes before or after use; each maps the shards that it reads.
+
+    Args:
+        manifest: the pointer that `sample` wrote.
+        store: where its shards lie; fetched and memory-mapped on first use.
+
+    Attributes:
+        segments: the sampled segments, by row.
+        labels: the class names, sorted.
+        fps: frame rate of all segments; None where each keeps its source's.
+        short_side: of all segments, pixels.
     """
 
     def __init__(self, manifest: Manifest, store: Store) -> None:
-        table, geometry = read_index(store.checked(manifest.files["index.parquet"]))
+        self._index = store.checked(manifest.files["index.parquet"])
         shards = read_shards(store.checked(manifest.files["shards.parquet"]))
-        columns = {name: np.asarray(table[name].to_pylist()) for name in table.column_names}
-        sampled = columns["status"] == SAMPLED
-        self.segments = Segments(**{name: column[sampled] for name, column in columns.items()})
-        self.labels = tuple(sorted({str(label) for label in self.segments.label if label}))
+        geometry = read_geometry(self._index)
         self.fps, self.short_side, self.gop = geometry.fps, geometry.short_side, geometry.gop
-        self._shards = {shard.shard: stored_file(shard) for shard in shards}
+        # A column at a time: an archive's index then costs little more than the columns that stay.
+        self._sampled = np.flatnonzero(_texts(self._index, "status") == SAMPLED)
+        columns: dict[str, Any] = {name: _texts(self._index, name)[self._sampled] for name in _TEXTS}
+        columns |= {name: _numbers(self._index, name)[self._sampled] for name in _NUMBERS}
+        self.segments = Segments(**columns)
+        self.labels = tuple(sorted(set(self.segments.label) - {""}))
+        self._cut_starts, self._cuts = _lists(self._index, "cuts", self._sampled)
+        self._shards = {shard.shard: (shard_file(shard), motion_file(shard)) for shard in shards}
         self._store = store
-        self._mapped: dict[int, mmap.mmap] = {}
+        self._mapped: dict[File, mmap.mmap] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_mapped": {}}
+
+    def texts(self, column: str) -> Texts:
+        """A text column of the sampled rows: key, source or source_sha256."""
+        return _texts(self._index, column)[self._sampled]
+
+    def shots(self, rows: npt.ArrayLike) -> tuple[Integers, Integers, Integers]:
+        """The stretches of segments without a cut in them.
+
+        Args:
+            rows: [n] rows, in any order.
+
+        Returns:
+            (row, first frame, number of frames) of each shot, in the order of `rows` and then of time.
+        """
+        chosen = np.asarray(rows, dtype=np.int64)
+        cuts, counts = self._cuts_of(chosen)
+        ends = np.cumsum(counts + 1)  # one past each segment's last shot
+        first, stop = np.zeros(counts.sum() + len(chosen), np.int64), np.zeros(counts.sum() + len(chosen), np.int64)
+        first[np.delete(np.arange(len(first)), ends - counts - 1)] = cuts
+        stop[np.delete(np.arange(len(stop)), ends - 1)] = cuts
+        stop[ends - 1] = self.segments.frames[chosen]
+        row = np.repeat(chosen, counts + 1)
+        return row, first, stop - first
+
+    def _cuts_of(self, rows: Integers) -> tuple[npt.NDArray[np.int32], Integers]:
+        """The cuts of some segments, joined, and how many each has."""
+        starts, counts = self._cut_starts[rows], np.diff(self._cut_starts)[rows]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self._cuts[np.repeat(starts, counts) + within], counts
+
+    def motion(self, row: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """How much moves in each frame, from the shard's sidecar.
+
+        Returns:
+            float32 `[frames]`, mean over the picture in pixels since the frame before; and uint8 `[frames, 4, 5]`, by
+            cell of the picture in 1/16 pixel.
+        """
+        mapped = self._map(self._shards[int(self.segments.shard[row])][1])
+        first, count = int(self.segments.frame_offset[row]), int(self.segments.frames[row])
+        entries = np.frombuffer(mapped, MOTION, offset=first * MOTION.itemsize + _npy_header(mapped), count=count)
+        return entries["magnitude"].astype(np.float32), entries["grid"].copy()
 
     def select(self, *splits: str, labelled: bool = False) -> Integers:
         """Row numbers of the segments of `splits` (all without any), of labelled ones only if `labelled`."""
@@ -91,7 +151,7 @@ class Footage:
     def mp4(self, row: int) -> bytes:
         """The segment as a video file."""
         shard, offset = int(self.segments.shard[row]), int(self.segments.offset[row])
-        return self._map(shard)[offset : offset + int(self.segments.length[row])]
+        return self._map(self._shards[shard][0])[offset : offset + int(self.segments.length[row])]
 
     def window(self, row: int, start: int, stop: int) -> Frames:
         """Frames `start` to `stop` (exclusive): uint8 `[stop - start, H * 3/2, W]`."""
@@ -136,15 +196,42 @@ class Footage:
                 target = following
         raise UserError(f"footage: frame {target} is missing from its segment: run sample again")
 
-    def _map(self, shard: int) -> mmap.mmap:
-        if shard not in self._mapped:
-            path: Path = self._store.path(self._shards[shard])
-            with path.open("rb") as file:
-                self._mapped[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._mapped[shard]
+    def _map(self, file: File) -> mmap.mmap:
+        if file not in self._mapped:
+            path: Path = self._store.path(file)
+            with path.open("rb") as opened:
+                self._mapped[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._mapped[file]
 
 
 def _opened(mp4: bytes) -> InputContainer:
     container = av.open(io.BytesIO(mp4), mode="r", format="mp4")
     container.streams.video[0].codec_context.thread_count = 1
     return container
+
+
+def _npy_header(mapped: mmap.mmap) -> int:
+    """Bytes before the data of an .npy file of version 1."""
+    return 10 + int.from_bytes(mapped[8:10], "little")
+
+
+def _texts(index: Path, name: str) -> Texts:
+    """A text column; equal texts are one object."""
+    column = read_index(index, (name,))[0][name].combine_chunks().dictionary_encode()
+    values = np.array(column.dictionary.to_pylist() or [""], dtype=object)
+    texts: Texts = values[column.indices.to_numpy()]
+    return texts
+
+
+def _numbers(index: Path, name: str) -> npt.NDArray[Any]:
+    column = read_index(index, (name,))[0][name].combine_chunks()
+    fixed = pa.types.is_fixed_size_list(column.type)
+    values: npt.NDArray[Any] = (column.flatten() if fixed else column).to_numpy()
+    return values.reshape(-1, column.type.list_size) if fixed else values
+
+
+def _lists(index: Path, name: str, rows: Integers) -> tuple[Integers, npt.NDArray[np.int32]]:
+    """The lists of some rows, joined, and where each begins (one more than there are rows)."""
+    column = read_index(index, (name,))[0][name].combine_chunks().take(pa.array(rows))
+    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    return np.cumsum([0, *lengths], dtype=np.int64), column.flatten().to_numpy(zero_copy_only=False).astype(np.int32)

@@ -1,116 +1,394 @@
 """The work of the `sample` step: videos to footage.
 
-    summary = sample_footage(root="videos", sources=..., annotations=..., config=Sample(), store=store,
-                             digest="0123abcd", out=Path("out"), progress=NullProgress())
+    summary = sample_footage(archive=Archive(...), config=Sample(), store=store, digest="0123abcd", out=Path("out"),
+                             progress=NullProgress())
 
-Files are probed, the plan is made (`rushes.footage.plan`), and worker processes write one shard at a time
-(`rushes.footage.shards`). A finished shard leaves a record under `partial/<digest>/` in the store, so that a run that
-was killed redoes no complete shard. The bytes depend on the plan alone.
+Files are probed, the plan is made (`rushes.footage.plan`), what earlier runs encoded is taken from them
+(`rushes.footage.catalogue`), and worker processes write the rest, one shard at a time (`rushes.footage.shards`). A
+finished shard leaves a record under `partial/<digest>/` in the store, so that a run that was killed redoes no complete
+shard, and so that several machines can share the work. The bytes depend on the plan and on what was there before the
+first of these runs, which the first run writes down.
 """
 
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from rushes.config import Sample, to_record
 from rushes.errors import RushesError, UserError
-from rushes.footage.index import QUARANTINED, SAMPLED, Geometry, Segment, write_index, write_shards
-from rushes.footage.labels import SPLITS, Annotation
-from rushes.footage.plan import Failure, Planned, Source, check_coverage, plan_segments
+from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, probes_table, tombstones
+from rushes.footage.choice import choose
+from rushes.footage.index import (
+    QUARANTINED,
+    REMOVED,
+    SAMPLED,
+    Geometry,
+    IndexRows,
+    Measured,
+    Segment,
+    Shard,
+    write_index,
+    write_shards,
+)
+from rushes.footage.labels import Annotation
+from rushes.footage.plan import Failure, Planned, Source, check_coverage, plan_segments, share_of
 from rushes.footage.shards import (
     ProbeTask,
     ShardRecord,
     ShardTask,
+    motion_file,
     probe_sources,
-    stored_file,
+    shard_file,
     try_sources,
     write_shard,
 )
-from rushes.footage.workers import Died, run_alone, run_tasks
+from rushes.footage.summary import summarise
+from rushes.footage.workers import Died, Workers, run_alone, run_tasks
 from rushes.progress import Progress
 from rushes.store import Store
 from rushes.video.decode import Probe
 
-__all__ = ["Annotation", "Source", "sample_footage"]
+__all__ = ["Annotation", "Archive", "Source", "sample_footage"]
 
+Integers = npt.NDArray[np.int64]
 _PROBES_A_TASK = 16
-_LISTED = 20  # quarantined segments that the summary names
+_BATCH = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """What is to be sampled."""
+
+    root: str
+    """Folder or fsspec URL under which the sources lie."""
+    sources: Sequence[Source]
+    annotations: Sequence[Annotation] = ()
+    previous: Sequence[str] = ()
+    """Earlier outputs of `sample` whose shards may be used again; the first is this archive's own last one."""
+    forgotten: frozenset[str] = frozenset()
+    """SHA-256 of contents that must not be sampled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """A part of the work: the shards whose number leaves this rest, 1 to `count`."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Partition":
+        """Reads "2/3".
+
+        Raises:
+            UserError: it is no such thing.
+        """
+        number, slash, count = text.partition("/")
+        if not (slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+            raise UserError(f"partition: {text!r} is not allowed; a part and how many there are, such as 1/3 to 3/3")
+        return cls(number=int(number), count=int(count))
 
 
 def sample_footage(
     *,
-    root: str | Path,
-    sources: Sequence[Source],
-    annotations: Sequence[Annotation],
+    archive: Archive,
     config: Sample,
     store: Store,
     digest: str,
     out: Path,
     progress: Progress,
+    partition: Partition | None = None,
 ) -> dict[str, Any]:
-    """Samples every source; writes `index.parquet` and `shards.parquet` into `out`, the shards into the store.
+    """Samples an archive: the shards go into the store, the index, the shards' list and the probes into `out`.
+
+    Args:
+        archive: the files, what is known about them, and what earlier runs left.
+        config: the recipe.
+        store: where shards and unfinished work lie.
+        digest: names the work; the same for all its partitions and retries.
+        out: folder for `index.parquet`, `shards.parquet` and `probes.parquet`.
+        progress: where to report to.
+        partition: encode this part only, and leave `out` empty; whoever comes without, finds the parts' shards.
 
     Returns:
         What the manifest's summary says: counts, seconds and bytes, by split and by class, and the quarantine.
 
     Raises:
-        UserError: nothing decodes, or the splits contradict each other or leave a class without training segments.
+        UserError: nothing decodes, or the splits contradict each other, share footage, or leave a class without
+            training segments.
     """
-    workers = config.workers or os.cpu_count() or 1
-    probes = _probe_all(str(root), sources, config, workers, progress)
-    planned = plan_segments(sources, annotations, probes, config)
-    if all(p.row.status == QUARANTINED for p in planned):
-        raise _nothing_decodes([p.row for p in planned], len(sources))
-    tasks = _shard_tasks(planned, probes, root=str(root), config=config, store=store, digest=digest)
-    records = _write_all(tasks, store, digest, workers, progress)
-    rows = [row for number in sorted(records) for row in records[number].rows]
-    sampled = [row for row in rows if row.status == SAMPLED]
-    if not sampled:
-        raise _nothing_decodes(rows, len(sources))
-    check_coverage(sampled)
-    geometry = Geometry(short_side=config.short_side, fps=config.fps, qp=config.qp, gop=config.gop)
-    write_index(out / "index.parquet", rows, geometry)
-    write_shards(out / "shards.parquet", [records[number].shard for number in sorted(records)])
-    messages = {path: probe.message for path, probe in probes.items() if isinstance(probe, Failure)}
-    for record in records.values():
-        messages |= record.messages
-    return _summary(rows, messages, shards=len(records))
+    work = _Work(archive=archive, config=config, store=store, digest=digest, progress=progress)
+    probes = work.probe_all()
+    planned = plan_segments(archive.sources, archive.annotations, probes, config)
+    check_coverage((p.segment.label, p.segment.split, p.segment.group) for p in planned)
+    if all(p.failure for p in planned):
+        raise _nothing_decodes([p.failure.reason for p in planned if p.failure], len(archive.sources))
+    known = work.known(planned)
+    tasks = work.tasks(planned, known)
+    if partition is not None:
+        mine = [task for task in tasks if task.number % partition.count == partition.number - 1]
+        work.write(mine)
+        return {"shards": len(mine), "of": len(tasks), "partition": f"{partition.number}/{partition.count}"}
+    work.write(tasks)
+    table, shards = work.assemble(planned, known, tasks)
+    if not pc.any(pc.equal(table["status"], SAMPLED)).as_py():
+        raise _nothing_decodes(table["reason"].to_pylist(), len(archive.sources))
+    table = choose(table, config, progress)
+    used = table.filter(pc.equal(table["status"], SAMPLED))
+    check_coverage(zip(*(used[name].to_pylist() for name in ("label", "split", "group")), strict=True))
+    fresh = shards[len(shards) - len(tasks) :]
+    new = {"new_shards": len(fresh), "new_bytes": sum(shard.size + shard.motion_size for shard in fresh)}
+    return work.publish(table, shards, out) | new
 
 
-def _nothing_decodes(rows: Sequence[Segment], files: int) -> UserError:
-    reasons = Counter(row.reason for row in rows)
-    listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items()))
+def peek_footage(
+    *, archive: Archive, config: Sample, store: Store, out: Path, progress: Progress, segments: int, seconds: float
+) -> dict[str, Any]:
+    """Samples some segments of an archive, spread over it, for a first look; nothing is refused or left out.
+
+    Args:
+        archive: the files; of very many, some.
+        config: the recipe.
+        store: for the shards, thrown away with them.
+        out: as `sample_footage`.
+        progress: where to report to.
+        segments: at most so many are encoded.
+        seconds: after these no further shard is waited for.
+
+    Returns:
+        As `sample_footage`.
+
+    Raises:
+        UserError: nothing decodes.
+    """
+    work = _Work(archive=archive, config=config, store=store, digest="peek", progress=progress)
+    planned = plan_segments(archive.sources, archive.annotations, work.probe_all(), config)
+    chosen = sorted((p for p in planned if not p.failure), key=lambda p: share_of(p.segment.key))[:segments]
+    picked = {p.segment.key for p in chosen}
+    planned = [p for p in planned if p.failure or p.segment.key in picked]
+    tasks = work.tasks(planned, np.full(len(planned), -1))
+    done = {p.segment.key for task in work.write(tasks, seconds=seconds) for p in task.planned}
+    planned = [p for p in planned if p.failure or p.segment.key in done]
+    tasks = [task for task in tasks if task.planned[0].segment.key in done]
+    table, shards = work.assemble(planned, np.full(len(planned), -1), tasks)
+    if not pc.any(pc.equal(table["status"], SAMPLED)).as_py():
+        raise _nothing_decodes(table["reason"].to_pylist(), len(archive.sources))
+    return work.publish(table, shards, out)
+
+
+def _nothing_decodes(reasons: Sequence[str], files: int) -> UserError:
+    listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(Counter(reasons).items()) if reason)
     return UserError(f"videos: no decodable video among {files} files: {listed}")
 
 
-# Probing -------------------------------------------------------------------------------------------------------------
+class _Work:
+    """The parts of a run, and what they share."""
+
+    def __init__(self, *, archive: Archive, config: Sample, store: Store, digest: str, progress: Progress) -> None:
+        self.archive, self.config, self.store, self.digest = archive, config, store, digest
+        self.progress = progress
+        self.workers = Workers(count=config.workers or os.cpu_count() or 1, memory=round(config.max_memory_gb * 2**30))
+        self.folder = store.folder(f"partial/{digest}")
+        _sweep(self.folder)
+        self.previous = self._history()
+        self.catalogue = Catalogue(store, self.previous)
+        self.probes: dict[str, Probe | Failure] = {}
+
+    def _history(self) -> list[str]:
+        """The earlier outputs that count: those which the first run, or the first of several parts, knew."""
+        name = f"partial/{self.digest}/previous.json"
+        data = self.store.read(name)
+        if data is None:
+            self.store.create(name, json.dumps(list(self.archive.previous)).encode())
+            data = self.store.read(name) or b"[]"
+        previous: list[str] = json.loads(data)
+        return previous
+
+    # Probing ---------------------------------------------------------------------------------------------------------
+
+    def probe_all(self) -> dict[str, Probe | Failure]:
+        """What each content promises; those that an earlier run probed are not opened."""
+        paths = {source.sha256: source.path for source in self.archive.sources}
+        forgotten: dict[str, Probe | Failure] = {
+            sha256: _FORGOTTEN for sha256 in paths if sha256 in self.archive.forgotten
+        }
+        self.probes = {sha256: p for sha256, p in self.catalogue.probes.items() if sha256 in paths} | forgotten
+        wanted = [(sha256, path) for sha256, path in paths.items() if sha256 not in self.probes]
+        batches = [dict(wanted[n : n + _PROBES_A_TASK]) for n in range(0, len(wanted), _PROBES_A_TASK)]
+        tasks = [ProbeTask(root=self.archive.root, paths=batch, config=self.config) for batch in batches]
+        bar = self.progress.bar("probe", total=len(wanted), unit="files")
+        for task, result in run_tasks(probe_sources, tasks, workers=self.workers):
+            self.probes |= self._probe_one_by_one(task) if isinstance(result, Died) else result
+            bar.advance(len(task.paths))
+        return self.probes
+
+    def _probe_one_by_one(self, task: ProbeTask) -> dict[str, Probe | Failure]:
+        found: dict[str, Probe | Failure] = {}
+        for sha256, path in task.paths.items():
+            alone = dataclasses.replace(task, paths={sha256: path})
+            result = run_alone(probe_sources, alone, workers=self.workers)
+            found |= {sha256: _death(path, result)} if isinstance(result, Died) else result
+        return found
+
+    # Shards ----------------------------------------------------------------------------------------------------------
+
+    def known(self, planned: Sequence[Planned]) -> Integers:
+        """Row in the catalogue of each planned segment, -1 where it is new or its file cannot be used."""
+        batches = [planned[n : n + _BATCH] for n in range(0, len(planned), _BATCH)]
+        rows = np.concatenate([self.catalogue.find([p.segment.key for p in batch]) for batch in batches])
+        rows[[p.failure is not None for p in planned]] = -1
+        return rows
+
+    def tasks(self, planned: Sequence[Planned], known: Integers) -> list[ShardTask]:
+        """The shards to write: what is new, in order, each content once."""
+        missing: dict[str, Planned] = {}
+        for p, row in zip(planned, known, strict=True):
+            if row < 0 and p.failure is None:
+                missing.setdefault(p.segment.key, p)
+        listed, size = list(missing.values()), self.config.shard_segments
+        return [
+            ShardTask(
+                number=number, root=self.archive.root, planned=listed[begin : begin + size], config=self.config,
+                store=self.store.url, folder=str(self.folder),
+            )
+            for number, begin in enumerate(range(0, len(listed), size))
+        ]  # fmt: skip
+
+    def write(self, tasks: Sequence[ShardTask], *, seconds: float = math.inf) -> list[ShardTask]:
+        """Writes the shards that have no record yet; returns those that are complete when the seconds are over."""
+        bar = self.progress.bar("sample", total=sum(len(task.planned) for task in tasks), unit="segments")
+        complete = [task for task in tasks if self._is_complete(task)]
+        bar.advance(sum(len(task.planned) for task in complete))
+        if complete:
+            self.progress.say(f"{len(complete)} of {len(tasks)} shards are complete from an earlier run")
+        numbers = {task.number for task in complete}
+        remaining = [task for task in tasks if task.number not in numbers]
+        began, frames = time.monotonic(), 0
+        for task, result in run_tasks(write_shard, remaining, workers=self.workers):
+            record = self._write_without_killers(task) if isinstance(result, Died) else result
+            self.store.write(self._name(task), record.to_json())
+            frames += record.shard.frames
+            speed = {"frames/s": frames / (time.monotonic() - began)}
+            bar.advance(len(task.planned), **speed)
+            complete.append(task)
+            if time.monotonic() - began > seconds:
+                break
+        return complete
+
+    def record(self, task: ShardTask) -> ShardRecord:
+        """What a shard that is written holds."""
+        data = self.store.read(self._name(task))
+        if data is None:
+            raise UserError(f"sample: the record of shard {task.number} has gone from the store: run sample again")
+        return ShardRecord.from_json(data)
+
+    def _is_complete(self, task: ShardTask) -> bool:
+        data = self.store.read(self._name(task))
+        if data is None:
+            return False
+        shard = ShardRecord.from_json(data).shard
+        return self.store.holds(shard_file(shard)) and self.store.holds(motion_file(shard))
+
+    def _name(self, task: ShardTask) -> str:
+        """The plan is part of the name: a record of another plan is not found."""
+        lasting = to_record(dataclasses.replace(self.config, workers=0))
+        plan = json.dumps([[p.segment.key, p.segment.source, p.fps] for p in task.planned] + [lasting], sort_keys=True)
+        return f"partial/{self.digest}/shard-{task.number:05d}-{hashlib.sha256(plan.encode()).hexdigest()[:16]}.json"
+
+    def _write_without_killers(self, task: ShardTask) -> ShardRecord:
+        """A shard that kills its process: each file alone, the killers quarantined, then the shard without them."""
+        banned: dict[str, Failure] = {}
+        for path in sorted({p.segment.source for p in task.planned}):
+            part = dataclasses.replace(task, planned=[p for p in task.planned if p.segment.source == path])
+            result = run_alone(try_sources, part, workers=self.workers)
+            if isinstance(result, Died):
+                banned[path] = _death(path, result)
+        record = run_alone(write_shard, dataclasses.replace(task, banned=banned), workers=self.workers)
+        if isinstance(record, Died):
+            raise RushesError(
+                f"sample: the process that writes shard {task.number} dies (exit {record.exitcode}) though every file "
+                "of it decodes alone: check free memory, or lower sample.workers"
+            )
+        return record
+
+    # The index -------------------------------------------------------------------------------------------------------
+
+    def assemble(
+        self, planned: Sequence[Planned], known: Integers, tasks: Sequence[ShardTask]
+    ) -> tuple[pa.Table, list[Shard]]:
+        """All rows of the index, and the shards they lie in: those used again, then the new ones."""
+        places = self.catalogue.shards_of(known[known >= 0])
+        shards = [dataclasses.replace(self.catalogue.shards[place], shard=n) for n, place in enumerate(places)]
+        numbers = {place: n for n, place in enumerate(places)} | {-1: -1}
+        fresh = self._fresh(tasks, shards)
+        again: dict[str, Measured] = {}
+        repeated = {key for key, count in Counter(p.segment.key for p in planned).items() if count > 1}
+        rows = IndexRows()
+        for begin in range(0, len(planned), _BATCH):
+            part = known[begin : begin + _BATCH]
+            reused = iter(self.catalogue.measured(part[part >= 0]))
+            for p, row in zip(planned[begin : begin + _BATCH], part, strict=True):
+                if p.failure is not None:
+                    measured = Measured(status=QUARANTINED, reason=p.failure.reason, message=p.failure.message)
+                elif row >= 0:
+                    found = next(reused)
+                    measured = dataclasses.replace(found, shard=numbers[found.shard])
+                elif p.segment.key in again:
+                    measured = again[p.segment.key]
+                else:
+                    measured = next(fresh)
+                    again |= {p.segment.key: measured} if p.segment.key in repeated else {}
+                rows.add(_placed(p, measured), measured)
+        for segment in self._tombstones():
+            rows.add(segment, Measured(status=REMOVED, reason="removed"))
+        return rows.table(), shards
+
+    def _fresh(self, tasks: Sequence[ShardTask], shards: list[Shard]) -> Iterator[Measured]:
+        """What the new segments became, in order; appends their shards."""
+        for task in tasks:
+            record = self.record(task)
+            number = len(shards)
+            shards.append(dataclasses.replace(record.shard, shard=number))
+            for written in record.segments:
+                measured = written.measured
+                yield dataclasses.replace(measured, shard=number) if measured.shard >= 0 else measured
+
+    def publish(self, table: pa.Table, shards: Sequence[Shard], out: Path) -> dict[str, Any]:
+        """Writes the three tables; returns what they amount to."""
+        config = self.config
+        geometry = Geometry(short_side=config.short_side, fps=config.fps, qp=config.qp, gop=config.gop)
+        write_index(out / INDEX, table, geometry)
+        write_shards(out / SHARDS, shards)
+        pq.write_table(probes_table(self.probes), out / PROBES, compression="zstd")
+        return summarise(table, shards=len(shards))
+
+    def _tombstones(self) -> list[Segment]:
+        if not self.previous:
+            return []
+        return tombstones(self.store, self.previous[0], present={source.path for source in self.archive.sources})
 
 
-def _probe_all(
-    root: str, sources: Sequence[Source], config: Sample, workers: int, progress: Progress
-) -> dict[str, Probe | Failure]:
-    batches = [sources[n : n + _PROBES_A_TASK] for n in range(0, len(sources), _PROBES_A_TASK)]
-    tasks = [ProbeTask(root=root, sources=batch, config=config) for batch in batches]
-    bar = progress.bar("probe", total=len(sources), unit="files")
-    found: dict[str, Probe | Failure] = {}
-    for task, result in run_tasks(probe_sources, tasks, workers=workers):
-        found |= _probe_one_by_one(task) if isinstance(result, Died) else result
-        bar.advance(len(task.sources))
-    return found
+_FORGOTTEN = Failure(reason="forgotten", message="forgotten on request, by its content: it is not sampled again")
 
 
-def _probe_one_by_one(task: ProbeTask) -> dict[str, Probe | Failure]:
-    found: dict[str, Probe | Failure] = {}
-    for source in task.sources:
-        result = run_alone(probe_sources, dataclasses.replace(task, sources=[source]))
-        found |= {source.path: _death(source.path, result)} if isinstance(result, Died) else result
-    return found
+def _placed(planned: Planned, measured: Measured) -> Segment:
+    if measured.status != SAMPLED:
+        return planned.segment
+    return dataclasses.replace(planned.segment, end=planned.segment.start + measured.frames / measured.fps)
 
 
 def _death(path: str, died: Died[Any]) -> Failure:
@@ -119,137 +397,8 @@ def _death(path: str, died: Died[Any]) -> Failure:
     return Failure(reason="decoder_crash", message=f"{path}: the decoder's process died (exit {died.exitcode})")
 
 
-# Shards --------------------------------------------------------------------------------------------------------------
-
-
-def _shard_tasks(
-    planned: Sequence[Planned],
-    probes: Mapping[str, Probe | Failure],
-    *,
-    root: str,
-    config: Sample,
-    store: Store,
-    digest: str,
-) -> list[ShardTask]:
-    folder = store.folder(f"partial/{digest}")
-    _sweep(folder)
-    size = config.shard_segments
-    tasks = []
-    for number, begin in enumerate(range(0, len(planned), size)):
-        part = planned[begin : begin + size]
-        fps = {}
-        for p in part:
-            probe = probes[p.row.source]
-            if isinstance(probe, Probe):
-                fps[p.row.source] = probe.fps
-        task = ShardTask(
-            number=number, root=root, planned=part, fps=fps, config=config, store=store.url, folder=str(folder)
-        )
-        tasks.append(task)
-    return tasks
-
-
 def _sweep(folder: Path) -> None:
     """Removes what killed runs left; a day old, so that no run that goes on beside this one loses its file."""
     for part in folder.glob("*.part"):
         if time.time() - part.stat().st_mtime > 24 * 3600:
             part.unlink(missing_ok=True)
-
-
-def _write_all(
-    tasks: Sequence[ShardTask], store: Store, digest: str, workers: int, progress: Progress
-) -> dict[int, ShardRecord]:
-    bar = progress.bar("sample", total=sum(len(task.planned) for task in tasks), unit="segments")
-    records: dict[int, ShardRecord] = {}
-    for number, record in _finished(tasks, store, digest):
-        records[number] = record
-        bar.advance(len(record.rows))
-    if records:
-        progress.say(f"{len(records)} of {len(tasks)} shards are complete from an earlier run")
-    remaining = [task for task in tasks if task.number not in records]
-    for task, result in run_tasks(write_shard, remaining, workers=workers):
-        record = _write_without_killers(task) if isinstance(result, Died) else result
-        store.write(_record_name(task, digest), record.to_json())
-        records[task.number] = record
-        bar.advance(len(record.rows))
-    return records
-
-
-def _record_name(task: ShardTask, digest: str) -> str:
-    """The plan is part of the name: a record of another plan is not found."""
-    plan = json.dumps([dataclasses.asdict(p) for p in task.planned] + [_lasting(task.config)], sort_keys=True)
-    return f"partial/{digest}/shard-{task.number:05d}-{hashlib.sha256(plan.encode()).hexdigest()[:16]}.json"
-
-
-def _lasting(config: Sample) -> dict[str, Any]:
-    return to_record(dataclasses.replace(config, workers=0))
-
-
-def _finished(tasks: Sequence[ShardTask], store: Store, digest: str) -> Iterator[tuple[int, ShardRecord]]:
-    for task in tasks:
-        data = store.read(_record_name(task, digest))
-        if data is None:
-            continue
-        record = ShardRecord.from_json(data)
-        try:
-            store.path(stored_file(record.shard))
-        except UserError:
-            continue  # its tar has gone: written anew
-        yield task.number, record
-
-
-def _write_without_killers(task: ShardTask) -> ShardRecord:
-    """A shard that kills its process: each file alone, the killers quarantined, then the shard without them."""
-    banned: dict[str, Failure] = {}
-    for path in sorted({p.row.source for p in task.planned}):
-        part = dataclasses.replace(task, planned=[p for p in task.planned if p.row.source == path])
-        result = run_alone(try_sources, part)
-        if isinstance(result, Died):
-            banned[path] = _death(path, result)
-    record = run_alone(write_shard, dataclasses.replace(task, banned=banned))
-    if isinstance(record, Died):
-        raise RushesError(
-            f"sample: the process that writes shard {task.number} dies (exit {record.exitcode}) though every file of "
-            "it decodes alone: check free memory, or lower sample.workers"
-        )
-    return record
-
-
-# Summary -------------------------------------------------------------------------------------------------------------
-
-
-def _summary(rows: Sequence[Segment], messages: Mapping[str, str], *, shards: int) -> dict[str, Any]:
-    sampled = [row for row in rows if row.status == SAMPLED]
-    bad = [row for row in rows if row.status == QUARANTINED]
-    labels = sorted({row.label for row in sampled if row.label})
-    return {
-        **_totals(sampled),
-        "shards": shards,
-        "files": len({row.source for row in sampled}),
-        "groups": len({row.group for row in sampled}),
-        "splits": {split: _totals([row for row in sampled if row.split == split]) for split in SPLITS},
-        "classes": labels,
-        "per_class": {
-            label: dict(sorted(Counter(row.split for row in sampled if row.label == label).items())) for label in labels
-        },
-        "quarantined": len(bad),
-        "quarantine_reasons": dict(sorted(Counter(row.reason for row in bad).items())),
-        "quarantine": [
-            {
-                "source": row.source,
-                "start": row.start,
-                "reason": row.reason,
-                "message": messages.get(row.key) or messages.get(row.source, ""),
-            }
-            for row in bad[:_LISTED]
-        ],
-    }
-
-
-def _totals(rows: Sequence[Segment]) -> dict[str, Any]:
-    return {
-        "segments": len(rows),
-        "seconds": round(sum(row.frames / row.fps for row in rows), 3),
-        "frames": sum(row.frames for row in rows),
-        "bytes": sum(row.bytes for row in rows),
-    }

@@ -1,27 +1,37 @@
 """One shard: the planned segments, decoded, encoded and written to a tar, in a worker process.
 
 The tar holds `<key>.mp4` and `<key>.json` for each segment (webdataset's layout) with constant headers, so that the
-same plan gives the same bytes.
+same plan gives the same bytes. Neither holds a path or a label: these belong to the index, where they may change.
+Beside the tar lies its motion sidecar, a NumPy array of `MOTION` with one entry a frame, in the order of the segments.
 """
 
 import dataclasses
 import io
+import itertools
 import json
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from rushes.config import Sample
-from rushes.footage.index import CODEC, QUARANTINED, Segment, Shard
-from rushes.footage.plan import Failure, Planned, Source
+from rushes.footage.index import CODEC, QUARANTINED, Measured, Shard, source_number
+from rushes.footage.plan import Failure, Planned
 from rushes.footage.workers import alarm
 from rushes.store import File, Store
-from rushes.video.decode import Frames, Limits, Probe, VideoError, decode_timed, inside, probe
+from rushes.video.content import Content
+from rushes.video.decode import Frames, Limits, Probe, VideoError, VideoSource, decode_timed, inside, probe
 from rushes.video.encode import encode_h264
+from rushes.video.motion import COLUMNS, ROWS, Motion, encoder_motion, farneback_motion, quantiles
 
 _GRACE = 30.0  # seconds between a decoder's time limit and the end of a process that does not heed it
+MOTION = np.dtype([("magnitude", "<f2"), ("grid", "u1", (ROWS, COLUMNS))])
+"""A frame's motion: mean over the picture, pixels since the frame before; and by cell, in 1/16 pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +39,9 @@ class ShardTask:
     """What a worker needs to write a shard."""
 
     number: int
+    """Among the shards that this run writes."""
     root: str
     planned: Sequence[Planned]
-    fps: Mapping[str, float]
-    """Each source's own frame rate, for footage that keeps it."""
     config: Sample
     store: str
     folder: str
@@ -41,14 +50,21 @@ class ShardTask:
     """Sources that killed a process before, and how."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """A segment that was tried."""
+
+    key: str
+    source_sha256: str
+    measured: Measured
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardRecord:
-    """A complete shard and its rows of the index."""
+    """A complete shard and what its segments became, in the order of the plan."""
 
     shard: Shard
-    rows: Sequence[Segment]
-    messages: Mapping[str, str]
-    """Key of a quarantined segment to a sentence."""
+    segments: Sequence[Written]
 
     def to_json(self) -> bytes:
         """Canonical text."""
@@ -58,17 +74,28 @@ class ShardRecord:
     def from_json(cls, data: bytes) -> "ShardRecord":
         """Reads what `to_json` wrote."""
         record = json.loads(data)
-        rows = [Segment(**row) for row in record["rows"]]
-        return cls(shard=Shard(**record["shard"]), rows=rows, messages=record["messages"])
+        segments = [Written(**s | {"measured": _measured(s["measured"])}) for s in record["segments"]]
+        shard = Shard(**{**record["shard"], "sources": tuple(record["shard"]["sources"])})
+        return cls(shard=shard, segments=segments)
+
+
+def _measured(record: Mapping[str, Any]) -> Measured:
+    lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
+    return Measured(**{**record, **lists})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeTask:
-    """Files to probe in one go."""
+    """Files to probe in one go: content's SHA-256 to a path that holds it."""
 
     root: str
-    sources: Sequence[Source]
+    paths: Mapping[str, str]
     config: Sample
+
+
+def located(root: str, path: str) -> VideoSource:
+    """The video at `path` under a folder or under an fsspec URL."""
+    return f"{root}/{path}" if "://" in root else Path(root) / path
 
 
 def limits_of(config: Sample) -> Limits:
@@ -81,45 +108,70 @@ def limits_of(config: Sample) -> Limits:
 
 
 def probe_sources(task: ProbeTask) -> dict[str, Probe | Failure]:
-    """Probes each file."""
+    """Probes each file; by its content's SHA-256."""
     found: dict[str, Probe | Failure] = {}
     limits = limits_of(task.config)
-    for source in task.sources:
+    for sha256, path in task.paths.items():
         alarm(limits.decode_seconds + _GRACE)
         try:
-            found[source.path] = probe(Path(task.root) / source.path, limits=limits)
+            found[sha256] = probe(located(task.root, path), limits=limits)
         except VideoError as error:
-            found[source.path] = Failure(reason=error.reason, message=_relative(error, task.root))
+            found[sha256] = Failure(reason=error.reason, message=_relative(error, task.root))
     alarm(0)
     return found
 
 
 def write_shard(task: ShardTask) -> ShardRecord:
-    """Writes the shard into the store, and returns its rows."""
+    """Writes the shard and its sidecar into the store, and returns what its segments became."""
     store = Store(task.store)
-    rows: list[Segment] = []
-    messages: dict[str, str] = {}
+    written: list[Written] = []
+    motion: list[npt.NDArray[Any]] = []
+    frames = 0
     with tempfile.NamedTemporaryFile(dir=task.folder, prefix=f"shard-{task.number:05d}-", suffix=".part") as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for planned, made in _encoded(task):
                 if isinstance(made, Failure):
-                    rows.append(dataclasses.replace(planned.row, status=QUARANTINED, reason=made.reason))
-                    messages[planned.row.key] = made.message
-                    continue
-                mp4, row = made
-                row = dataclasses.replace(row, shard=task.number, offset=tar.offset + tarfile.BLOCKSIZE)
-                _add(tar, f"{row.key}.mp4", mp4)
-                _add(tar, f"{row.key}.json", _card(row))
-                rows.append(row)
+                    measured = Measured(status=QUARANTINED, reason=made.reason, message=made.message)
+                else:
+                    measured = dataclasses.replace(
+                        made.measured, shard=task.number, offset=tar.offset + tarfile.BLOCKSIZE, frame_offset=frames
+                    )
+                    add_member(tar, f"{planned.segment.key}.mp4", made.mp4)
+                    add_member(tar, f"{planned.segment.key}.json", _card(planned, measured))
+                    motion.append(_sidecar(made.motion))
+                    frames += measured.frames
+                written.append(
+                    Written(key=planned.segment.key, source_sha256=planned.segment.source_sha256, measured=measured)
+                )
         file.flush()
-        stored = store.put(Path(file.name))
-    count = sum(row.status != QUARANTINED for row in rows)
-    shard = Shard(shard=task.number, sha256=stored.sha256, size=stored.size, segments=count)
-    return ShardRecord(shard=shard, rows=rows, messages=messages)
+        tar_file = store.put(Path(file.name))
+    sources = {s.source_sha256 for s in written if s.measured.frames}
+    return ShardRecord(shard=put_sidecar(store, task.number, tar_file, motion, sources=sources), segments=written)
+
+
+def put_sidecar(
+    store: Store, number: int, tar: File, motion: Sequence[npt.NDArray[Any]], *, sources: Iterable[str]
+) -> Shard:
+    """Stores the motion of each of a shard's segments; returns the row of a shard with these contents."""
+    joined = np.concatenate([np.empty(0, MOTION), *motion])
+    buffer = io.BytesIO()
+    np.save(buffer, joined)
+    sidecar = store.put_bytes(buffer.getvalue())
+    return Shard(
+        shard=number, sha256=tar.sha256, size=tar.size, segments=len(motion), frames=len(joined),
+        motion_sha256=sidecar.sha256, motion_size=sidecar.size,
+        sources=tuple(sorted(source_number(sha256) for sha256 in set(sources))),
+    )  # fmt: skip
+
+
+def _sidecar(motion: Motion) -> npt.NDArray[Any]:
+    entries = np.empty(len(motion.magnitude), MOTION)
+    entries["magnitude"], entries["grid"] = motion.magnitude, motion.grid
+    return entries
 
 
 def _relative(error: VideoError, root: str) -> str:
-    """Its message without the place of the videos' folder, which is not part of the footage."""
+    """Its message without the place of the videos, which is not part of the footage."""
     return str(error).replace(f"{root.rstrip('/')}/", "")
 
 
@@ -128,91 +180,103 @@ def try_sources(task: ShardTask) -> int:
     return sum(1 for _ in _encoded(task))
 
 
-def stored_file(shard: Shard) -> File:
+def shard_file(shard: Shard) -> File:
     """The store's object of a shard."""
     return File(sha256=shard.sha256, size=shard.size)
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def motion_file(shard: Shard) -> File:
+    """The store's object of a shard's motion sidecar."""
+    return File(sha256=shard.motion_sha256, size=shard.motion_size)
+
+
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Appends a file with a constant header."""
     info = tarfile.TarInfo(name)  # mtime, uid and gid 0, mode 0o644
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
 
 
-def _card(row: Segment) -> bytes:
-    names = ("source", "source_sha256", "start", "end", "label", "group", "split", "frames", "fps", "width", "height")
-    return json.dumps({name: getattr(row, name) for name in names}, sort_keys=True).encode()
+def _card(planned: Planned, measured: Measured) -> bytes:
+    facts = {
+        "source_sha256": planned.segment.source_sha256, "start": planned.segment.start, "frames": measured.frames,
+        "fps": measured.fps, "width": measured.width, "height": measured.height,
+        "cuts": measured.cuts, "motion": [round(value, 4) for value in measured.motion],
+    }  # fmt: skip
+    return json.dumps(facts, sort_keys=True).encode()
 
 
 # Decode and encode ---------------------------------------------------------------------------------------------------
 
 
-def _encoded(task: ShardTask) -> Iterator[tuple[Planned, tuple[bytes, Segment] | Failure]]:
-    """Each planned segment's mp4 and row, or why there is none."""
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """An encoded segment."""
+
+    mp4: bytes
+    motion: Motion
+    measured: Measured
+
+
+def _encoded(task: ShardTask) -> Iterator[tuple[Planned, _Made | Failure]]:
+    """What each planned segment became, or why there is nothing."""
     strip: _Strip | None = None
     for planned in task.planned:
-        row = planned.row
-        if row.status == QUARANTINED:
-            yield planned, Failure(reason=row.reason, message="")
-            continue
-        if row.source in task.banned:
-            yield planned, task.banned[row.source]
+        segment = planned.segment
+        failure = planned.failure or task.banned.get(segment.source)
+        if failure is not None:
+            yield planned, failure
             continue
         alarm(2 * task.config.decode_seconds + _GRACE)
-        if strip is None or not strip.continues(row):
-            strip = _Strip(task, row)
+        if strip is None or not strip.continues(planned):
+            strip = _Strip(task, planned)
         yield planned, _encode_one(strip, planned, task)
     alarm(0)
 
 
-def _encode_one(strip: "_Strip", planned: Planned, task: ShardTask) -> tuple[bytes, Segment] | Failure:
-    config, row = task.config, planned.row
-    fps = config.fps or task.fps[row.source]
-    frames = _Counted(strip.frames(row.start, planned.limit))
+def _encode_one(strip: "_Strip", planned: Planned, task: ShardTask) -> _Made | Failure:
+    config, source, start = task.config, planned.segment.source, planned.segment.start
+    frames = _Watched(strip.frames(start, planned.limit), keep=config.motion == "farneback")
     try:
         if not frames.any():
-            return Failure(reason="no_frames", message=f"{row.source}: no frame decodes from {row.start:.1f} s on")
-        mp4 = encode_h264(frames, fps=fps, qp=config.qp, gop=config.gop)
+            return Failure(reason="no_frames", message=f"{source}: no frame decodes from {start:.1f} s on")
+        mp4 = encode_h264(frames, fps=planned.fps, qp=config.qp, gop=config.gop)
     except VideoError as error:
         return Failure(reason=error.reason, message=_relative(error, task.root))
     if frames.count < config.min_share_decoded * planned.promised:
-        message = f"{row.source}: {frames.count} of {planned.promised} frames decode from {row.start:.1f} s on"
+        message = f"{source}: {frames.count} of {planned.promised} frames decode from {start:.1f} s on"
         return Failure(reason="truncated", message=message)
-    made = dataclasses.replace(
-        row,
-        end=row.start + frames.count / fps,
-        frames=frames.count,
-        fps=fps,
-        width=frames.width,
-        height=frames.height,
-        bytes=len(mp4),
-        length=len(mp4),
-        codec=CODEC,
-    )
-    return mp4, made
+    motion = farneback_motion(frames.kept) if config.motion == "farneback" else encoder_motion(mp4)
+    measured = Measured(
+        frames=frames.count, fps=planned.fps, width=frames.width, height=frames.height, codec=CODEC, length=len(mp4),
+        motion=quantiles(motion.magnitude), cuts=tuple(frames.content.cuts()),
+        fingerprint=frames.content.fingerprint(),
+    )  # fmt: skip
+    return _Made(mp4=mp4, motion=motion, measured=measured)
 
 
 class _Strip:
     """One decoding pass through a source, that consecutive segments share."""
 
-    def __init__(self, task: ShardTask, row: Segment) -> None:
-        self.source, self.position = row.source, row.start
+    def __init__(self, task: ShardTask, planned: Planned) -> None:
+        segment = planned.segment
+        self.source, self.position = segment.source, segment.start
         limits = limits_of(task.config)
         # The time limit is a segment's; this pass may serve all the shard's segments of the file.
-        shared = sum(p.row.source == row.source for p in task.planned)
+        shared = sum(p.segment.source == segment.source for p in task.planned)
         self.failed: VideoError | None = None
         self.timed = decode_timed(
-            Path(task.root) / row.source,
+            located(task.root, segment.source),
             short_side=task.config.short_side,
             fps=task.config.fps,
-            start=row.start,
+            start=segment.start,
             limits=dataclasses.replace(limits, decode_seconds=limits.decode_seconds * shared),
         )
         self.ahead: tuple[float, Frames] | None = None
 
-    def continues(self, row: Segment) -> bool:
-        """Whether `row` lies ahead in the same file."""
-        return row.source == self.source and row.start >= self.position
+    def continues(self, planned: Planned) -> bool:
+        """Whether the segment lies ahead in the same file."""
+        return planned.segment.source == self.source and planned.segment.start >= self.position
 
     def frames(self, start: float, end: float) -> Iterator[Frames]:
         """The frames of `[start, end)`; the first one beyond is kept for the next segment."""
@@ -238,11 +302,14 @@ class _Strip:
             raise
 
 
-class _Counted:
-    """An iterator over frames that knows afterwards how many there were and how large."""
+class _Watched:
+    """An iterator over frames that knows afterwards how many there were, how large, and what they showed."""
 
-    def __init__(self, frames: Iterator[Frames]) -> None:
+    def __init__(self, frames: Iterator[Frames], *, keep: bool) -> None:
         self.frames = frames
+        self.keep = keep
+        self.kept: list[Frames] = []
+        self.content = Content()
         self.first: Frames | None = None
         self.count = self.width = self.height = 0
 
@@ -254,8 +321,9 @@ class _Counted:
     def __iter__(self) -> Iterator[Frames]:
         assert self.first is not None
         self.height, self.width = self.first.shape[0] * 2 // 3, self.first.shape[1]
-        self.count = 1
-        yield self.first
-        for frame in self.frames:
+        for frame in itertools.chain([self.first], self.frames):
             self.count += 1
+            self.content.feed(frame)
+            if self.keep:
+                self.kept.append(frame)
             yield frame

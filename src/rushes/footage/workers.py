@@ -8,13 +8,14 @@ of its own, and only the one that dies again is reported as `Died`.
 import contextlib
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
@@ -38,8 +39,17 @@ class Died(Generic[Task]):
         return self.exitcode == -signal.SIGALRM
 
 
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """How many processes, and what each may take."""
+
+    count: int
+    memory: int = 0
+    """Bytes of its own memory; 0 sets no limit. Beyond it an allocation fails, and with it the file."""
+
+
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int
+    function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: Workers
 ) -> Iterator[tuple[Task, Result | Died[Task]]]:
     """Yields (task, result) in order of completion; `function` and tasks must be picklable.
 
@@ -49,20 +59,23 @@ def run_tasks(
     pending = list(reversed(tasks))
     while pending:
         suspects: list[Task] = []
-        yield from _pooled(function, pending, suspects, workers=min(workers, len(pending)))
+        fitting = replace(workers, count=min(workers.count, len(pending)))
+        yield from _pooled(function, pending, suspects, workers=fitting)
         for task in suspects:
-            yield task, run_alone(function, task)
+            yield task, run_alone(function, task, workers=workers)
 
 
 def _pooled(
-    function: Callable[[Task], Result], pending: list[Task], suspects: list[Task], *, workers: int
+    function: Callable[[Task], Result], pending: list[Task], suspects: list[Task], *, workers: Workers
 ) -> Iterator[tuple[Task, Result | Died[Task]]]:
     """Runs `pending`, from its end, until none is left or the pool breaks; `suspects` were under way then."""
-    pool = ProcessPoolExecutor(workers, mp_context=_CONTEXT, initializer=begin_worker, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(
+        workers.count, mp_context=_CONTEXT, initializer=begin_worker, initargs=(os.getpid(), workers.memory)
+    )
     running: dict[Future[Result], Task] = {}
     try:
         while (pending or running) and not suspects:
-            while pending and len(running) < workers + 1:  # one more than workers: none waits for us
+            while pending and len(running) < workers.count + 1:  # one more than workers: none waits for us
                 running[pool.submit(function, pending[-1])] = pending[-1]
                 pending.pop()
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -84,10 +97,10 @@ def _pooled(
     suspects += running.values()
 
 
-def run_alone(function: Callable[[Task], Result], task: Task) -> Result | Died[Task]:
+def run_alone(function: Callable[[Task], Result], task: Task, *, workers: Workers) -> Result | Died[Task]:
     """Runs one task in a process of its own."""
     ours, theirs = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_alone, args=(theirs, function, task, os.getpid()))
+    process = _CONTEXT.Process(target=_alone, args=(theirs, function, task, os.getpid(), workers.memory))
     process.start()
     theirs.close()
     try:
@@ -106,16 +119,18 @@ def run_alone(function: Callable[[Task], Result], task: Task) -> Result | Died[T
     return result
 
 
-def _alone(connection: Connection, function: Callable[[Task], Result], task: Task, parent: int) -> None:
-    begin_worker(parent)
+def _alone(connection: Connection, function: Callable[[Task], Result], task: Task, parent: int, memory: int) -> None:
+    begin_worker(parent, memory)
     try:
         connection.send(("result", function(task)))
     except Exception as error:
         connection.send(("error", error))
 
 
-def begin_worker(parent: int) -> None:
-    """Leaves Ctrl-C to the parent, and ends with it, also when it is killed."""
+def begin_worker(parent: int, memory: int = 0) -> None:
+    """Leaves Ctrl-C to the parent, ends with it, also when it is killed, and takes no more memory than it may."""
+    if memory:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

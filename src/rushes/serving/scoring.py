@@ -52,4 +52,4 @@ def score_bundle(
         probabilities, _ = runtime.run(list(OUTPUTS), {INPUT: clips.numpy()[None]})
         answers.append(contract.labels[int(np.argmax(probabilities[0]))])
         bar.advance()
-    return Scored(keys=tuple(str(key) for key in reader.segments.key[rows]), answers=tuple(answers))
+    return Scored(keys=tuple(str(key) for key in reader.texts("key")[rows]), answers=tuple(answers))

@@ -1,7 +1,7 @@
 """`rushes pin`: resolves a data reference once, to content. Never cached: it is what decides whether anything changed.
 
 The digest covers paths and contents, not places or times, so the same footage elsewhere is the same footage. A file
-is hashed once: its SHA-256 is remembered under its path, size and modification time.
+is hashed once: its SHA-256 is remembered under its path, size and modification time (or ETag).
 """
 
 import dataclasses
@@ -9,37 +9,52 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 from rushes.errors import UserError
-from rushes.footage.labels import list_videos, read_annotations
+from rushes.footage.archive import Listed, content_digest, is_url, list_archive
+from rushes.footage.labels import read_annotations
 from rushes.steps.base import Context, reported, versions
-from rushes.store import Manifest, sha256_file, write_atomic
+from rushes.store import Manifest, write_atomic
+
+_SAVE_SECONDS = 30.0
 
 
 @reported("pin")
-def pin(*, videos: str, out: Path, labels: str = "", splits: str = "", fold: int = 1, revision: str = "") -> Manifest:
+def pin(
+    *,
+    videos: str,
+    out: Path,
+    labels: str = "",
+    splits: str = "",
+    fold: int = 1,
+    revision: str = "",
+    rehash: bool = False,
+) -> Manifest:
     """Lists and hashes the videos and reads what is known about them.
 
     Args:
-        videos: folder of video files.
+        videos: folder of video files, or the fsspec URL of one.
         out: where the pointer goes.
-        labels: CSV of labels (path, label; optionally start, end, group, split); empty to look for `labels.csv` in
-            the folder, then for class folders.
+        labels: CSV or Parquet of labels (path, label; optionally start, end, group, split; or Kinetics' columns);
+            empty to look for `labels.csv` in the folder, then for class folders.
         splits: folder of UCF-101 or HMDB-51 official split files.
         fold: number of the split, from 1.
         revision: a revision of the DVC repository that the folder lies in; empty takes the files as they are.
+        rehash: reads every file again, also those whose size and modification time (or ETag) are as they were.
     """
     context = Context(step="pin")
-    root = _checkout(Path(videos), revision, context) if revision else Path(videos).absolute()
-    paths = list_videos(root)
+    root = _root(videos, revision, context)
+    listed = list_archive(root)
     annotations = read_annotations(
-        root, paths, labels=Path(labels) if labels else None, splits=Path(splits) if splits else None, fold=fold
-    )
-    hashes = _hash_all(root, paths, context)
+        None if is_url(root) else Path(root), [file.path for file in listed],
+        labels=Path(labels) if labels else None, splits=Path(splits) if splits else None, fold=fold,
+    )  # fmt: skip
+    hashes = _hash_all(root, listed, context, rehash=rehash)
     listing: dict[str, list[Any]] = {
-        "files": [[path, hashes[path], (root / path).stat().st_size] for path in paths],
+        "files": [[file.path, hashes[file.path], file.size] for file in listed],
         "annotations": [dataclasses.asdict(annotation) for annotation in annotations],
     }
     text = json.dumps(listing, indent=0, sort_keys=True)
@@ -48,8 +63,8 @@ def pin(*, videos: str, out: Path, labels: str = "", splits: str = "", fold: int
         kind="pin", step="pin", digest=digest, inputs={}, config={}, code="",
         files={"listing.json": context.store.put_bytes(text.encode())},
         summary={
-            "videos": len(paths), "bytes": sum(size for _, _, size in listing["files"]), "root": str(root),
-            "annotations": len(annotations), **_provenance(Path(videos), revision),
+            "videos": len(listed), "bytes": sum(file.size for file in listed), "root": root,
+            "annotations": len(annotations), **({} if is_url(root) else _provenance(Path(videos), revision)),
         },
         versions=versions(),
     )  # fmt: skip
@@ -57,24 +72,32 @@ def pin(*, videos: str, out: Path, labels: str = "", splits: str = "", fold: int
     return context.done(manifest, out, cached=False)
 
 
-def _hash_all(root: Path, paths: list[str], context: Context) -> dict[str, str]:
-    """SHA-256 of each file, from memory where path, size and modification time are as they were."""
-    memory = context.home / "cache" / f"hashes-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}.json"
+def _root(videos: str, revision: str, context: Context) -> str:
+    if not is_url(videos):
+        return str(_checkout(Path(videos), revision, context) if revision else Path(videos).absolute())
+    if revision:
+        raise UserError(f"revision: {revision!r} with the URL {videos!r}: only a folder of a DVC repository has any")
+    return videos.rstrip("/")
+
+
+def _hash_all(root: str, listed: list[Listed], context: Context, *, rehash: bool) -> dict[str, str]:
+    """SHA-256 of each file, from memory where its place lists it as it was."""
+    memory = context.home / "cache" / f"hashes-{hashlib.sha256(root.encode()).hexdigest()[:12]}.json"
     try:
-        known: dict[str, list[Any]] = json.loads(memory.read_text())
+        known: dict[str, list[Any]] = {} if rehash else json.loads(memory.read_text())
     except (OSError, ValueError):
         known = {}
-    bar = context.progress.bar("hash", total=len(paths), unit="files")
+    bar = context.progress.bar("hash", total=len(listed), unit="files")
     fresh: dict[str, list[Any]] = {}
-    for path in paths:
-        try:
-            stat = (root / path).stat()
-            seen = known.get(path, [None, None, None])
-            same = seen[:2] == [stat.st_size, stat.st_mtime_ns]
-            fresh[path] = [stat.st_size, stat.st_mtime_ns, seen[2] if same else sha256_file(root / path)]
-        except OSError as error:
-            raise UserError(f"videos: cannot read {root / path} ({error.strerror}): fix or remove the file") from error
+    saved = time.monotonic()
+    for file in listed:
+        seen = known.get(file.path, [None, None, None])
+        same = seen[:2] == [file.size, file.stamp]
+        fresh[file.path] = [file.size, file.stamp, seen[2] if same else content_digest(root, file.path)]
         bar.advance()
+        if time.monotonic() - saved > _SAVE_SECONDS:  # a long archive that is interrupted goes on where it was
+            write_atomic(memory, json.dumps(known | fresh).encode())
+            saved = time.monotonic()
     if fresh != known:
         write_atomic(memory, json.dumps(fresh).encode())
     return {path: str(entry[2]) for path, entry in fresh.items()}

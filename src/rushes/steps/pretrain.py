@@ -80,5 +80,5 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
 
 
 def _long_enough(footage: Any, span: int) -> Any:
-    rows = footage.select("val")
-    return rows[footage.segments.frames[rows] >= span]
+    rows, _, frames = footage.shots(footage.select("val"))
+    return sorted({int(row) for row in rows[frames >= span]})

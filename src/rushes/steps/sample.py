@@ -1,51 +1,112 @@
-"""`rushes sample`: pinned videos to footage: small H.264 in immutable shards, and an index with a row a segment."""
+"""`rushes sample`: pinned videos to footage: small H.264 in immutable shards, and an index with a row a segment.
 
+Shards are used again wherever the same content was encoded in the same way (a *family*: the recipe's fields that decide
+the bytes, and the code). So an archive that grows costs what is new, and other labels cost no encoding at all.
+
+    <store>/footage/<family>/<archive>.json    the last footage of an archive
+    <store>/forgotten/<sha256>.json            contents that must not be sampled (`rushes footage forget`)
+"""
+
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rushes.config import Recipe, digest_record
-from rushes.steps.base import Build, Context, read_input, reported, run_step
-from rushes.store import Manifest
+from rushes.digests import code_digest
+from rushes.home import open_store
+from rushes.steps.base import Build, Context, planned_ref, read_input, reported, run_step
+from rushes.store import Manifest, Store
+
+_NOT_IN_BYTES = ("val_share", "test_share", "segment_seconds", "shard_segments", "keep", "duplicates")
+"""Fields of `sample` that decide which segments there are and what becomes of them, not how one is encoded."""
 
 
 @reported("sample")
-def sample(*, recipe: Recipe, pin: Path, out: Path) -> Manifest:
+def sample(*, recipe: Recipe, pin: Path, out: Path, partition: str = "") -> Manifest:
     """Samples every file that the pin lists; what cannot be used is quarantined with its reason.
 
     Args:
         recipe: section `sample` counts.
         pin: pointer from `pin`.
         out: where the pointer to the footage goes.
+        partition: "i/n": encode this part of the shards only. When all parts are done, the same call without it finds
+            their shards and makes the index. A part's pointer is of kind "part".
     """
     source = read_input(pin, "pin")
-    return run_step(
+    config = digest_record(recipe.sample)
+    if partition:
+        return _part(recipe=recipe, source=source, out=out, partition=partition)
+    manifest = run_step(
         "sample",
         kind="footage",
-        config=digest_record(recipe.sample),
+        config=config,
         inputs={"pin": source},
         out=out,
         build=lambda context: _build(context, recipe=recipe, source=source),
     )
+    store = open_store()
+    store.write(_last(recipe, source), json.dumps({"footage": manifest.ref}).encode())
+    for name in store.names(f"partial/{manifest.digest}"):
+        store.remove(f"partial/{manifest.digest}/{name}")
+    return manifest
 
 
-def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
+def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: str = "") -> Build:
+    from rushes.footage.forget import forgotten_contents
     from rushes.footage.labels import Annotation
-    from rushes.footage.sample import Source, sample_footage
+    from rushes.footage.sample import Archive, Partition, Source, sample_footage
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
+        part = Partition.parse(partition) if partition else None
         listing = json.loads(context.store.checked(source.files["listing.json"]).read_text())
-        summary: Mapping[str, Any] = sample_footage(
+        archive = Archive(
             root=source.summary["root"],
-            sources=[Source(path=path, sha256=sha256, size=size) for path, sha256, size in listing["files"]],
-            annotations=[Annotation(**record) for record in listing["annotations"]],
-            config=recipe.sample,
-            store=context.store,
-            digest=digest,
-            out=folder,
-            progress=context.progress,
+            sources=[Source(path=path, sha256=sha256, size=size) for path, sha256, size in listing.pop("files")],
+            annotations=[Annotation(**record) for record in listing.pop("annotations")],
+            previous=_previous(context.store, recipe, source),
+            forgotten=forgotten_contents(context.store),
         )
+        summary: Mapping[str, Any] = sample_footage(
+            archive=archive, config=recipe.sample, store=context.store, digest=digest, out=folder,
+            progress=context.progress, partition=part,
+        )  # fmt: skip
         return summary
 
     return build
+
+
+def _part(*, recipe: Recipe, source: Manifest, out: Path, partition: str) -> Manifest:
+    """Encodes a part; the pointer is not published, since the work it belongs to is not done."""
+    context = Context(step="sample")
+    config, inputs = digest_record(recipe.sample), {"pin": source.ref}
+    digest = planned_ref("sample", config=config, inputs=inputs).removeprefix("sample/")
+    build = _build(context, recipe=recipe, source=source, partition=partition)
+    done = context.store.find(f"sample/{digest}") is not None
+    part = Manifest(
+        kind="part", step="sample", digest=digest, inputs=inputs, config=config, code="", files={},
+        summary={} if done else build(out.parent, digest),
+    )  # fmt: skip
+    return context.done(part, out, cached=done)
+
+
+def _family(recipe: Recipe) -> str:
+    config = {name: value for name, value in digest_record(recipe.sample).items() if name not in _NOT_IN_BYTES}
+    code = code_digest("rushes.footage.shards")
+    return hashlib.sha256(json.dumps([config, code], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _last(recipe: Recipe, source: Manifest) -> str:
+    """Name of the record of the archive's last footage."""
+    place = hashlib.sha256(str(source.summary.get("root", "")).encode()).hexdigest()[:16]
+    return f"footage/{_family(recipe)}/{place}.json"
+
+
+def _previous(store: Store, recipe: Recipe, source: Manifest) -> list[str]:
+    """Earlier footage of the family, this archive's own first."""
+    own = _last(recipe, source)
+    folder, _, name = own.rpartition("/")
+    others = [other for other in store.names(folder) if other != name]
+    records = [store.read(f"{folder}/{other}") for other in [name, *others]]
+    return [json.loads(record)["footage"] for record in records if record is not None]

@@ -4,7 +4,7 @@ So neither the number of loader workers, nor the rank, nor an interruption chang
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,59 +16,76 @@ from rushes.errors import UserError
 from rushes.footage.reader import Footage
 from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips
 
+Integers = npt.NDArray[np.int64]
 Place = tuple[int, int]
 """Epoch and sample number."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Windows:
-    """Which segment each sample of an epoch looks at: every segment as often as a window fits in it.
+class Stretch(NamedTuple):
+    """Consecutive frames of a segment without a shot cut between them."""
 
-    So an hour of footage weighs as much in one long file as in many short ones.
+    row: int
+    first: int
+    frames: int
+
+
+class Windows:
+    """Which stretch of footage each sample of an epoch looks at: every shot as often as a window fits in it.
+
+    So an hour of footage weighs as much in one long file as in many short ones, and no draw crosses a cut.
+
+    Args:
+        stretches: (row, first frame, frames) of each shot, as `Footage.shots` returns them.
+        counts: [n] windows in each.
+        seed: everything follows from it.
+        samples: samples an epoch; 0 takes all windows once.
     """
 
-    rows: npt.NDArray[np.int64]
-    """[n] row of the index for each of an epoch's n samples, before shuffling."""
-    seed: int
-    samples: int
-    """Samples an epoch."""
-    _order: dict[int, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
+    def __init__(
+        self, stretches: tuple[Integers, Integers, Integers], counts: Integers, *, seed: int, samples: int = 0
+    ) -> None:
+        self._stretches, self._ends = stretches, np.cumsum(counts)
+        self._total = int(self._ends[-1])
+        self._order: tuple[int, npt.NDArray[np.uint32]] | None = None
+        self.seed, self.samples = seed, samples or self._total
 
     @classmethod
-    def of(cls, footage: Footage, rows: npt.NDArray[np.int64], *, span: int, seed: int, samples: int = 0) -> "Windows":
-        """Windows of `span` frames over the given rows; shorter segments are left out.
+    def of(cls, footage: Footage, rows: Integers, *, span: int, seed: int, samples: int = 0) -> "Windows":
+        """Windows of `span` frames over the given rows; shorter shots are left out.
 
         Raises:
-            UserError: no segment is long enough.
+            UserError: no shot is long enough.
         """
-        lengths = footage.segments.frames[rows]
-        fitting = rows[lengths >= span]
-        if not len(fitting):
-            longest = int(lengths.max()) if len(lengths) else 0
+        row, first, frames = footage.shots(rows)
+        fitting = frames >= span
+        if not fitting.any():
+            longest = int(frames.max()) if len(frames) else 0
             raise UserError(
-                f"footage: no segment of {span} frames among {len(rows)} (the longest has {longest}): use longer "
+                f"footage: no shot of {span} frames in {len(rows)} segments (the longest has {longest}): use longer "
                 "videos, a higher sample.fps, or a smaller pretrain.clip_frames"
             )
-        counts = footage.segments.frames[fitting] // span
-        every = np.repeat(fitting, counts)
-        return cls(rows=every, seed=seed, samples=samples or len(every))
+        stretches = row[fitting], first[fitting], frames[fitting]
+        return cls(stretches, stretches[2] // span, seed=seed, samples=samples)
 
-    def __getitem__(self, place: Place) -> tuple[int, np.random.Generator]:
-        """The row that a sample looks at, and the generator of its draws."""
+    def __getitem__(self, place: Place) -> tuple[Stretch, np.random.Generator]:
+        """The stretch that a sample looks at, and the generator of its draws."""
         epoch, number = place
-        # Several passes over the rows when an epoch asks for more samples than there are windows, and the reverse.
-        turn, position = divmod(epoch * self.samples + number, len(self.rows))
-        if turn not in self._order:
-            self._order.clear()
-            self._order[turn] = np.random.default_rng([self.seed, 1, turn]).permutation(self.rows)
-        return int(self._order[turn][position]), np.random.default_rng([self.seed, 2, epoch, number])
+        # Several passes when an epoch asks for more samples than there are windows, and the reverse.
+        turn, position = divmod(epoch * self.samples + number, self._total)
+        if self._order is None or self._order[0] != turn:
+            order = np.arange(self._total, dtype=np.uint32)
+            np.random.default_rng([self.seed, 1, turn]).shuffle(order)
+            self._order = turn, order
+        chosen = int(np.searchsorted(self._ends, self._order[1][position], side="right"))
+        row, first, frames = (int(column[chosen]) for column in self._stretches)
+        return Stretch(row, first, frames), np.random.default_rng([self.seed, 2, epoch, number])
 
 
 class LabelledClips(Dataset[tuple[Tensor, int]]):
     """One random clip of a labelled segment: I420, uint8 [T, S*3/2, S], and the class number."""
 
     def __init__(
-        self, footage: Footage, rows: npt.NDArray[np.int64], *, labels: tuple[str, ...], clip_frames: int, crop: int,
+        self, footage: Footage, rows: Integers, *, labels: tuple[str, ...], clip_frames: int, crop: int,
         seed: int, flip: bool = False,
     ) -> None:  # fmt: skip
         if not len(rows):
@@ -76,21 +93,29 @@ class LabelledClips(Dataset[tuple[Tensor, int]]):
         self.footage, self.clip_frames, self.crop, self.flip = footage, clip_frames, crop, flip
         number = {label: index for index, label in enumerate(labels)}
         self.classes = {int(row): number[str(footage.segments.label[row])] for row in rows}
-        self.windows = Windows(rows=rows, seed=seed, samples=len(rows))
+        whole = rows, np.zeros_like(rows), footage.segments.frames[rows].astype(np.int64)
+        self.windows = Windows(whole, np.ones_like(rows), seed=seed)
 
     def __len__(self) -> int:
         return self.windows.samples
 
     def __getitem__(self, place: Place) -> tuple[Tensor, int]:
-        row, rng = self.windows[place]
-        length = int(self.footage.segments.frames[row])
-        start = rng.integers(max(length - self.clip_frames, 0) + 1)
+        (row, _, length), rng = self.windows[place]
+        starts = self._starts(row, length)
+        start = starts[rng.integers(len(starts))]
         # A segment shorter than a clip repeats its last frame, as in evaluation and serving.
         numbers = np.minimum(start + np.arange(self.clip_frames), length - 1)
         clip = crop_at(self.footage.frames(row, numbers), rng.random(2), size=self.crop)
         if self.flip and rng.random() < 0.5:
             clip = mirror(clip)
         return torch.from_numpy(clip), self.classes[row]
+
+    def _starts(self, row: int, length: int) -> Integers:
+        """Where a clip may begin: anywhere within a shot, or anywhere at all where no shot is long enough."""
+        _, first, frames = self.footage.shots([row])
+        inside = [begin + np.arange(count - self.clip_frames + 1) for begin, count in zip(first, frames, strict=True)]
+        found = np.concatenate(inside)
+        return found if len(found) else np.arange(max(length - self.clip_frames, 0) + 1)
 
 
 class EvenClips(Dataset[tuple[Tensor, int]]):
@@ -99,9 +124,7 @@ class EvenClips(Dataset[tuple[Tensor, int]]):
     The same selection as serving makes (`rushes.video.clips.video_clips`), on footage instead of a file.
     """
 
-    def __init__(
-        self, footage: Footage, rows: npt.NDArray[np.int64], *, clips: int, clip_frames: int, crop: int
-    ) -> None:
+    def __init__(self, footage: Footage, rows: Integers, *, clips: int, clip_frames: int, crop: int) -> None:
         self.footage, self.rows, self.clips, self.clip_frames, self.crop = footage, rows, clips, clip_frames, crop
 
     def __len__(self) -> int:

@@ -33,9 +33,9 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
         return self.windows.samples
 
     def __getitem__(self, place: Place) -> tuple[Tensor, int]:
-        row, rng = self.windows[place]
-        draw = self.task.draw(frames=int(self.footage.segments.frames[row]), clip_frames=self.clip_frames, rng=rng)
-        frames = self.footage.frames(row, draw.frames.ravel())
+        (row, first, count), rng = self.windows[place]
+        draw = self.task.draw(frames=count, clip_frames=self.clip_frames, rng=rng)
+        frames = self.footage.frames(row, first + draw.frames.ravel())
         elements = frames.reshape(*draw.frames.shape, *frames.shape[1:])
         clips = [crop_at(clip, share, size=self.crop) for clip, share in zip(elements, draw.crops, strict=True)]
         return torch.from_numpy(np.stack(clips)), draw.label
