@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rushes.footage.forget import forget, forgotten_contents, purge_copies
+from rushes.footage.catalogue import forgotten_contents
+from rushes.footage.forget import forget, purge_copies
 from rushes.footage.reader import Footage
 from rushes.progress import NullProgress
 from rushes.store import Store, sha256_file

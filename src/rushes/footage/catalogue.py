@@ -27,10 +27,17 @@ from rushes.store import Manifest, Store
 from rushes.video.decode import Probe
 
 INDEX, SHARDS, PROBES = "index.parquet", "shards.parquet", "probes.parquet"
+FORGOTTEN = "forgotten"
+"""Folder of the store with a record for each content that must not be sampled, `<sha256>.json`."""
 TRANSIENT = ("timeout", "decoder_crash", "unreadable", "forgotten")
 """Reasons that another run may not find again."""
 _MEASURED = tuple(Measured.__dataclass_fields__)
 _SEGMENT = tuple(Segment.__dataclass_fields__)
+
+
+def forgotten_contents(store: Store) -> frozenset[str]:
+    """SHA-256 of every content that must not be sampled."""
+    return frozenset(name.removesuffix(".json") for name in store.names(FORGOTTEN))
 
 
 class Catalogue:

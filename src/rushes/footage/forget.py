@@ -23,15 +23,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rushes.errors import UserError
-from rushes.footage.catalogue import INDEX, PROBES, SHARDS
+from rushes.footage.catalogue import FORGOTTEN, INDEX, PROBES, SHARDS
 from rushes.footage.index import Shard, read_index, read_shards, write_index, write_shards
 from rushes.footage.shards import ShardRecord, add_member, motion_file, put_sidecar, shard_file
 from rushes.footage.summary import summarise
 from rushes.progress import Progress
 from rushes.store import Manifest, Store, sha256_file
-
-FORGOTTEN = "forgotten"
-"""Folder of the store with a record for each content that must not be sampled, `<sha256>.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +50,6 @@ class _Rest:
     shard: Shard
     places: dict[str, tuple[int, int]]
     """Key of each segment that stays, to its offset and frame offset."""
-
-
-def forgotten_contents(store: Store) -> frozenset[str]:
-    """SHA-256 of every content that must not be sampled."""
-    return frozenset(name.removesuffix(".json") for name in store.names(FORGOTTEN))
 
 
 def footage_with(store: Store, sha256: str) -> Iterator[Manifest]:

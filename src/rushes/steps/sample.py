@@ -54,7 +54,7 @@ def sample(*, recipe: Recipe, pin: Path, out: Path, partition: str = "") -> Mani
 
 
 def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: str = "") -> Build:
-    from rushes.footage.forget import forgotten_contents
+    from rushes.footage.catalogue import forgotten_contents
     from rushes.footage.labels import Annotation
     from rushes.footage.sample import Archive, Partition, Source, sample_footage
 
