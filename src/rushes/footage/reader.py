@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from rushes.errors import UserError
-from rushes.footage.index import SAMPLED, read_geometry, read_index, read_shards
+from rushes.footage.index import SAMPLED, read_geometry, read_index
 from rushes.footage.labels import SPLITS
-from rushes.footage.shards import MOTION, motion_file, shard_file
+from rushes.footage.shards import MOTION
 from rushes.store import File, Manifest, Store
 from rushes.video.decode import Frames
 
@@ -80,7 +81,7 @@ class Footage:
 
     def __init__(self, manifest: Manifest, store: Store) -> None:
         self._index = store.checked(manifest.files["index.parquet"])
-        shards = read_shards(store.checked(manifest.files["shards.parquet"]))
+        self._shards = _shard_files(store.checked(manifest.files["shards.parquet"]))
         geometry = read_geometry(self._index)
         self.fps, self.short_side, self.gop = geometry.fps, geometry.short_side, geometry.gop
         # A column at a time: an archive's index then costs little more than the columns that stay.
@@ -90,7 +91,7 @@ class Footage:
         self.segments = Segments(**columns)
         self.labels = tuple(sorted(set(self.segments.label) - {""}))
         self._cut_starts, self._cuts = _lists(self._index, "cuts", self._sampled)
-        self._shards = {shard.shard: (shard_file(shard), motion_file(shard)) for shard in shards}
+        pa.default_memory_pool().release_unused()  # Arrow would keep what the widest column took
         self._store = store
         self._mapped: dict[File, mmap.mmap] = {}
 
@@ -204,6 +205,16 @@ class Footage:
         return self._mapped[file]
 
 
+def _shard_files(path: Path) -> dict[int, tuple[File, File]]:
+    """Tar and motion sidecar of each shard; what sources it holds is most of the table, and stays there."""
+    names = ("sha256", "size", "motion_sha256", "motion_size")
+    numbers, *columns = pq.read_table(path, columns=["shard", *names]).to_pydict().values()
+    return {
+        shard: (File(sha256=sha256, size=size), File(sha256=motion_sha256, size=motion_size))
+        for shard, sha256, size, motion_sha256, motion_size in zip(numbers, *columns, strict=True)
+    }
+
+
 def _opened(mp4: bytes) -> InputContainer:
     container = av.open(io.BytesIO(mp4), mode="r", format="mp4")
     container.streams.video[0].codec_context.thread_count = 1
@@ -234,4 +245,5 @@ def _lists(index: Path, name: str, rows: Integers) -> tuple[Integers, npt.NDArra
     """The lists of some rows, joined, and where each begins (one more than there are rows)."""
     column = read_index(index, (name,))[0][name].combine_chunks().take(pa.array(rows))
     lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-    return np.cumsum([0, *lengths], dtype=np.int64), column.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    return starts, column.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
