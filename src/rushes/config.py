@@ -140,6 +140,8 @@ class Pretrain:
     """Tuples a step."""
     samples_per_epoch: int = 0
     """Tuples an epoch; 0 means one for each window's length of footage, so an hour weighs an hour."""
+    draws_per_window: int = 1
+    """Tuples drawn in a row from one decoded window (of twice the length): less decoding, less variety in a batch."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """Update rule."""
     checkpoint_steps: int = field(default=200, metadata=_FREE)
@@ -155,6 +157,7 @@ class Pretrain:
         _require(self.epochs >= 1, "pretrain.epochs", self.epochs, "at least 1")
         _require(self.batch >= 2, "pretrain.batch", self.batch, "at least 2 (batch norm)")
         _require(self.samples_per_epoch >= 0, "pretrain.samples_per_epoch", self.samples_per_epoch, "0 (all) or more")
+        _require(self.draws_per_window >= 1, "pretrain.draws_per_window", self.draws_per_window, "at least 1")
         _require(self.checkpoint_steps >= 1, "pretrain.checkpoint_steps", self.checkpoint_steps, "at least 1")
         _require(self.workers >= 0, "pretrain.workers", self.workers, "0 (none) or more")
 

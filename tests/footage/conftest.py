@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from rushes.config import Sample
@@ -32,6 +33,25 @@ def numbers(frames: Frames) -> list[int]:
     """The numbers that `numbered_frames` drew."""
     texture = float((np.add.outer(np.arange(48), np.arange(64)) % 7).mean())
     return [round(float(frame[:48].mean()) - texture - 20) for frame in frames]
+
+
+def scene(seed: int, *, frames: int = 50, speed: float = 1.0) -> Frames:
+    """A textured square that wanders over a textured ground, 96 x 128."""
+    rng = np.random.default_rng(seed)
+    ground, square = smooth(rng, 96, 128), smooth(rng, 32, 32)
+    out = np.full((frames, 144, 128), 128, dtype=np.uint8)
+    x, y, dx, dy = rng.random(4)
+    for n in range(frames):
+        top = round(32 + 31 * np.sin(speed * n * (0.05 + 0.1 * dy) + 6 * y))
+        left = round(48 + 47 * np.sin(speed * n * (0.05 + 0.1 * dx) + 6 * x))
+        out[n, :96] = ground
+        out[n, top : top + 32, left : left + 32] = square
+    return out
+
+
+def smooth(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.uint8]:
+    coarse = rng.integers(30, 220, (height // 16 + 1, width // 16 + 1))
+    return np.kron(coarse, np.ones((16, 16), dtype=int))[:height, :width].astype(np.uint8)
 
 
 def write_video(path: Path, *, frames: int, first: int = 0, fps: float = 25.0) -> None:

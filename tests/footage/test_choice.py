@@ -5,7 +5,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,26 +12,7 @@ from rushes.errors import UserError
 from rushes.footage.labels import Annotation
 from rushes.video.decode import Frames
 from rushes.video.encode import encode_h264
-from tests.footage.conftest import SMALL, Sampler
-
-
-def scene(seed: int, *, frames: int = 50, speed: float = 1.0) -> Frames:
-    """A textured square that wanders over a textured ground, 96 x 128."""
-    rng = np.random.default_rng(seed)
-    ground, square = smooth(rng, 96, 128), smooth(rng, 32, 32)
-    out = np.full((frames, 144, 128), 128, dtype=np.uint8)
-    x, y, dx, dy = rng.random(4)
-    for n in range(frames):
-        top = round(32 + 31 * np.sin(speed * n * (0.05 + 0.1 * dy) + 6 * y))
-        left = round(48 + 47 * np.sin(speed * n * (0.05 + 0.1 * dx) + 6 * x))
-        out[n, :96] = ground
-        out[n, top : top + 32, left : left + 32] = square
-    return out
-
-
-def smooth(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.uint8]:
-    coarse = rng.integers(30, 220, (height // 16 + 1, width // 16 + 1))
-    return np.kron(coarse, np.ones((16, 16), dtype=int))[:height, :width].astype(np.uint8)
+from tests.footage.conftest import SMALL, Sampler, scene
 
 
 def write(path: Path, frames: Frames, *, qp: int = 10) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,3 +184,59 @@ def test_split_files_that_do_not_fit(tmp_path: Path) -> None:
         read_annotations(tmp_path, ["Z/a.mp4", "A/c.mp4"], splits=tmp_path)
     with pytest.raises(UserError, match="exclude each other"):
         read_annotations(tmp_path, [], splits=tmp_path, labels=tmp_path / "x.csv")
+
+
+# Other tables --------------------------------------------------------------------------------------------------------
+
+
+def test_parquet_says_what_csv_says(tmp_path: Path) -> None:
+    rows = [
+        {"path": VIDEOS[0], "label": "run", "start": 1.5, "end": 3.0, "group": None, "split": "train", "score": 0.3},
+        {"path": VIDEOS[1], "label": None, "start": None, "end": None, "group": "kitchen", "split": None, "score": 1.0},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "labels.parquet")
+    assert read_table(tmp_path / "labels.parquet", VIDEOS) == [
+        Annotation(path=VIDEOS[0], start=1.5, end=3.0, label="run", split="train"),
+        Annotation(path=VIDEOS[1], group="kitchen"),
+    ]
+    pq.write_table(pa.table({"file": ["x"]}), tmp_path / "other.parquet")
+    with pytest.raises(UserError, match="no column path and no column label"):
+        read_table(tmp_path / "other.parquet", VIDEOS)
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UserError, match="expected a Parquet file, or CSV"):
+        read_table(tmp_path / "broken.parquet", VIDEOS)
+
+
+KINETICS = ["train/---QUuC4vJs_000084_000094.mp4", "whole/0wR5jVB-WPk.mkv", "test/3caPS4FHFF8_000036_000046.mp4"]
+
+
+def test_kinetics_lists_with_their_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "kinetics.csv"
+    path.write_text(
+        "label,youtube_id,time_start,time_end,split\n"
+        "testifying,---QUuC4vJs,84,94,train\n"
+        "eating spaghetti,0wR5jVB-WPk,417,427,validate\n"
+        "withdrawn by its owner,zzzzzzzzzzz,0,10,train\n"
+        ",3caPS4FHFF8,36,46,test\n"
+    )
+    assert read_annotations(None, KINETICS, labels=path) == [
+        Annotation(path=KINETICS[0], label="testifying", group="---QUuC4vJs", split="train"),
+        Annotation(path=KINETICS[1], start=417, end=427, label="eating spaghetti", group="0wR5jVB-WPk", split="val"),
+        Annotation(path=KINETICS[2], group="3caPS4FHFF8", split="test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("run,abc,9,3,train", "time_start '9' and time_end '3' are no interval"),
+        ("run,abc,1,x,train", "time_end 'x' is not a number"),
+        ("run,---QUuC4vJs,84,94,holdout", "split 'holdout' is not allowed; train, validate or test"),
+        ("run,abc,1,2,train", "none of its 1 clips is among the videos"),
+    ],
+)
+def test_kinetics_lists_that_cannot_be_used(tmp_path: Path, row: str, complaint: str) -> None:
+    path = tmp_path / "kinetics.csv"
+    path.write_text(f"label,youtube_id,time_start,time_end,split\n{row}\n")
+    with pytest.raises(UserError, match=complaint):
+        read_table(path, KINETICS)

@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from rushes.errors import UserError
 from rushes.footage.labels import Annotation
 from rushes.footage.reader import Footage
-from rushes.video.decode import decode_all
-from tests.footage.conftest import numbers, sampler, write_video
+from rushes.pretext import make_task
+from rushes.training.data import Windows
+from rushes.video.decode import Frames, decode_all
+from rushes.video.encode import encode_h264
+from rushes.video.motion import encoder_motion
+from tests.footage.conftest import numbers, sampler, scene, write_video
+
+
+def write_frames(path: Path, frames: Frames) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_h264(frames, fps=25, qp=4, gop=12))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +61,49 @@ def test_windows_show_the_frames_of_the_source(footage: Footage) -> None:
     row = int(np.flatnonzero(footage.segments.label == "jump")[0])
     assert numbers(footage.window(row, 0, 50)) == [60 + n for n in range(25, 75)]
     assert numbers(footage.frames(row, np.array([[49, 0], [13, 13]]).ravel())) == [134, 85, 98, 98]
+
+
+def test_shots_lie_between_the_cuts(tmp_path: Path) -> None:
+    scenes = [scene(seed, frames=count) for seed, count in enumerate((40, 61, 30, 50))]
+    write_frames(tmp_path / "videos" / "cut.mp4", np.concatenate(scenes))
+    write_video(tmp_path / "videos" / "whole.mp4", frames=33)
+    write_frames(tmp_path / "videos" / "last.mp4", np.concatenate(scenes[:2]))
+    found, summary, _ = sampler(tmp_path)(tmp_path / "videos")
+    row, first, frames = (column.tolist() for column in found.shots([0, 2, 1, 0]))
+    assert row == [0, 0, 0, 0, 2, 1, 1, 0, 0, 0, 0]
+    assert first == [0, 40, 101, 131, 0, 0, 40, 0, 40, 101, 131]
+    assert frames == [40, 61, 30, 50, 33, 40, 61, 40, 61, 30, 50]
+    assert summary["cuts"] == 4
+    assert [len(column) for column in found.shots([])] == [0, 0, 0]
+
+
+def test_ten_thousand_draws_cross_no_planted_cut(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(20, 90, 40)
+    planted = set(np.cumsum(lengths)[:-1].tolist())
+    scenes = [scene(seed, frames=int(count)) for seed, count in enumerate(lengths)]
+    write_frames(tmp_path / "videos" / "long.mp4", np.concatenate(scenes))
+    found, _, _ = sampler(tmp_path)(tmp_path / "videos")
+    starts = np.round(found.segments.start * 25).astype(int)
+    windows = Windows.of(found, found.select(), span=16, seed=3)
+    task = make_task("pace", {"strides": 2})
+    drawn = 0
+    for number in range(10_000):
+        stretch, generator = windows[divmod(number, windows.samples)]
+        if stretch.frames < task.span(clip_frames=8):
+            continue
+        draw = task.draw(frames=stretch.frames, clip_frames=8, rng=generator)
+        numbers_ = starts[stretch.row] + stretch.first + draw.frames.ravel()
+        assert not any(numbers_.min() < cut <= numbers_.max() for cut in planted)
+        drawn += 1
+    assert drawn == 10_000
+
+
+def test_motion_comes_with_the_frames(footage: Footage) -> None:
+    for row in range(len(footage.segments)):
+        magnitude, grid = footage.motion(row)
+        expected = encoder_motion(footage.mp4(row))
+        assert np.allclose(magnitude, expected.magnitude, rtol=1e-3) and np.array_equal(grid, expected.grid)
 
 
 @pytest.mark.parametrize("bad", [(-1, 3), (0, 6), (5, 6)])

@@ -31,6 +31,8 @@ class StandIn:
         self.labels = ("a", "b")
         self.height, self.width, self.broken = height, width, broken
         self.cuts = cuts or {}
+        self.decoded: list[tuple[int, npt.NDArray[np.int64]]] = []
+        """(row, frame numbers) of each decoding so far."""
 
     def shots(self, rows: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], ...]:
         found = [
@@ -41,11 +43,15 @@ class StandIn:
         return tuple(np.array(found, dtype=np.int64).reshape(-1, 3).T)
 
     def frames(self, row: int, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        self.decoded.append((row, indices))
         assert indices.min() >= 0
         assert indices.max() < self.segments.frames[row]
         if row == self.broken:
             raise UserError(f"footage: row {row} is damaged: run sample again")
         return np.stack([self._frame(row, int(index)) for index in indices])
+
+    def window(self, row: int, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        return self.frames(row, np.arange(start, stop))
 
     def _frame(self, row: int, index: int) -> npt.NDArray[np.uint8]:
         rng = np.random.default_rng([row, index])
@@ -62,3 +68,10 @@ def stand_in(
 ) -> Footage:
     """The same, passed for footage."""
     return cast(Footage, StandIn(lengths=lengths, height=height, width=width, broken=broken, cuts=cuts))
+
+
+def decoded(footage: Footage) -> list[tuple[int, npt.NDArray[np.int64]]]:
+    """(row, frame numbers) of each decoding of a stand-in so far; empties the list."""
+    found = cast(StandIn, footage).decoded
+    cast(StandIn, footage).decoded = []
+    return found

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
+from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.training.data import Batches, EvenClips, LabelledClips, Windows, crop_at, mirror
 from rushes.training.pretext import PretextTuples
 from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips
-from tests.training.stand_in import stand_in
+from tests.training.stand_in import decoded, stand_in
 
 lengths = st.lists(st.integers(1, 300), min_size=1, max_size=12)
 
@@ -148,6 +149,53 @@ def test_tuples_are_the_tasks_frames_cropped() -> None:
         assert label == draw.label
         for clip, numbers, share in zip(clips, draw.frames, draw.crops, strict=True):
             assert (clip.numpy() == crop_at(footage.frames(row, numbers), share, size=16)).all()
+
+
+def test_draws_that_share_a_window_decode_it_once_and_differ() -> None:
+    footage = stand_in(lengths=[60, 80, 200], cuts={2: [50]})
+    task = make_task("clip_order", {"clips": 2, "gap": 3})  # spans 19 frames
+    shared = PretextTuples(footage, np.arange(3), task=task, clip_frames=8, crop=16, seed=4, draws=4, samples=32)
+    tuples = [shared[divmod(number, 32)] for number in range(64)]
+    windows = decoded(footage)
+    assert len(shared) == 32 and len(windows) == 16
+    assert all(len(numbers) == 38 and not crosses(footage, row, numbers) for row, numbers in windows)
+    for first in range(0, 64, 4):
+        assert len({clips.numpy().tobytes() for clips, _ in tuples[first : first + 4]}) > 1
+    again = PretextTuples(footage, np.arange(3), task=task, clip_frames=8, crop=16, seed=4, draws=4, samples=32)
+    for number in (41, 3, 40):  # in any order, in any process
+        clips, label = again[divmod(number, 32)]
+        assert torch.equal(clips, tuples[number][0]) and label == tuples[number][1]
+
+
+def crosses(footage: Footage, row: int, numbers: npt.NDArray[np.int64]) -> bool:
+    """Whether frames lie in more than one shot."""
+    _, first, _ = footage.shots([row])
+    return len(np.unique(np.searchsorted(first, numbers, side="right"))) > 1
+
+
+@given(
+    lengths=st.lists(st.integers(1, 200), min_size=1, max_size=5), seed=st.integers(0, 99),
+    places=st.lists(st.integers(1, 199), max_size=12),
+)  # fmt: skip
+def test_no_tuple_and_no_clip_crosses_a_cut(lengths: list[int], seed: int, places: list[int]) -> None:
+    cuts = {row: sorted({p for p in places if p < length and p % len(lengths) == row})
+            for row, length in enumerate(lengths)}  # fmt: skip
+    footage = stand_in(lengths=lengths, cuts=cuts, height=16, width=16)
+    rows = np.arange(len(lengths))
+    _, _, shots = footage.shots(rows)
+    task = make_task("pace", {"strides": 2})
+    if shots.max() >= task.span(clip_frames=4):
+        tuples = PretextTuples(footage, rows, task=task, clip_frames=4, crop=16, seed=seed)
+        for number in range(min(len(tuples), 20)):
+            tuples[seed, number]
+        assert not any(crosses(footage, row, numbers) for row, numbers in decoded(footage))
+    clips = LabelledClips(footage, rows, labels=("a", "b"), clip_frames=8, crop=16, seed=seed)
+    for number in range(len(clips)):
+        clips[seed, number]
+    seen = decoded(footage)
+    long_enough = {int(row) for row, shot in zip(*(footage.shots(rows)[n] for n in (0, 2)), strict=True) if shot >= 8}
+    assert not any(crosses(footage, row, numbers) for row, numbers in seen if row in long_enough)
+    assert len(seen) == len(lengths), "segments without a long shot are seen all the same"
 
 
 def test_a_segment_shorter_than_a_clip_repeats_its_last_frame() -> None:

@@ -185,8 +185,6 @@ def _peek(target: str, *, labels: str, splits: str, fold: int, scratch: Path, pr
     """Some segments of some files, sampled into a store under `scratch`."""
     root = target.rstrip("/") if is_url(target) else str(Path(target).absolute())
     listed = list_archive(root)
-    if odd := [file.path for file in listed if not _is_text(file.path)]:
-        raise UserError(f"videos: the file name {_printable(odd[0])} is not UTF-8: rename the file")
     annotations, known_from = _annotations(root, listed, labels=labels, splits=splits, fold=fold)
     chosen = sorted(listed, key=lambda file: share_of(file.path))[:_FILES]
     paths = {file.path for file in chosen}
@@ -461,9 +459,6 @@ def _printable(text: str) -> str:
     r"""Text of unknown origin on one line: control and direction characters, and bytes that are no text, as \x1b."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
-
-def _is_text(name: str) -> bool:
-    return not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _counted(number: int, noun: str) -> str:

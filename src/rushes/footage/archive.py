@@ -38,7 +38,10 @@ def list_archive(root: str) -> list[Listed]:
     """
     if not is_url(root):
         folder = Path(root)
-        return [_on_disk(folder, path) for path in list_videos(folder)]
+        paths = list_videos(folder)
+        if odd := [path for path in paths if not _is_text(path)]:
+            raise UserError(f"videos: {len(odd)} file names are not UTF-8, such as {odd[0]!a}: rename the files")
+        return [_on_disk(folder, path) for path in paths]
     try:
         filesystem, base = _filesystem(root)
         entries: dict[str, Any] = filesystem.find(base, detail=True)
@@ -77,6 +80,14 @@ def content_digest(root: str, path: str) -> str:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"videos: cannot read {root}/{path} ({why}): fix or remove the file") from error
     return digest.hexdigest()
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _filesystem(root: str) -> tuple[Any, str]:

@@ -230,6 +230,8 @@ class _Work:
         wanted = [(sha256, path) for sha256, path in paths.items() if sha256 not in self.probes]
         batches = [dict(wanted[n : n + _PROBES_A_TASK]) for n in range(0, len(wanted), _PROBES_A_TASK)]
         tasks = [ProbeTask(root=self.archive.root, paths=batch, config=self.config) for batch in batches]
+        if not wanted:
+            return self.probes
         bar = self.progress.bar("probe", total=len(wanted), unit="files")
         for task, result in run_tasks(probe_sources, tasks, workers=self.workers):
             self.probes |= self._probe_one_by_one(task) if isinstance(result, Died) else result
@@ -270,6 +272,8 @@ class _Work:
 
     def write(self, tasks: Sequence[ShardTask], *, seconds: float = math.inf) -> list[ShardTask]:
         """Writes the shards that have no record yet; returns those that are complete when the seconds are over."""
+        if not tasks:
+            return []
         bar = self.progress.bar("sample", total=sum(len(task.planned) for task in tasks), unit="segments")
         complete = [task for task in tasks if self._is_complete(task)]
         bar.advance(sum(len(task.planned) for task in complete))

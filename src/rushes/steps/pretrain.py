@@ -50,6 +50,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
             footage.select("unlabelled", "train"),
             seed=recipe.seed,
             samples=config.samples_per_epoch,
+            draws=config.draws_per_window,
             **geometry,
         )
         held_out = _long_enough(footage, task.span(clip_frames=config.clip_frames))

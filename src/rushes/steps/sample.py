@@ -11,13 +11,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rushes.config import Recipe, digest_record
 from rushes.digests import code_digest
 from rushes.home import open_store
 from rushes.steps.base import Build, Context, planned_ref, read_input, reported, run_step
 from rushes.store import Manifest, Store
+
+if TYPE_CHECKING:
+    from rushes.footage.sample import Partition
 
 _NOT_IN_BYTES = ("val_share", "test_share", "segment_seconds", "shard_segments", "keep", "duplicates")
 """Fields of `sample` that decide which segments there are and what becomes of them, not how one is encoded."""
@@ -53,13 +56,12 @@ def sample(*, recipe: Recipe, pin: Path, out: Path, partition: str = "") -> Mani
     return manifest
 
 
-def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: str = "") -> Build:
+def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: "Partition | None" = None) -> Build:
     from rushes.footage.catalogue import forgotten_contents
     from rushes.footage.labels import Annotation
-    from rushes.footage.sample import Archive, Partition, Source, sample_footage
+    from rushes.footage.sample import Archive, Source, sample_footage
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        part = Partition.parse(partition) if partition else None
         listing = json.loads(context.store.checked(source.files["listing.json"]).read_text())
         archive = Archive(
             root=source.summary["root"],
@@ -70,7 +72,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: str
         )
         summary: Mapping[str, Any] = sample_footage(
             archive=archive, config=recipe.sample, store=context.store, digest=digest, out=folder,
-            progress=context.progress, partition=part,
+            progress=context.progress, partition=partition,
         )  # fmt: skip
         return summary
 
@@ -79,16 +81,18 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: str
 
 def _part(*, recipe: Recipe, source: Manifest, out: Path, partition: str) -> Manifest:
     """Encodes a part; the pointer is not published, since the work it belongs to is not done."""
-    context = Context(step="sample")
+    from rushes.footage.sample import Partition
+
+    context, part = Context(step="sample"), Partition.parse(partition)
     config, inputs = digest_record(recipe.sample), {"pin": source.ref}
     digest = planned_ref("sample", config=config, inputs=inputs).removeprefix("sample/")
-    build = _build(context, recipe=recipe, source=source, partition=partition)
+    build = _build(context, recipe=recipe, source=source, partition=part)
     done = context.store.find(f"sample/{digest}") is not None
-    part = Manifest(
+    manifest = Manifest(
         kind="part", step="sample", digest=digest, inputs=inputs, config=config, code="", files={},
         summary={} if done else build(out.parent, digest),
     )  # fmt: skip
-    return context.done(part, out, cached=done)
+    return context.done(manifest, out, cached=done)
 
 
 def _family(recipe: Recipe) -> str:
