@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 
@@ -241,12 +242,17 @@ def _encode_one(strip: "_Strip", planned: Planned, task: ShardTask) -> _Made | F
         if not frames.any():
             return Failure(reason="no_frames", message=f"{source}: no frame decodes from {start:.1f} s on")
         mp4 = encode_h264(frames, fps=planned.fps, qp=config.qp, gop=config.gop)
+        if frames.count < config.min_share_decoded * planned.promised:
+            message = f"{source}: {frames.count} of {planned.promised} frames decode from {start:.1f} s on"
+            return Failure(reason="truncated", message=message)
+        motion = farneback_motion(frames.kept) if config.motion == "farneback" else encoder_motion(mp4)
     except VideoError as error:
         return Failure(reason=error.reason, message=_relative(error, task.root))
-    if frames.count < config.min_share_decoded * planned.promised:
-        message = f"{source}: {frames.count} of {planned.promised} frames decode from {start:.1f} s on"
-        return Failure(reason="truncated", message=message)
-    motion = farneback_motion(frames.kept) if config.motion == "farneback" else encoder_motion(mp4)
+    except (av.FFmpegError, MemoryError) as error:
+        # Beside a decoder that takes nearly all of the memory, the encoder fails, and each time in other words.
+        why = getattr(error, "strerror", None) or error
+        message = f"{source}: what decodes from {start:.1f} s on cannot be encoded ({why}): raise sample.max_memory_gb"
+        return Failure(reason="encode_error", message=message)
     measured = Measured(
         frames=frames.count, fps=planned.fps, width=frames.width, height=frames.height, codec=CODEC, length=len(mp4),
         motion=quantiles(motion.magnitude), cuts=tuple(frames.content.cuts()),
