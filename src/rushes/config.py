@@ -53,8 +53,6 @@ class Sample:
     """A segment that takes longer to decode is quarantined."""
     min_share_decoded: float = 0.5
     """A segment of which less than this share of the promised frames decodes is quarantined."""
-    max_file_gb: float = 64.0
-    """Larger files are quarantined."""
     max_pixels: int = 8192 * 4320
     """Larger frames are quarantined."""
     max_memory_gb: float = 4.0
@@ -89,7 +87,6 @@ class Sample:
         _require(0 <= self.test_share < 1, "sample.test_share", self.test_share, "0 to below 1")
         _require(self.decode_seconds > 0, "sample.decode_seconds", self.decode_seconds, "above 0 seconds")
         _require(0 <= self.min_share_decoded <= 1, "sample.min_share_decoded", self.min_share_decoded, "0 to 1")
-        _require(self.max_file_gb > 0, "sample.max_file_gb", self.max_file_gb, "above 0 GB")
         _require(self.max_pixels >= 1, "sample.max_pixels", self.max_pixels, "at least 1")
         _require(self.max_memory_gb >= 1, "sample.max_memory_gb", self.max_memory_gb, "at least 1 GB")
         _require(0 < self.keep <= 1, "sample.keep", self.keep, "above 0, up to 1")

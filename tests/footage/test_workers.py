@@ -48,3 +48,16 @@ def test_errors_of_the_work_itself_come_through() -> None:
         list(run_tasks(fail, [1], workers=Workers(count=1)))
     with pytest.raises(ValueError, match="bad 2"):
         run_alone(fail, 2, workers=Workers(count=1))
+
+
+def hog(size: int) -> int:
+    return len(bytearray(size))
+
+
+def test_no_process_takes_more_memory_than_it_may() -> None:
+    limited = Workers(count=1, memory=1 << 30)
+    assert list(run_tasks(hog, [100 << 20], workers=limited)) == [(100 << 20, 100 << 20)]
+    with pytest.raises(MemoryError):
+        list(run_tasks(hog, [2 << 30], workers=limited))
+    with pytest.raises(MemoryError):
+        run_alone(hog, 2 << 30, workers=limited)
