@@ -17,6 +17,7 @@ from av.filter import Graph
 from av.video.reformatter import Interpolation
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
+from rushes.video import decode
 from rushes.video.decode import Frames, Limits, VideoError, decode_all, decode_i420, decode_timed, probe
 
 
@@ -159,6 +160,14 @@ def test_each_limit_has_its_reason(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"absent\.mp4") as caught:
         probe(path)
     assert caught.value.reason == "unreadable"
+
+
+def test_packets_that_do_not_decode_are_on_the_clock_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_packets", lambda container, stream: iter([None, None]))
+    for seconds, reason in ((60.0, "decode_error"), (0.0, "timeout")):
+        with pytest.raises(VideoError) as caught:
+            decode_all(numbered([0.0, 0.1]), short_side=16, fps=10.0, limits=Limits(decode_seconds=seconds))
+        assert caught.value.reason == reason
 
 
 def test_a_sliver_is_refused_instead_of_scaled_to_a_wall() -> None:
