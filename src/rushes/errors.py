@@ -24,6 +24,10 @@ class ServiceError(RushesError):
     """A server that a step depends on (MLflow, Triton) did not do what was asked of it."""
 
 
+class OutrunError(RushesError):
+    """Another process ended the very same work first, and tidied up: its output is in the store."""
+
+
 def no_place(error: Exception) -> str | None:
     """What to do where the disk is full or not writable; None where the error is another."""
     remedy = "free space or give RUSHES_HOME, RUSHES_STORE or TMPDIR another place"

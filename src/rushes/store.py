@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 from rushes.errors import UserError
 
 SCHEMA = 1
+_DAY = 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +281,17 @@ class Store:
         folder = (self.local or self.cache) / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def sweep(self, name: str) -> None:
+        """Removes what killed writers left among the objects and in a folder of unfinished work.
+
+        Only what is a day old, so that nobody who is at work loses a file.
+        """
+        root = self.local or self.cache
+        for part in (*root.glob("objects/*/.part-*"), *(root / name).glob("*.part"), *(root / name).glob(".part-*")):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - part.stat().st_mtime > _DAY:
+                    part.unlink()
 
     # -----------------------------------------------------------------------------------------------------------------
 

@@ -110,6 +110,18 @@ def test_parts_of_the_work_on_several_machines(cli: Cli) -> None:
     assert wrong.returncode == 2 and "kind 'part'" in wrong.stderr
 
 
+def test_the_same_work_twice_at_once(cli: Cli) -> None:
+    for seed in range(12):
+        noise(cli.folder / "videos" / f"{seed}.mp4", seed)
+    pinned(cli, "videos")
+    base = ("sample", "pace-r2plus1d", "--pin", "pin.json", *SMALL, "--sample.shard_segments", "1")
+    runs = [cli.start(*base, "--out", f"{n}.json") for n in range(2)]
+    said = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    one, two = (json.loads((cli.folder / f"{n}.json").read_text()) for n in range(2))
+    assert one["files"] == two["files"] and one["summary"]["segments"] == 12
+
+
 # Forgetting ----------------------------------------------------------------------------------------------------------
 
 

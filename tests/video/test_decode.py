@@ -606,3 +606,20 @@ def test_an_object_that_cannot_be_reached_is_unreadable(url: str) -> None:
     with pytest.raises(VideoError, match=url) as caught:
         probe(url)
     assert caught.value.reason == "unreadable"
+
+
+def test_a_header_that_promises_more_than_the_file_can_hold_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "liar.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for n in range(50):
+            frame = np.full((72, 64), 16 + 4 * n, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="yuv420p")))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    place = data.index(b"strh") + 8 + 32  # dwLength
+    assert int.from_bytes(data[place : place + 4], "little") == 50
+    data[place : place + 4] = (25 * 3600 * 40).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert probe(path).seconds == pytest.approx(2.0)

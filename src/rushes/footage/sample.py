@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rushes.config import Sample, to_record
-from rushes.errors import RushesError, UserError
+from rushes.errors import OutrunError, RushesError, UserError
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, probes_table, tombstones
 from rushes.footage.choice import choose
 from rushes.footage.index import (
@@ -203,7 +203,7 @@ class _Work:
         self.progress = progress
         self.workers = Workers(count=config.workers or os.cpu_count() or 1, memory=round(config.max_memory_gb * 2**30))
         self.folder = store.folder(f"partial/{digest}")
-        _sweep(self.folder)
+        store.sweep(f"partial/{digest}")
         self.previous = self._history()
         self.catalogue = Catalogue(store, self.previous)
         self.probes: dict[str, Probe | Failure] = {}
@@ -297,7 +297,7 @@ class _Work:
         """What a shard that is written holds."""
         data = self.store.read(self._name(task))
         if data is None:
-            raise UserError(f"sample: the record of shard {task.number} has gone from the store: run sample again")
+            raise OutrunError(f"sample: the record of shard {task.number} has gone from the store: run it again")
         return ShardRecord.from_json(data)
 
     def _is_complete(self, task: ShardTask) -> bool:
@@ -399,10 +399,3 @@ def _death(path: str, died: Died[Any]) -> Failure:
     if died.by_alarm:
         return Failure(reason="timeout", message=f"{path}: the decoder did not come back in time")
     return Failure(reason="decoder_crash", message=f"{path}: the decoder's process died (exit {died.exitcode})")
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what killed runs left; a day old, so that no run that goes on beside this one loses its file."""
-    for part in folder.glob("*.part"):
-        if time.time() - part.stat().st_mtime > 24 * 3600:
-            part.unlink(missing_ok=True)

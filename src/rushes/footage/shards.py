@@ -101,11 +101,7 @@ def located(root: str, path: str) -> VideoSource:
 
 def limits_of(config: Sample) -> Limits:
     """The decoder's limits for one segment."""
-    return Limits(
-        max_bytes=round(config.max_file_gb * 2**30),
-        max_pixels=config.max_pixels,
-        decode_seconds=config.decode_seconds,
-    )
+    return Limits(max_pixels=config.max_pixels, decode_seconds=config.decode_seconds)
 
 
 def probe_sources(task: ProbeTask) -> dict[str, Probe | Failure]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rushes.config import Recipe, digest_record
 from rushes.digests import code_digest
+from rushes.errors import OutrunError
 from rushes.home import open_store
 from rushes.steps.base import Build, Context, planned_ref, read_input, reported, run_step
 from rushes.store import Manifest, Store
@@ -38,22 +39,28 @@ def sample(*, recipe: Recipe, pin: Path, out: Path, partition: str = "") -> Mani
             their shards and makes the index. A part's pointer is of kind "part".
     """
     source = read_input(pin, "pin")
-    config = digest_record(recipe.sample)
     if partition:
         return _part(recipe=recipe, source=source, out=out, partition=partition)
-    manifest = run_step(
-        "sample",
-        kind="footage",
-        config=config,
-        inputs={"pin": source},
-        out=out,
-        build=lambda context: _build(context, recipe=recipe, source=source),
-    )
+    try:
+        manifest = _whole(recipe=recipe, source=source, out=out)
+    except OutrunError:  # another run of the very same work ended first: its footage is there
+        manifest = _whole(recipe=recipe, source=source, out=out)
     store = open_store()
     store.write(_last(recipe, source), json.dumps({"footage": manifest.ref}).encode())
     for name in store.names(f"partial/{manifest.digest}"):
         store.remove(f"partial/{manifest.digest}/{name}")
     return manifest
+
+
+def _whole(*, recipe: Recipe, source: Manifest, out: Path) -> Manifest:
+    return run_step(
+        "sample",
+        kind="footage",
+        config=digest_record(recipe.sample),
+        inputs={"pin": source},
+        out=out,
+        build=lambda context: _build(context, recipe=recipe, source=source),
+    )
 
 
 def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: "Partition | None" = None) -> Build:

@@ -53,6 +53,7 @@ _UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "vc1"}
 _EPSILON = 1e-3  # labels are written to the millisecond
 _LONGEST_HOLD = 10.0  # seconds for which a frame stands until the next; a longer gap is absent footage
 _LONGEST_ASPECT = 8
+_LEAST_RATE = 500  # bytes a second of video; a slide that stands still for an hour takes more
 # H.273's numbers of colour matrices.
 _BT709, _BT601 = 1, 6
 _CONVERTIBLE = {_BT709, 4, 5, _BT601, 7, 9}  # swscale refuses a frame with any other
@@ -101,7 +102,7 @@ class Probe:
     frames: int
     """0 when unknown."""
     seconds: float
-    """As the header says; counted where it says nothing."""
+    """As the header says; counted where it says nothing, or more than the file's size can hold."""
     codec: str
 
 
@@ -118,7 +119,9 @@ def probe(source: VideoSource, *, limits: Limits | None = None) -> Probe:
         if frame is None:
             raise VideoError("no_frames", f"{_name(source)}: no frame decodes")
         height, width = _display_size(frame, stream)
-        seconds = _promised_seconds(container, stream) or _counted_seconds(container, stream)
+        seconds = _promised_seconds(container, stream)
+        if not seconds or 0 < container.size < _LEAST_RATE * seconds:
+            seconds = _counted_seconds(container, stream)
         if seconds > limits.max_seconds:
             raise _too_long(source, seconds, limits)
         return Probe(
@@ -355,7 +358,7 @@ def _promised_seconds(container: InputContainer, stream: VideoStream) -> float:
 
 
 def _counted_seconds(container: InputContainer, stream: VideoStream) -> float:
-    """Length by reading every packet without decoding it: recordings off a live stream lack the header's."""
+    """Length by reading every packet without decoding it: a live stream's recording has none, a broken one's lies."""
     rate, count, stamps = _rate(stream), 0, []
     try:
         container.seek(0)
