@@ -1,0 +1,145 @@
+"""Work in a process of its own, whose time and memory the benchmarks measure: a job in JSON in, figures in JSON out.
+
+    python -m benchmarks._runs sample '{"root": ..., "listing": ..., "store": ..., "out": ..., "config": {...}}'
+    python -m benchmarks._runs places '{"manifest": ..., "store": ..., "span": 64, "draws": 1000}'
+
+It imports nothing that the work itself does not need.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rushes.config import Sample
+from rushes.footage.archive import content_digest, list_archive
+from rushes.footage.catalogue import INDEX, PROBES, SHARDS
+from rushes.footage.sample import Archive, Source, sample_footage
+from rushes.progress import NullProgress
+from rushes.store import Manifest, Store
+
+_INTERVAL = 0.1  # seconds between two looks at a tree's memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished job."""
+
+    figures: dict[str, Any]
+    peak: int
+    """Largest sum over the process and its descendants of what each holds in memory, shared pages by share; bytes."""
+
+
+def run(job: str, *, memory: bool = False, **arguments: object) -> Run:
+    """Runs a job in a fresh process; looks at its memory only where `memory` asks for it.
+
+    Raises:
+        CalledProcessError: it fails.
+    """
+    command = [sys.executable, "-m", "benchmarks._runs", job, json.dumps(arguments, default=str)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        peak = _peak(process) if memory else 0
+        output, _ = process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Run(figures=json.loads(output), peak=peak)
+
+
+def sampled(root: Path, work: Path, *, memory: bool = False, **config: object) -> tuple[Run, Manifest, Store]:
+    """Samples the videos under `root` into a new store under `work`; returns figures and the footage."""
+    listing, out, store = work / "listing.json", work / "out", Store(str(work / "store"))
+    out.mkdir(parents=True)
+    files = [(item.path, content_digest(str(root), item.path), item.size) for item in list_archive(str(root))]
+    listing.write_text(json.dumps(files))
+    done = run("sample", memory=memory, root=root, listing=listing, store=store.url, out=out, config=config)
+    return done, footage(out, store), store
+
+
+def footage(out: Path, store: Store) -> Manifest:
+    """The manifest of footage whose tables lie in `out`."""
+    files = {name: store.put(out / name) for name in (INDEX, SHARDS, PROBES) if (out / name).exists()}
+    return Manifest(kind="footage", step="sample", digest="0" * 16, inputs={}, config={}, code="", files=files)
+
+
+def _peak(process: "subprocess.Popen[str]") -> int:
+    import psutil
+
+    tree, peak = psutil.Process(process.pid), 0
+    while process.poll() is None:
+        total = 0
+        for member in [tree, *_children(tree)]:
+            try:
+                total += member.memory_full_info().pss
+            except psutil.Error:  # it ended meanwhile
+                continue
+        peak = max(peak, total)
+        time.sleep(_INTERVAL)
+    return peak
+
+
+def _children(process: Any) -> list[Any]:
+    import psutil
+
+    try:
+        found: list[Any] = process.children(recursive=True)
+    except psutil.Error:
+        return []
+    return found
+
+
+# In the process ------------------------------------------------------------------------------------------------------
+
+
+def sample(*, root: str, listing: str, store: str, out: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Samples as the `sample` step does; seconds are of the whole call, with the start of its workers."""
+    files = json.loads(Path(listing).read_text())
+    sources = [Source(path=path, sha256=sha256, size=size) for path, sha256, size in files]
+    began = time.perf_counter()
+    summary = sample_footage(
+        archive=Archive(root=root, sources=sources), config=Sample(**config), store=Store(store), digest="benchmark",
+        out=Path(out), progress=NullProgress(),
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    kilobytes = {
+        name: resource.getrusage(who).ru_maxrss
+        for name, who in (("parent", resource.RUSAGE_SELF), ("largest_child", resource.RUSAGE_CHILDREN))
+    }
+    return {"seconds": seconds, "summary": summary} | {name: 1024 * value for name, value in kilobytes.items()}
+
+
+def places(*, manifest: str, store: str, span: int, draws: int) -> dict[str, Any]:
+    """Resident memory as what a reader worker holds comes in: libraries, PyTorch, footage, windows, draws."""
+    import psutil
+
+    held: dict[str, int] = {}
+
+    def note(name: str) -> None:
+        held[name] = psutil.Process().memory_info().rss
+
+    from rushes.footage.reader import Footage
+
+    note("reader")
+    from rushes.training.data import Windows
+
+    note("torch")
+    opened = Footage(Manifest.read(Path(manifest)), Store(store))
+    note("footage")
+    windows = Windows.of(opened, opened.select(), span=span, seed=0)
+    note("windows")
+    step = max(1, windows.samples // draws)
+    for number in range(draws):
+        windows[0, number * step]
+    note("draws")
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"held": held, "peak": peak, "windows": windows.samples, "frames": int(opened.segments.frames.sum())}
+
+
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {"sample": sample, "places": places}
+
+if __name__ == "__main__":
+    print(json.dumps(JOBS[sys.argv[1]](**json.loads(sys.argv[2]))))
