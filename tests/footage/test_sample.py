@@ -336,9 +336,9 @@ def test_ut_interaction_by_its_official_lists(shared_data: Path, tmp_path: Path,
     annotations = read_annotations(root, list_videos(root), splits=lists, fold=1)
     footage, summary, _ = sample(root, annotations, config=dataclasses.replace(SMALL, workers=2, shard_segments=10))
     assert summary["segments"] == 40 and summary["quarantined"] == 0
-    assert set(footage.segments.group) <= {f"g{n:02d}" for n in range(1, 21)}
-    test = {str(g) for g in footage.segments.group[footage.select("test")]}
-    assert test and not test & {str(g) for g in footage.segments.group[footage.select("train", "val")]}
+    assert set(footage.texts("group")) <= {f"g{n:02d}" for n in range(1, 21)}
+    test = {str(g) for g in footage.texts("group")[footage.select("test")]}
+    assert test and not test & {str(g) for g in footage.texts("group")[footage.select("train", "val")]}
     assert len(footage.select("test")) == sum(a.split == "test" for a in annotations)
 
 

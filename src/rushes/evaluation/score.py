@@ -146,7 +146,7 @@ def _metrics(
     footage: Footage, *, test: Array, answers: Mapping[tuple[str, str], Array], tested: Mapping[str, Array],
     config: Evaluate, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
-    truth, groups = classes_of(footage, test), footage.segments.group[test].astype(str)
+    truth, groups = classes_of(footage, test), footage.texts("group")[test].astype(str)
     right = {key: (predicted == truth) for key, predicted in answers.items()}
 
     def interval(values: Array) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def _rows(
 ) -> dict[str, list[Any]]:
     segments, labels = footage.segments, footage.labels
     columns = {
-        "key": footage.texts("key"), "source": footage.texts("source"), "group": segments.group,
+        "key": footage.texts("key"), "source": footage.texts("source"), "group": footage.texts("group"),
         "label": segments.label,
     }  # fmt: skip
     rows: dict[str, list[Any]] = {name: [str(value) for value in column[test]] for name, column in columns.items()}

@@ -1,6 +1,6 @@
 """What earlier runs encoded: segments found again by their key, so that growth encodes only what is new."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,18 +148,19 @@ def tombstones(store: Store, ref: str, *, present: set[str]) -> list[Segment]:
 _PROBE = tuple(Probe.__dataclass_fields__)
 
 
-def probes_table(probes: dict[str, Probe | Failure]) -> pa.Table:
+def probes_table(probes: Mapping[str, Probe | Failure]) -> pa.Table:
     """The table of `probes.parquet`: a row a content."""
-    rows = []
-    for sha256, found in sorted(probes.items()):
-        if isinstance(found, Failure):
-            rows.append({"sha256": sha256, "reason": found.reason, "message": found.message})
-        else:
-            rows.append({"sha256": sha256, "reason": ""} | {name: getattr(found, name) for name in _PROBE})
+    names = sorted(probes)
+    good = [probe if isinstance(probe, Probe) else None for probe in (probes[name] for name in names)]
+    bad = [probe if isinstance(probe, Failure) else None for probe in (probes[name] for name in names)]
     kinds = {"width": pa.int32(), "height": pa.int32(), "frames": pa.int64(), "codec": pa.string()}
-    fields = [pa.field(name, kinds.get(name, pa.float64())) for name in _PROBE]
-    fields += [pa.field(name, pa.string()) for name in ("sha256", "reason", "message")]
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+    columns = {
+        name: pa.array([getattr(probe, name, None) for probe in good], kinds.get(name, pa.float64())) for name in _PROBE
+    }
+    columns["sha256"] = pa.array(names, pa.string())
+    for name in ("reason", "message"):
+        columns[name] = pa.array([getattr(failure, name, "") for failure in bad], pa.string())
+    return pa.table(columns)
 
 
 def read_probes(store: Store, manifest: Manifest) -> dict[str, Probe | Failure]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rushes.config import Sample
 from rushes.errors import UserError
@@ -28,38 +29,44 @@ def choose(table: pa.Table, config: Sample, progress: Progress) -> pa.Table:
     Raises:
         UserError: the test split shares footage with another, and the recipe does not say to drop that.
     """
-    status = np.array(table["status"].to_pylist(), dtype=object)
-    reason = np.array(table["reason"].to_pylist(), dtype=object)
     pairs = shared_with_test(table)
     if pairs and config.duplicates == "error":
         raise _shared(table, pairs)
-    for rows, why in (
-        (np.unique([other for _, other in pairs]), "duplicate"),
-        (_still(table, status, config), "still"),
-    ):
-        rows = rows.astype(np.int64)
-        status[rows], reason[rows] = LEFT_OUT, why
-        if len(rows):
-            progress.say(f"{len(rows)} segments are left out: {why}")
-    for name, values in (("status", status), ("reason", reason)):
+    table = _left_out(table, np.unique([other for _, other in pairs]).astype(np.int64), "duplicate", progress)
+    return _left_out(table, _still(table, config), "still", progress)
+
+
+def _left_out(table: pa.Table, rows: Integers, reason: str, progress: Progress) -> pa.Table:
+    if not len(rows):
+        return table
+    progress.say(f"{len(rows)} segments are left out: {reason}")
+    mask = np.zeros(len(table), dtype=bool)
+    mask[rows] = True
+    for name, value in (("status", LEFT_OUT), ("reason", reason)):
         place = table.schema.get_field_index(name)
-        table = table.set_column(place, table.schema.field(name), pa.array(values, pa.string()))
+        changed = pc.if_else(pa.array(mask), value, table[name])
+        table = table.set_column(place, table.schema.field(name), changed)
     return table
 
 
 def shared_with_test(table: pa.Table) -> list[tuple[int, int]]:
     """Pairs of rows (test, other split) that show the same footage: the same file, or nearly the same pictures."""
-    sampled = np.array(table["status"].to_pylist(), dtype=object) == SAMPLED
-    tested = np.array(table["split"].to_pylist(), dtype=object) == "test"
+    sampled, tested = _are(table, "status", SAMPLED), _are(table, "split", "test")
     test, others = np.flatnonzero(sampled & tested), np.flatnonzero(sampled & ~tested)
     if not len(test) or not len(others):
         return []
     prints = table["fingerprint"].combine_chunks().flatten().to_numpy().reshape(-1, 2)
     pairs = {(int(test[a]), int(others[b])) for a, b in near_duplicates(prints[test], prints[others])}
-    contents = table["source_sha256"].to_pylist()
-    by_content = {contents[row]: int(row) for row in test}
-    pairs |= {(by_content[contents[row]], int(row)) for row in others if contents[row] in by_content}
+    contents = table["source_sha256"]
+    twice = others[pc.is_in(contents.take(pa.array(others)), contents.take(pa.array(test))).to_numpy()]
+    by_content = {contents[int(row)].as_py(): int(row) for row in test} if len(twice) else {}
+    pairs |= {(by_content[contents[int(row)].as_py()], int(row)) for row in twice}
     return sorted(pairs)
+
+
+def _are(table: pa.Table, column: str, value: str) -> npt.NDArray[np.bool_]:
+    mask: npt.NDArray[np.bool_] = pc.equal(table[column], value).to_numpy()
+    return mask
 
 
 def _shared(table: pa.Table, pairs: Sequence[tuple[int, int]]) -> UserError:
@@ -76,10 +83,9 @@ def _shared(table: pa.Table, pairs: Sequence[tuple[int, int]]) -> UserError:
     )
 
 
-def _still(table: pa.Table, status: npt.NDArray[np.object_], config: Sample) -> Integers:
+def _still(table: pa.Table, config: Sample) -> Integers:
     """The unlabelled segments beyond the share of highest motion that the recipe keeps."""
-    unlabelled = np.array(table["split"].to_pylist(), dtype=object) == "unlabelled"
-    rows = np.flatnonzero((status == SAMPLED) & unlabelled)
+    rows = np.flatnonzero(_are(table, "status", SAMPLED) & _are(table, "split", "unlabelled"))
     motion = table["motion"].combine_chunks().flatten().to_numpy().reshape(-1, len(MOTION_QUANTILES))[rows, _MEDIAN]
     order = np.argsort(-motion, kind="stable")
     return rows[order[int(np.ceil(config.keep * len(rows))) :]].astype(np.int64)

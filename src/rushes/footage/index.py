@@ -204,8 +204,9 @@ def read_index(path: Path, columns: Sequence[str] = COLUMNS) -> tuple[pa.Table, 
     """
     geometry = read_geometry(path)
     try:
-        # One thread: the columns of an archive then cost little more memory than they hold.
-        return pq.read_table(path, columns=list(columns), use_threads=False, pre_buffer=False), geometry
+        # One thread, and not by `read_table`: the columns of an archive then cost little more memory than they hold.
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=list(columns), use_threads=False), geometry
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not an index of footage ({error}): run sample again") from error
 

@@ -219,19 +219,19 @@ def check_coverage(rows: Iterable[tuple[str, str, str]]) -> None:
     Raises:
         UserError: saying which class cannot, and what to do.
     """
-    splits_of: dict[str, set[str]] = defaultdict(set)
     classes: set[str] = set()
     trained: set[str] = set()
     labelled_groups: set[str] = set()
+    groups: dict[bool, set[str]] = {True: set(), False: set()}  # tested or not
     tested = False
     for label, split, group in rows:
-        splits_of[group].add(split)
+        groups[split == "test"].add(group)
         if label:
             classes.add(label)
             labelled_groups.add(group)
             trained |= {label} if split == "train" else set()
             tested |= split == "test"
-    divided = sorted(group for group, splits in splits_of.items() if "test" in splits and len(splits) > 1)
+    divided = sorted(groups[True] & groups[False])
     assert not divided, f"groups on both sides of test: {_some(divided)}"
     if not classes:
         return

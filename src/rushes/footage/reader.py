@@ -36,11 +36,10 @@ Texts = npt.NDArray[np.object_]
 class Segments:
     """The sampled rows of the index as columns of one length, in the order of the index.
 
-    What few need (key, source, source_sha256) is read by `Footage.texts` when it is asked for.
+    What few need (key, source, source_sha256, group) is read by `Footage.texts` when it is asked for.
     """
 
     label: Texts
-    group: Texts
     split: Texts
     start: npt.NDArray[np.float64]
     end: npt.NDArray[np.float64]
@@ -59,7 +58,7 @@ class Segments:
         return len(self.frames)
 
 
-_TEXTS = ("label", "group", "split")
+_TEXTS = ("label", "split")
 _NUMBERS = ("start", "end", "fps", "frames", "width", "height", "shard", "offset", "length", "frame_offset", "motion")
 
 
@@ -99,7 +98,7 @@ class Footage:
         return self.__dict__ | {"_mapped": {}}
 
     def texts(self, column: str) -> Texts:
-        """A text column of the sampled rows: key, source or source_sha256."""
+        """A text column of the sampled rows: key, source, source_sha256 or group."""
         return _texts(self._index, column)[self._sampled]
 
     def shots(self, rows: npt.ArrayLike) -> tuple[Integers, Integers, Integers]:

@@ -1,6 +1,6 @@
 """Work in processes that may die: a decoder that crashes on one file takes nothing else with it.
 
-Tasks run in a pool of spawned processes. When one dies natively (segmentation fault, out of memory, a hung decoder
+Tasks run in a pool of processes. When one dies natively (segmentation fault, out of memory, a hung decoder
 ended by its alarm), the pool is lost with it; the tasks that were under way are then run one by one, each in a process
 of its own, and only the one that dies again is reported as `Died`.
 """
@@ -10,8 +10,8 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,8 +22,10 @@ from typing import Generic, TypeVar
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-# Spawned: a fork of a process with threads (torch, gRPC) may hang.
-_CONTEXT = multiprocessing.get_context("spawn")
+# Forked off a small server process of their own: a fork of a process with threads (torch, gRPC) may hang, and spawned
+# processes would each import everything anew.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["rushes.footage.shards"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +71,13 @@ def _pooled(
     function: Callable[[Task], Result], pending: list[Task], suspects: list[Task], *, workers: Workers
 ) -> Iterator[tuple[Task, Result | Died[Task]]]:
     """Runs `pending`, from its end, until none is left or the pool breaks; `suspects` were under way then."""
-    pool = ProcessPoolExecutor(
-        workers.count, mp_context=_CONTEXT, initializer=begin_worker, initargs=(os.getpid(), workers.memory)
-    )
+    pool = ProcessPoolExecutor(workers.count, mp_context=_CONTEXT, initializer=begin_worker, initargs=(workers.memory,))
     running: dict[Future[Result], Task] = {}
     try:
         while (pending or running) and not suspects:
             while pending and len(running) < workers.count + 1:  # one more than workers: none waits for us
-                running[pool.submit(function, pending[-1])] = pending[-1]
+                with _main_hidden():
+                    running[pool.submit(function, pending[-1])] = pending[-1]
                 pending.pop()
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -100,8 +101,9 @@ def _pooled(
 def run_alone(function: Callable[[Task], Result], task: Task, *, workers: Workers) -> Result | Died[Task]:
     """Runs one task in a process of its own."""
     ours, theirs = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_alone, args=(theirs, function, task, os.getpid(), workers.memory))
-    process.start()
+    process = _CONTEXT.Process(target=_alone, args=(theirs, function, task, workers.memory))
+    with _main_hidden():
+        process.start()
     theirs.close()
     try:
         kind, value = ours.recv()
@@ -119,25 +121,40 @@ def run_alone(function: Callable[[Task], Result], task: Task, *, workers: Worker
     return result
 
 
-def _alone(connection: Connection, function: Callable[[Task], Result], task: Task, parent: int, memory: int) -> None:
-    begin_worker(parent, memory)
+def _alone(connection: Connection, function: Callable[[Task], Result], task: Task, memory: int) -> None:
+    begin_worker(memory)
     try:
         connection.send(("result", function(task)))
     except Exception as error:
         connection.send(("error", error))
 
 
-def begin_worker(parent: int, memory: int = 0) -> None:
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keeps new processes from importing this one's main module, of which no task needs anything."""
+    main = sys.modules["__main__"]
+    known = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}
+    main.__spec__ = None
+    if "__file__" in known:
+        del main.__file__
+    try:
+        yield
+    finally:
+        vars(main).update(known)
+
+
+def begin_worker(memory: int = 0) -> None:
     """Leaves Ctrl-C to the parent, ends with it, also when it is killed, and takes no more memory than it may."""
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 

@@ -35,16 +35,22 @@ class Windows:
     So an hour of footage weighs as much in one long file as in many short ones, and no draw crosses a cut.
 
     Args:
-        stretches: (row, first frame, frames) of each shot, as `Footage.shots` returns them.
+        footage: where the segments are.
+        rows: [n] segments to look at.
         counts: [n] windows in each.
+        span: frames that a shot must have to be drawn from; 0 takes segments whole.
         seed: everything follows from it.
         samples: samples an epoch; 0 takes all windows once.
     """
 
+    _CHUNK = 4096
+
     def __init__(
-        self, stretches: tuple[Integers, Integers, Integers], counts: Integers, *, seed: int, samples: int = 0
-    ) -> None:
-        self._stretches, self._ends = stretches, np.cumsum(counts)
+        self, footage: Footage, rows: Integers, counts: Integers, *, span: int, seed: int, samples: int = 0
+    ) -> None:  # fmt: skip
+        self.footage, self.span = footage, span
+        # Counts a segment, not a shot: an archive has millions of shots.
+        self._rows, self._ends = rows[counts > 0], np.cumsum(counts[counts > 0])
         self._total = int(self._ends[-1])
         self._order: tuple[int, npt.NDArray[np.uint32]] | None = None
         self.seed, self.samples = seed, samples or self._total
@@ -56,16 +62,19 @@ class Windows:
         Raises:
             UserError: no shot is long enough.
         """
-        row, first, frames = footage.shots(rows)
-        fitting = frames >= span
-        if not fitting.any():
-            longest = int(frames.max()) if len(frames) else 0
+        counts, longest = np.zeros(len(rows), np.int64), 0
+        for begin in range(0, len(rows), cls._CHUNK):
+            part = rows[begin : begin + cls._CHUNK]
+            _, first, frames = footage.shots(part)
+            segment = np.cumsum(first == 0) - 1
+            np.add.at(counts, begin + segment, frames // span)
+            longest = max(longest, int(frames.max()))
+        if not counts.any():
             raise UserError(
                 f"footage: no shot of {span} frames in {len(rows)} segments (the longest has {longest}): use longer "
                 "videos, a higher sample.fps, or a smaller pretrain.clip_frames"
             )
-        stretches = row[fitting], first[fitting], frames[fitting]
-        return cls(stretches, stretches[2] // span, seed=seed, samples=samples)
+        return cls(footage, rows, counts, span=span, seed=seed, samples=samples)
 
     def __getitem__(self, place: Place) -> tuple[Stretch, np.random.Generator]:
         """The stretch that a sample looks at, and the generator of its draws."""
@@ -76,9 +85,19 @@ class Windows:
             order = np.arange(self._total, dtype=np.uint32)
             np.random.default_rng([self.seed, 1, turn]).shuffle(order)
             self._order = turn, order
-        chosen = int(np.searchsorted(self._ends, self._order[1][position], side="right"))
-        row, first, frames = (int(column[chosen]) for column in self._stretches)
-        return Stretch(row, first, frames), np.random.default_rng([self.seed, 2, epoch, number])
+        window = int(self._order[1][position])
+        segment = int(np.searchsorted(self._ends, window, side="right"))
+        row = int(self._rows[segment])
+        stretch = self._stretch(row, window - int(self._ends[segment - 1] if segment else 0))
+        return stretch, np.random.default_rng([self.seed, 2, epoch, number])
+
+    def _stretch(self, row: int, window: int) -> Stretch:
+        """The shot that holds a window of a segment, counted from its beginning."""
+        if not self.span:
+            return Stretch(row, 0, int(self.footage.segments.frames[row]))
+        _, first, frames = self.footage.shots([row])
+        shot = int(np.searchsorted(np.cumsum(frames // self.span), window, side="right"))
+        return Stretch(row, int(first[shot]), int(frames[shot]))
 
 
 class LabelledClips(Dataset[tuple[Tensor, int]]):
@@ -93,8 +112,7 @@ class LabelledClips(Dataset[tuple[Tensor, int]]):
         self.footage, self.clip_frames, self.crop, self.flip = footage, clip_frames, crop, flip
         number = {label: index for index, label in enumerate(labels)}
         self.classes = {int(row): number[str(footage.segments.label[row])] for row in rows}
-        whole = rows, np.zeros_like(rows), footage.segments.frames[rows].astype(np.int64)
-        self.windows = Windows(whole, np.ones_like(rows), seed=seed)
+        self.windows = Windows(footage, rows, np.ones_like(rows), span=0, seed=seed)
 
     def __len__(self) -> int:
         return self.windows.samples

@@ -92,7 +92,7 @@ class Limits:
     """Wall time inside the decoder."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
     """What a file promises; width and height as displayed, after rotation and sample aspect ratio."""
 

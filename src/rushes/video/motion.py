@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import av
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import SideDataContainer
 
 from rushes.errors import UserError
 from rushes.video.decode import Frames
@@ -66,7 +67,8 @@ def encoder_motion(mp4: bytes) -> Motion:
         # Vectors are coded, not computed from pixels: without the loop filter they are the same.
         stream.codec_context.options = {"flags2": "+export_mvs", "skip_loop_filter": "all"}
         for frame in container.decode(stream):
-            vectors: Any = frame.side_data.get("MOTION_VECTORS")
+            # Not frame.side_data: the frame would hold it, it the frame, and both stay until the collector comes round.
+            vectors: Any = SideDataContainer(frame).get("MOTION_VECTORS")  # type: ignore[call-arg]
             cells.append(None if vectors is None else _of_vectors(vectors.to_ndarray(), frame.height, frame.width))
         return _interpolated(cells, stream.codec_context.height, stream.codec_context.width)
 
