@@ -33,6 +33,8 @@ class Run:
     figures: dict[str, Any]
     peak: int
     """Largest sum over the process and its descendants of what each holds in memory, shared pages by share; bytes."""
+    worker: int
+    """Most that one descendant had resident, seen from outside ten times a second; bytes."""
 
 
 def run(job: str, *, memory: bool = False, **arguments: object) -> Run:
@@ -43,11 +45,11 @@ def run(job: str, *, memory: bool = False, **arguments: object) -> Run:
     """
     command = [sys.executable, "-m", "benchmarks._runs", job, json.dumps(arguments, default=str)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        peak = _peak(process) if memory else 0
+        peak, worker = _peak(process) if memory else (0, 0)
         output, _ = process.communicate()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Run(figures=json.loads(output), peak=peak)
+    return Run(figures=json.loads(output), peak=peak, worker=worker)
 
 
 def sampled(root: Path, work: Path, *, memory: bool = False, **config: object) -> tuple[Run, Manifest, Store]:
@@ -66,20 +68,22 @@ def footage(out: Path, store: Store) -> Manifest:
     return Manifest(kind="footage", step="sample", digest="0" * 16, inputs={}, config={}, code="", files=files)
 
 
-def _peak(process: "subprocess.Popen[str]") -> int:
+def _peak(process: "subprocess.Popen[str]") -> tuple[int, int]:
     import psutil
 
-    tree, peak = psutil.Process(process.pid), 0
+    tree, peak, worker = psutil.Process(process.pid), 0, 0
     while process.poll() is None:
         total = 0
         for member in [tree, *_children(tree)]:
             try:
-                total += member.memory_full_info().pss
+                held = member.memory_full_info()
+                total += held.pss
+                worker = max(worker, held.rss if member != tree else 0)
             except psutil.Error:  # it ended meanwhile
                 continue
         peak = max(peak, total)
         time.sleep(_INTERVAL)
-    return peak
+    return peak, worker
 
 
 def _children(process: Any) -> list[Any]:
@@ -105,11 +109,7 @@ def sample(*, root: str, listing: str, store: str, out: str, config: dict[str, A
         out=Path(out), progress=NullProgress(),
     )  # fmt: skip
     seconds = time.perf_counter() - began
-    kilobytes = {
-        name: resource.getrusage(who).ru_maxrss
-        for name, who in (("parent", resource.RUSAGE_SELF), ("largest_child", resource.RUSAGE_CHILDREN))
-    }
-    return {"seconds": seconds, "summary": summary} | {name: 1024 * value for name, value in kilobytes.items()}
+    return {"seconds": seconds, "summary": summary, "parent": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
 def places(*, manifest: str, store: str, span: int, draws: int) -> dict[str, Any]:

@@ -427,7 +427,7 @@ def _memories(runs: Sequence[Run], limit: float) -> list[Row]:
     sizes = {
         "processes together, sum of PSS": [one.peak for one in runs],
         "parent, most resident": [one.figures["parent"] for one in runs],
-        "largest worker, most resident": [one.figures["largest_child"] for one in runs],
+        "largest worker, most resident": [one.worker for one in runs],
     }
     texts = [f"{_megabytes(low)} and {_megabytes(high)} ({high / low:.2f} times)" for low, high in sizes.values()]
     targets = [f"at most {limit:g} times", "", ""]
