@@ -7,10 +7,12 @@ too, into a spatial and a temporal one with as many parameters as the full kerne
 import torch
 from torch import Tensor, nn
 
+from rushes.backbones.backbone import Backbone
+
 Size = tuple[int, int, int]
 
 
-class ResNet3D(nn.Module):
+class ResNet3D(Backbone):
     """Stem (stride 1, 2, 2; no pooling), four stages, global average pool.
 
     Args:
@@ -28,8 +30,7 @@ class ResNet3D(nn.Module):
         stem_kernel: int = 7,
         differences: bool = False,
     ) -> None:
-        super().__init__()
-        self.features = widths[-1]
+        super().__init__(features=widths[-1], least_frames=2 if differences else 1)
         self.differences = differences
         kernel = (3, stem_kernel, stem_kernel)
         self.stem = nn.Sequential(
@@ -47,16 +48,12 @@ class ResNet3D(nn.Module):
         # Channels last: a fifth to a third faster in training, on CPUs as on GPUs.
         self.to(memory_format=torch.channels_last_3d)
 
-    def maps(self, clips: Tensor) -> Tensor:
+    def activations(self, clips: Tensor) -> Tensor:
         """Returns the last stage's activations: [N, 3, T, H, W] -> [N, features, t, h, w]."""
         if self.differences:
             clips = clips[:, :, 1:] - clips[:, :, :-1]
         activations: Tensor = self.stages(self.stem(clips.contiguous(memory_format=torch.channels_last_3d)))
         return activations
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """Returns pooled features: [N, 3, T, H, W] -> [N, features]."""
-        return self.maps(clips).mean(dim=(2, 3, 4))
 
 
 class BasicBlock(nn.Module):

@@ -1,0 +1,84 @@
+"""CaffeNet as Shuffle and Learn, OPN and O3N use it (facts: methods.md)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from rushes.backbones.pictures import PictureNet, picture_channels
+
+GREY_LEVELS = 57.375
+"""Of 255, a standard deviation: the published weights and learning rates are for inputs of 0 to 255 less the mean."""
+
+
+def caffenet(
+    *,
+    frames: int = 1,
+    cells: int = 6,
+    connected: Sequence[int] = (4096, 4096),
+    affine: bool = True,
+    conv2_bias: float = 0.0,
+) -> PictureNet:
+    """Five convolutions, two with local response norm and three with batch norm; fully connected layers.
+
+    Pictures need 39 pixels a side. Pools round up, as Caffe's do: 227 pixels leave 6x6 cells, 80 leave 2x2. Weights
+    are drawn as in both released codes: normal, standard deviation .01 (fully connected .005), biases 0. Biases that
+    batch norm takes away again are left out.
+
+    Args:
+        frames: clip length: 1, or more for a stack of differences.
+        cells: side of the grid of cells that the fully connected layers see.
+        connected: widths of the fully connected layers, each with batch norm, ReLU and dropout .5.
+        affine: whether batch norm has a scale and a shift.
+        conv2_bias: what the second convolution's biases start from.
+    """
+    convolutions = nn.Sequential(
+        _Scale(GREY_LEVELS),
+        _gaussian(nn.Conv2d(picture_channels(frames), 96, 11, stride=4), std=0.01),
+        *(nn.ReLU(), _pool(), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)),
+        _gaussian(nn.Conv2d(96, 256, 5, padding=2, groups=2), std=0.01, bias=conv2_bias),
+        *(nn.ReLU(), _pool(), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)),
+        *_convolution(256, 384, groups=1, affine=affine),
+        *_convolution(384, 384, groups=2, affine=affine),
+        *_convolution(384, 256, groups=2, affine=affine),
+    )
+    widths = (256 * cells * cells, *connected)
+    layers: list[nn.Module] = []
+    for before, after in zip(widths, connected, strict=False):
+        layers += [_gaussian(nn.Linear(before, after, bias=False), std=0.005)]
+        layers += [nn.BatchNorm1d(after, affine=affine), nn.ReLU(), nn.Dropout(0.5)]
+    return PictureNet(
+        convolutions,
+        _pool(),
+        nn.Sequential(*layers),
+        features=connected[-1],
+        frames=frames,
+        cells=cells,
+        least_side=39,
+    )
+
+
+class _Scale(nn.Module):
+    """Multiplies by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+def _pool() -> nn.Module:
+    return nn.MaxPool2d(3, stride=2, ceil_mode=True)
+
+
+def _convolution(inputs: int, outputs: int, *, groups: int, affine: bool) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, groups=groups, bias=False)
+    return _gaussian(convolution, std=0.01), nn.BatchNorm2d(outputs, affine=affine), nn.ReLU()
+
+
+def _gaussian(layer: nn.Conv2d | nn.Linear, *, std: float, bias: float = 0.0) -> nn.Module:
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, bias)
+    return layer
