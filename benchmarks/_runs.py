@@ -101,11 +101,14 @@ def _children(process: Any) -> list[Any]:
 
 def sample(*, root: str, listing: str, store: str, out: str, config: dict[str, Any]) -> dict[str, Any]:
     """Samples as the `sample` step does; seconds are of the whole call, with the start of its workers."""
-    files = json.loads(Path(listing).read_text())
-    sources = [Source(path=path, sha256=sha256, size=size) for path, sha256, size in files]
+
+    def archive() -> Archive:
+        files = json.loads(Path(listing).read_text())
+        return Archive(root=root, sources=(Source(path=path, sha256=sha256, size=size) for path, sha256, size in files))
+
     began = time.perf_counter()
     summary = sample_footage(
-        archive=Archive(root=root, sources=sources), config=Sample(**config), store=Store(store), digest="benchmark",
+        archive=archive(), config=Sample(**config), store=Store(store), digest="benchmark",
         out=Path(out), progress=NullProgress(),
     )  # fmt: skip
     seconds = time.perf_counter() - began

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from rushes.errors import UserError
 from rushes.footage.index import (
@@ -18,8 +17,10 @@ from rushes.footage.index import (
     Measured,
     Segment,
     Shard,
+    read_columns,
     read_index,
     read_shards,
+    source_number,
 )
 from rushes.footage.plan import Failure
 from rushes.footage.shards import motion_file, shard_file
@@ -163,13 +164,35 @@ def probes_table(probes: Mapping[str, Probe | Failure]) -> pa.Table:
     return pa.table(columns)
 
 
+class Probed:
+    """Probes by content, out of their table: a tenth of what the objects of an archive hold.
+
+    Args:
+        table: what `probes_table` made.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self._contents = np.array([source_number(sha256) for sha256 in table["sha256"].to_pylist()], dtype=np.uint64)
+        self._order = np.argsort(self._contents, kind="stable")
+
+    def __getitem__(self, sha256: str) -> Probe | Failure:
+        place = np.searchsorted(self._contents, np.uint64(source_number(sha256)), sorter=self._order)
+        row = self._table.slice(int(self._order[place]), 1).to_pylist()[0]
+        assert row.pop("sha256") == sha256
+        return _probe(row)
+
+
+def _probe(row: dict[str, Any]) -> Probe | Failure:
+    reason, message = row.pop("reason"), row.pop("message")
+    return Failure(reason=reason, message=message) if reason else Probe(**row)
+
+
 def read_probes(store: Store, manifest: Manifest) -> dict[str, Probe | Failure]:
     """Reads `probes.parquet`, but for failures that another look may not find again."""
     found: dict[str, Probe | Failure] = {}
-    for row in pq.read_table(store.checked(manifest.files[PROBES])).to_pylist():
-        sha256, reason, message = row.pop("sha256"), row.pop("reason"), row.pop("message")
-        if not reason:
-            found[sha256] = Probe(**row)
-        elif reason not in TRANSIENT:
-            found[sha256] = Failure(reason=reason, message=message)
+    for row in read_columns(store.checked(manifest.files[PROBES])).to_pylist():
+        sha256, probe = row.pop("sha256"), _probe(row)
+        if isinstance(probe, Probe) or probe.reason not in TRANSIENT:
+            found[sha256] = probe
     return found

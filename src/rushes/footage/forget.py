@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from rushes.errors import UserError
 from rushes.footage.catalogue import FORGOTTEN, INDEX, PROBES, SHARDS
-from rushes.footage.index import Shard, read_index, read_shards, write_index, write_shards
+from rushes.footage.index import Shard, read_columns, read_index, read_shards, write_index, write_shards
 from rushes.footage.shards import ShardRecord, add_member, motion_file, put_sidecar, shard_file
 from rushes.footage.summary import summarise
 from rushes.progress import Progress
@@ -156,7 +156,7 @@ def _replace_footage(store: Store, ref: str, sha256: str, rests: dict[str, _Rest
             rests[shard.sha256] = rest
             shards[n] = dataclasses.replace(rest.shard, shard=shard.shard)
             table = _moved(table, shard.shard, rest)
-    probes = pq.read_table(store.checked(manifest.files[PROBES]))
+    probes = read_columns(store.checked(manifest.files[PROBES]))
     with tempfile.TemporaryDirectory(prefix="rushes-forget-") as folder:
         write_index(Path(folder) / INDEX, table, geometry)
         write_shards(Path(folder) / SHARDS, shards)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
+from typing import Protocol
 
 from rushes.config import Sample
 from rushes.errors import UserError
@@ -59,10 +60,16 @@ class Planned:
     """Known beforehand: it is not decoded."""
 
 
+class Probes(Protocol):
+    """What each content (by its SHA-256) promises, or why it cannot be used."""
+
+    def __getitem__(self, sha256: str, /) -> Probe | Failure: ...
+
+
 def plan_segments(
     sources: Sequence[Source],
     annotations: Sequence[Annotation],
-    probes: Mapping[str, Probe | Failure],
+    probes: "Probes",
     config: Sample,
 ) -> list[Planned]:
     """Cuts every file into segments, in order of path and start, and gives each its split.
@@ -70,7 +77,7 @@ def plan_segments(
     Args:
         sources: the files.
         annotations: what is known about them.
-        probes: what each content (by its SHA-256) promises, or why it cannot be used.
+        probes: of the files' contents.
         config: the recipe.
 
     Raises:

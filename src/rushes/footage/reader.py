@@ -16,13 +16,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from rushes.errors import UserError
-from rushes.footage.index import SAMPLED, read_geometry, read_index
+from rushes.footage.index import SAMPLED, read_columns, read_geometry, read_index
 from rushes.footage.labels import SPLITS
 from rushes.footage.shards import MOTION
 from rushes.store import File, Manifest, Store
@@ -42,7 +40,6 @@ class Segments:
     label: Texts
     split: Texts
     start: npt.NDArray[np.float64]
-    end: npt.NDArray[np.float64]
     fps: npt.NDArray[np.float64]
     frames: npt.NDArray[np.int32]
     width: npt.NDArray[np.int32]
@@ -54,12 +51,17 @@ class Segments:
     motion: npt.NDArray[np.float32]
     """[n, 5] quantiles of the motion of 16-frame windows, pixels a frame."""
 
+    @property
+    def end(self) -> npt.NDArray[np.float64]:
+        """Seconds from the file's first frame."""
+        return self.start + self.frames / self.fps
+
     def __len__(self) -> int:
         return len(self.frames)
 
 
 _TEXTS = ("label", "split")
-_NUMBERS = ("start", "end", "fps", "frames", "width", "height", "shard", "offset", "length", "frame_offset", "motion")
+_NUMBERS = ("start", "fps", "frames", "width", "height", "shard", "offset", "length", "frame_offset", "motion")
 
 
 class Footage:
@@ -84,7 +86,7 @@ class Footage:
         geometry = read_geometry(self._index)
         self.fps, self.short_side, self.gop = geometry.fps, geometry.short_side, geometry.gop
         # A column at a time: an archive's index then costs little more than the columns that stay.
-        self._sampled = np.flatnonzero(_texts(self._index, "status") == SAMPLED)
+        self._sampled = np.flatnonzero(_texts(self._index, "status") == SAMPLED).astype(np.int32)
         columns: dict[str, Any] = {name: _texts(self._index, name)[self._sampled] for name in _TEXTS}
         columns |= {name: _numbers(self._index, name)[self._sampled] for name in _NUMBERS}
         self.segments = Segments(**columns)
@@ -207,7 +209,7 @@ class Footage:
 def _shard_files(path: Path) -> dict[int, tuple[File, File]]:
     """Tar and motion sidecar of each shard; what sources it holds is most of the table, and stays there."""
     names = ("sha256", "size", "motion_sha256", "motion_size")
-    numbers, *columns = pq.read_table(path, columns=["shard", *names]).to_pydict().values()
+    numbers, *columns = read_columns(path, ["shard", *names]).to_pydict().values()
     return {
         shard: (File(sha256=sha256, size=size), File(sha256=motion_sha256, size=motion_size))
         for shard, sha256, size, motion_sha256, motion_size in zip(numbers, *columns, strict=True)
@@ -229,20 +231,29 @@ def _texts(index: Path, name: str) -> Texts:
     """A text column; equal texts are one object."""
     column = read_index(index, (name,))[0][name].combine_chunks().dictionary_encode()
     values = np.array(column.dictionary.to_pylist() or [""], dtype=object)
-    texts: Texts = values[column.indices.to_numpy()]
+    texts: Texts = values[_plain(column.indices)]
     return texts
 
 
 def _numbers(index: Path, name: str) -> npt.NDArray[Any]:
     column = read_index(index, (name,))[0][name].combine_chunks()
-    fixed = pa.types.is_fixed_size_list(column.type)
-    values: npt.NDArray[Any] = (column.flatten() if fixed else column).to_numpy()
-    return values.reshape(-1, column.type.list_size) if fixed else values
+    if pa.types.is_fixed_size_list(column.type):
+        return _plain(column.flatten()).reshape(-1, column.type.list_size)
+    return _plain(column)
 
 
-def _lists(index: Path, name: str, rows: Integers) -> tuple[Integers, npt.NDArray[np.int32]]:
-    """The lists of some rows, joined, and where each begins (one more than there are rows)."""
-    column = read_index(index, (name,))[0][name].combine_chunks().take(pa.array(rows))
-    lengths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-    return starts, column.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+def _plain(column: pa.Array) -> npt.NDArray[Any]:
+    """A column of numbers without gaps as an array; Arrow's `to_numpy` would import pandas, which takes 40 MB."""
+    kind = {"double": "float64", "float": "float32"}.get(str(column.type), str(column.type))
+    return np.frombuffer(column.buffers()[1], kind)[column.offset : column.offset + len(column)]
+
+
+def _lists(index: Path, name: str, rows: npt.NDArray[np.int32]) -> tuple[Integers, npt.NDArray[np.int32]]:
+    """The lists of some rows, ascending, joined, and where each begins (one more than there are rows)."""
+    column = read_index(index, (name,))[0][name].combine_chunks()
+    offsets, values = _plain(column.offsets), _plain(column.values)
+    lengths = np.diff(offsets)
+    chosen = np.zeros(len(lengths), dtype=bool)
+    chosen[rows] = True
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[rows], dtype=np.int64)])
+    return starts, values[offsets[0] : offsets[-1]][np.repeat(chosen, lengths)].astype(np.int32)

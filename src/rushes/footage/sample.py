@@ -17,7 +17,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from rushes.config import Sample, to_record
 from rushes.errors import OutrunError, RushesError, UserError
-from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, probes_table, tombstones
+from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, probes_table, tombstones
 from rushes.footage.choice import choose
 from rushes.footage.index import (
     QUARANTINED,
@@ -56,7 +56,7 @@ from rushes.footage.shards import (
     try_sources,
     write_shard,
 )
-from rushes.footage.summary import summarise
+from rushes.footage.summary import rows_of, summarise
 from rushes.footage.workers import Died, Workers, run_alone, run_tasks
 from rushes.progress import Progress
 from rushes.store import Store
@@ -66,7 +66,8 @@ __all__ = ["Annotation", "Archive", "Source", "sample_footage"]
 
 Integers = npt.NDArray[np.int64]
 _PROBES_A_TASK = 16
-_BATCH = 4096
+_BATCH = 512
+_ORDER = [(name, "ascending") for name in ("source", "start", "end", "label")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,8 @@ class Archive:
 
     root: str
     """Folder or fsspec URL under which the sources lie."""
-    sources: Sequence[Source]
+    sources: Iterable[Source]
+    """Read once: of an archive, better made as they are read."""
     annotations: Sequence[Annotation] = ()
     previous: Sequence[str] = ()
     """Earlier outputs of `sample` whose shards may be used again; the first is this archive's own last one."""
@@ -132,11 +134,8 @@ def sample_footage(
             training segments.
     """
     work = _Work(archive=archive, config=config, store=store, digest=digest, progress=progress)
-    probes = work.probe_all()
-    planned = plan_segments(archive.sources, archive.annotations, probes, config)
+    planned = work.plan()
     check_coverage((p.segment.label, p.segment.split, p.segment.group) for p in planned)
-    if all(p.failure for p in planned):
-        raise _nothing_decodes([p.failure.reason for p in planned if p.failure], len(archive.sources))
     known = work.known(planned)
     tasks = work.tasks(planned, known)
     if partition is not None:
@@ -145,12 +144,12 @@ def sample_footage(
         return {"shards": len(mine), "of": len(tasks), "partition": f"{partition.number}/{partition.count}"}
     work.write(tasks)
     table, shards = work.assemble(planned, known, tasks)
-    if not pc.any(pc.equal(table["status"], SAMPLED)).as_py():
-        raise _nothing_decodes(table["reason"].to_pylist(), len(archive.sources))
-    table = choose(table, config, progress)
-    used = table.filter(pc.equal(table["status"], SAMPLED))
-    check_coverage(zip(*(used[name].to_pylist() for name in ("label", "split", "group")), strict=True))
     fresh = shards[len(shards) - len(tasks) :]
+    del planned, known, tasks
+    work.check_any(table)
+    table = choose(table, config, progress)
+    used = (row for row in rows_of(table, ("status", "label", "split", "group")) if row["status"] == SAMPLED)
+    check_coverage((row["label"], row["split"], row["group"]) for row in used)
     new = {"new_shards": len(fresh), "new_bytes": sum(shard.size + shard.motion_size for shard in fresh)}
     return work.publish(table, shards, out) | new
 
@@ -176,7 +175,7 @@ def peek_footage(
         UserError: nothing decodes.
     """
     work = _Work(archive=archive, config=config, store=store, digest="peek", progress=progress)
-    planned = plan_segments(archive.sources, archive.annotations, work.probe_all(), config)
+    planned = work.plan()
     chosen = sorted((p for p in planned if not p.failure), key=lambda p: share_of(p.segment.key))[:segments]
     picked = {p.segment.key for p in chosen}
     planned = [p for p in planned if p.failure or p.segment.key in picked]
@@ -185,14 +184,8 @@ def peek_footage(
     planned = [p for p in planned if p.failure or p.segment.key in done]
     tasks = [task for task in tasks if task.planned[0].segment.key in done]
     table, shards = work.assemble(planned, np.full(len(planned), -1), tasks)
-    if not pc.any(pc.equal(table["status"], SAMPLED)).as_py():
-        raise _nothing_decodes(table["reason"].to_pylist(), len(archive.sources))
+    work.check_any(table)
     return work.publish(table, shards, out)
-
-
-def _nothing_decodes(reasons: Sequence[str], files: int) -> UserError:
-    listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(Counter(reasons).items()) if reason)
-    return UserError(f"videos: no decodable video among {files} files: {listed}")
 
 
 class _Work:
@@ -200,13 +193,14 @@ class _Work:
 
     def __init__(self, *, archive: Archive, config: Sample, store: Store, digest: str, progress: Progress) -> None:
         self.archive, self.config, self.store, self.digest = archive, config, store, digest
+        self.files = 0
         self.progress = progress
         self.workers = Workers(count=config.workers or os.cpu_count() or 1, memory=round(config.max_memory_gb * 2**30))
         self.folder = store.folder(f"partial/{digest}")
         store.sweep(f"partial/{digest}")
         self.previous = self._history()
         self.catalogue = Catalogue(store, self.previous)
-        self.probes: dict[str, Probe | Failure] = {}
+        self.probed: pa.Table | None = None
 
     def _history(self) -> list[str]:
         """The earlier outputs that count: those which the first run, or the first of several parts, knew."""
@@ -220,23 +214,31 @@ class _Work:
 
     # Probing ---------------------------------------------------------------------------------------------------------
 
-    def probe_all(self) -> dict[str, Probe | Failure]:
+    def plan(self) -> list[Planned]:
+        """The segments that there will be."""
+        sources = sorted(self.archive.sources, key=lambda source: source.path)
+        self.files = len(sources)
+        self.probed = probes_table(self._probe_all({source.sha256: source.path for source in sources}))
+        return plan_segments(sources, self.archive.annotations, Probed(self.probed), self.config)
+
+    def _probe_all(self, paths: Mapping[str, str]) -> dict[str, Probe | Failure]:
         """What each content promises; those that an earlier run probed are not opened."""
-        paths = {source.sha256: source.path for source in self.archive.sources}
         forgotten: dict[str, Probe | Failure] = {
             sha256: _FORGOTTEN for sha256 in paths if sha256 in self.archive.forgotten
         }
-        self.probes = {sha256: p for sha256, p in self.catalogue.probes.items() if sha256 in paths} | forgotten
-        wanted = [(sha256, path) for sha256, path in paths.items() if sha256 not in self.probes]
+        probes = {sha256: p for sha256, p in self.catalogue.probes.items() if sha256 in paths} | forgotten
+        self.catalogue.probes = {}
+        wanted = [(sha256, path) for sha256, path in paths.items() if sha256 not in probes]
         batches = [dict(wanted[n : n + _PROBES_A_TASK]) for n in range(0, len(wanted), _PROBES_A_TASK)]
         tasks = [ProbeTask(root=self.archive.root, paths=batch, config=self.config) for batch in batches]
         if not wanted:
-            return self.probes
+            return probes
         bar = self.progress.bar("probe", total=len(wanted), unit="files")
         for task, result in run_tasks(probe_sources, tasks, workers=self.workers):
-            self.probes |= self._probe_one_by_one(task) if isinstance(result, Died) else result
+            found = self._probe_one_by_one(task) if isinstance(result, Died) else result
+            probes |= {sha256: found[sha256] for sha256 in task.paths}  # by our own texts, not by copies of them
             bar.advance(len(task.paths))
-        return self.probes
+        return probes
 
     def _probe_one_by_one(self, task: ProbeTask) -> dict[str, Probe | Failure]:
         found: dict[str, Probe | Failure] = {}
@@ -340,7 +342,7 @@ class _Work:
         numbers = {place: n for n, place in enumerate(places)} | {-1: -1}
         fresh = self._fresh(tasks, shards)
         again: dict[str, Measured] = {}
-        repeated = {key for key, count in Counter(p.segment.key for p in planned).items() if count > 1}
+        repeated = self._repeated(planned, known, tasks)
         rows = IndexRows()
         for begin in range(0, len(planned), _BATCH):
             part = known[begin : begin + _BATCH]
@@ -357,9 +359,19 @@ class _Work:
                     measured = next(fresh)
                     again |= {p.segment.key: measured} if p.segment.key in repeated else {}
                 rows.add(_placed(p, measured), measured)
-        for segment in self._tombstones():
+        gone = self._tombstones(planned)
+        for segment in gone:
             rows.add(segment, Measured(status=REMOVED, reason="removed"))
-        return rows.table(), shards
+        # The plan is in order already; sorting takes the table's memory once more.
+        return rows.table().sort_by(_ORDER) if gone else rows.table(), shards
+
+    @staticmethod
+    def _repeated(planned: Sequence[Planned], known: Integers, tasks: Sequence[ShardTask]) -> set[str]:
+        """Keys of new segments that are planned more than once."""
+        new = [p.segment.key for p, row in zip(planned, known, strict=True) if row < 0 and p.failure is None]
+        if len(new) == sum(len(task.planned) for task in tasks):
+            return set()
+        return {key for key, count in Counter(new).items() if count > 1}
 
     def _fresh(self, tasks: Sequence[ShardTask], shards: list[Shard]) -> Iterator[Measured]:
         """What the new segments became, in order; appends their shards."""
@@ -371,19 +383,27 @@ class _Work:
                 measured = written.measured
                 yield dataclasses.replace(measured, shard=number) if measured.shard >= 0 else measured
 
+    def check_any(self, table: pa.Table) -> None:
+        """Raises UserError, with the reasons, where nothing of the archive decodes."""
+        if pc.any(pc.equal(table["status"], SAMPLED)).as_py():
+            return
+        reasons = Counter(row["reason"] for row in rows_of(table, ("status", "reason")) if row["status"] == QUARANTINED)
+        listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items()))
+        raise UserError(f"videos: no decodable video among {self.files} files: {listed}")
+
     def publish(self, table: pa.Table, shards: Sequence[Shard], out: Path) -> dict[str, Any]:
         """Writes the three tables; returns what they amount to."""
         config = self.config
         geometry = Geometry(short_side=config.short_side, fps=config.fps, qp=config.qp, gop=config.gop)
         write_index(out / INDEX, table, geometry)
         write_shards(out / SHARDS, shards)
-        pq.write_table(probes_table(self.probes), out / PROBES, compression="zstd")
+        pq.write_table(self.probed, out / PROBES, compression="zstd")
         return summarise(table, shards=len(shards))
 
-    def _tombstones(self) -> list[Segment]:
+    def _tombstones(self, planned: Sequence[Planned]) -> list[Segment]:
         if not self.previous:
             return []
-        return tombstones(self.store, self.previous[0], present={source.path for source in self.archive.sources})
+        return tombstones(self.store, self.previous[0], present={p.segment.source for p in planned})
 
 
 _FORGOTTEN = Failure(reason="forgotten", message="forgotten on request, by its content: it is not sampled again")

@@ -1,58 +1,88 @@
-"""What an index of footage amounts to: the figures of its manifest."""
+"""What an index of footage amounts to: the figures of its manifest.
 
-from collections import Counter
+Row by row, in batches: Arrow's own aggregates take several times the memory of the index of an archive.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from rushes.footage.index import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED, STATUSES
+from rushes.footage.index import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED
 from rushes.footage.labels import SPLITS
 
+_BATCH = 512
 _LISTED = 20  # quarantined segments that the summary names
+_COLUMNS = (
+    "status", "source", "start", "group", "label", "split", "frames", "fps", "length", "cuts", "reason", "message",
+)  # fmt: skip
 
 
 def summarise(table: pa.Table, *, shards: int) -> dict[str, Any]:
     """Counts, seconds and bytes of what is used, by split and by class, and what is not used and why.
 
     Args:
-        table: all columns of the index.
+        table: all columns of the index, in its order.
         shards: how many hold it.
     """
-    of = {status: table.filter(pc.equal(table["status"], status)) for status in STATUSES}
-    sampled, bad = of[SAMPLED], of[QUARANTINED]
-    per_class = Counter(zip(sampled["label"].to_pylist(), sampled["split"].to_pylist(), strict=True))
-    labels = sorted({label for label, _ in per_class if label})
+    totals = {split: _Total() for split in SPLITS}
+    per_class: dict[str, Counter[str]] = defaultdict(Counter)
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    quarantine: list[dict[str, Any]] = []
+    files, cuts, last = 0, 0, None
+    groups: set[int] = set()
+    for row in rows_of(table, _COLUMNS):
+        if row["status"] != SAMPLED:
+            reasons[row["status"]][row["reason"]] += 1
+            if row["status"] == QUARANTINED and len(quarantine) < _LISTED:
+                quarantine.append({name: row[name] for name in ("source", "start", "reason", "message")})
+            continue
+        totals[row["split"]].add(row["frames"], row["fps"], row["length"])
+        files, last = files + (row["source"] != last), row["source"]  # rows of a file stand together
+        cuts += len(row["cuts"])
+        groups.add(hash(row["group"]))
+        if row["label"]:
+            per_class[row["label"]][row["split"]] += 1
     return {
-        **_totals(sampled),
+        **sum(totals.values(), _Total()).figures(),
         "shards": shards,
-        "files": pc.count_distinct(sampled["source"]).as_py(),
-        "groups": pc.count_distinct(sampled["group"]).as_py(),
-        "cuts": int(pc.sum(pc.list_value_length(sampled["cuts"])).as_py() or 0),
-        "splits": {split: _totals(sampled.filter(pc.equal(sampled["split"], split))) for split in SPLITS},
-        "classes": labels,
-        "per_class": {
-            label: {split: per_class[label, split] for split in sorted(SPLITS) if per_class[label, split]}
-            for label in labels
-        },
-        "quarantined": len(bad),
-        "quarantine_reasons": _reasons(bad),
-        "quarantine": bad.select(["source", "start", "reason", "message"]).slice(0, _LISTED).to_pylist(),
-        "left_out": _reasons(of[LEFT_OUT]),
-        "removed": len(of[REMOVED]),
+        "files": files,
+        "groups": len(groups),
+        "cuts": cuts,
+        "splits": {split: total.figures() for split, total in totals.items()},
+        "classes": sorted(per_class),
+        "per_class": {label: dict(sorted(counts.items())) for label, counts in sorted(per_class.items())},
+        "quarantined": reasons[QUARANTINED].total(),
+        "quarantine_reasons": dict(sorted(reasons[QUARANTINED].items())),
+        "quarantine": quarantine,
+        "left_out": dict(sorted(reasons[LEFT_OUT].items())),
+        "removed": reasons[REMOVED].total(),
     }
 
 
-def _reasons(table: pa.Table) -> dict[str, int]:
-    return dict(sorted(Counter(table["reason"].to_pylist()).items()))
+def rows_of(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of some columns, of which few exist as Python objects at a time."""
+    for batch in table.select(columns).to_batches(max_chunksize=_BATCH):
+        yield from batch.to_pylist()
 
 
-def _totals(rows: pa.Table) -> dict[str, Any]:
-    frames = rows["frames"].to_numpy()
-    return {
-        "segments": len(rows),
-        "seconds": round(float(np.sum(frames / rows["fps"].to_numpy())), 3) if len(rows) else 0.0,
-        "frames": int(np.sum(frames)),
-        "bytes": int(np.sum(rows["length"].to_numpy(), dtype=np.int64)),
-    }
+class _Total:
+    """Sums over segments."""
+
+    def __init__(self, segments: int = 0, seconds: float = 0.0, frames: int = 0, length: int = 0) -> None:
+        self.segments, self.seconds, self.frames, self.length = segments, seconds, frames, length
+
+    def add(self, frames: int, fps: float, length: int) -> None:
+        """Takes a segment in."""
+        self.segments, self.seconds = self.segments + 1, self.seconds + frames / fps
+        self.frames, self.length = self.frames + frames, self.length + length
+
+    def __add__(self, other: "_Total") -> "_Total":
+        return _Total(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def figures(self) -> dict[str, Any]:
+        """As the manifest names them."""
+        return {
+            "segments": self.segments, "seconds": round(self.seconds, 3), "frames": self.frames, "bytes": self.length
+        }  # fmt: skip

@@ -69,19 +69,21 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: "Pa
     from rushes.footage.sample import Archive, Source, sample_footage
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        listing = json.loads(context.store.checked(source.files["listing.json"]).read_text())
-        archive = Archive(
-            root=source.summary["root"],
-            sources=[Source(path=path, sha256=sha256, size=size) for path, sha256, size in listing.pop("files")],
-            annotations=[Annotation(**record) for record in listing.pop("annotations")],
-            previous=_previous(context.store, recipe, source),
-            forgotten=forgotten_contents(context.store),
-        )
         summary: Mapping[str, Any] = sample_footage(
-            archive=archive, config=recipe.sample, store=context.store, digest=digest, out=folder,
+            archive=archive(), config=recipe.sample, store=context.store, digest=digest, out=folder,
             progress=context.progress, partition=partition,
         )  # fmt: skip
         return summary
+
+    def archive() -> Archive:
+        listing = json.loads(context.store.checked(source.files["listing.json"]).read_text())
+        return Archive(
+            root=source.summary["root"],
+            sources=(Source(path=path, sha256=sha256, size=size) for path, sha256, size in listing["files"]),
+            annotations=[Annotation(**record) for record in listing["annotations"]],
+            previous=_previous(context.store, recipe, source),
+            forgotten=forgotten_contents(context.store),
+        )
 
     return build
 
