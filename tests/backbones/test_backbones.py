@@ -1,5 +1,7 @@
 """The networks: as large as published, no dead parameter, the shapes that the rest relies on."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -64,7 +66,8 @@ def test_names_of_stored_weights_stay() -> None:
 
 
 def test_the_factored_stem_has_83_middle_channels() -> None:
-    stem = make_backbone("r2plus1d").stem
+    net: Any = make_backbone("r2plus1d")
+    stem = net.stem
     spatial = next(m for m in stem.modules() if isinstance(m, nn.Conv3d))
     assert (spatial.out_channels, spatial.kernel_size, spatial.stride) == (83, (1, 7, 7), (1, 2, 2))
 
@@ -79,7 +82,7 @@ def test_every_convolution_is_factored_the_shortcuts_too(name: str) -> None:
 
 
 def test_stages_downsample_as_published() -> None:
-    net = make_backbone("r3d").eval()
+    net: Any = make_backbone("r3d").eval()
     with torch.no_grad():
         clip = torch.randn(1, 3, 16, 112, 112)
         assert net.stem(clip).shape == (1, 64, 16, 56, 56)

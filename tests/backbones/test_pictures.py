@@ -1,5 +1,7 @@
 """2-D networks: what they see of a clip, and CaffeNet as published."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -48,7 +50,7 @@ def test_at_the_published_side_the_pool_leaves_the_published_cells(
     name: str, side: int, maps: tuple[int, ...], pool: tuple[int, ...], features: int
 ) -> None:
     with torch.device("meta"):  # shapes without numbers
-        net = make_backbone(name).eval()
+        net: Any = make_backbone(name).eval()
         found = net.maps(torch.zeros(1, 3, net.frames, side, side))
         assert found.shape[1:] == maps
         assert net.pool[0](found.squeeze(2)).shape[1:] == pool
@@ -105,7 +107,7 @@ def test_shuffle_and_learns_network_has_caffenets_size() -> None:
 
 def test_caffenets_first_convolution_sees_grey_levels() -> None:
     torch.manual_seed(0)
-    net = make_backbone("caffenet_opn")
+    net: Any = make_backbone("caffenet_opn")
     seen = net.convolutions[:2](torch.randn(2, 3, 80, 80))
     # Variance 1 in, as the rest of the project gives it; 11x11x3 weights of .01 over a deviation of .225 x 255 levels.
     assert seen.std().item() == pytest.approx(0.225 * 255 * 0.01 * 363**0.5, rel=0.05)

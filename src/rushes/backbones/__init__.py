@@ -15,7 +15,6 @@ To add one, write its module here and add a line to the dict.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
@@ -46,9 +45,8 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {
 }
 
 
-# Any, until what holds a backbone is annotated with the contract instead of with ResNet3D.
-def make_backbone(name: str) -> Any:
-    """Builds a `Backbone` with random weights, drawn from torch's global generator.
+def make_backbone(name: str) -> Backbone:
+    """Builds a network with random weights, drawn from torch's global generator.
 
     Raises:
         UserError: unknown name.

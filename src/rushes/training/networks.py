@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from rushes.backbones import make_backbone
-from rushes.backbones.resnet3d import ResNet3D
+from rushes.backbones import Backbone, make_backbone
 from rushes.footage.colour import i420_to_rgb
 
 MEAN = (0.45, 0.45, 0.45)
@@ -24,7 +23,7 @@ class Classifier(nn.Module):
 
     def __init__(self, *, backbone: str, classes: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.backbone: ResNet3D = make_backbone(backbone)
+        self.backbone: Backbone = make_backbone(backbone)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.backbone.features, classes)
 

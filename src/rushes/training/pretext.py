@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from rushes.backbones import make_backbone
-from rushes.backbones.resnet3d import ResNet3D
+from rushes.backbones import Backbone, make_backbone
 from rushes.footage.colour import i420_to_rgb
 from rushes.footage.reader import Footage
 from rushes.pretext.task import PretextTask
@@ -88,7 +87,7 @@ class PretextNet(nn.Module):
     def __init__(self, task: PretextTask, *, backbone: str) -> None:
         super().__init__()
         self.task = task
-        self.backbone: ResNet3D = make_backbone(backbone)
+        self.backbone: Backbone = make_backbone(backbone)
         self.head = task.head(self.backbone.features)
 
     def forward(self, clips: Tensor) -> Tensor:
