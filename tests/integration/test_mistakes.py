@@ -49,9 +49,9 @@ def refusal(cli: Cli, *arguments: object, code: int = 2) -> str:
 
 
 def class_folders(root: Path, *names: str) -> Path:
-    write_videos(root / "two", files=2)
-    for name in names:
-        shutil.copytree(root / "two" / "moving", root / "videos" / name)
+    for seed, name in enumerate(names):
+        write_videos(root / name, files=2, seed=seed)
+        shutil.copytree(root / name / "moving", root / "videos" / name)
     return root / "videos"
 
 
@@ -101,6 +101,16 @@ def test_a_task_option_that_does_not_fit(alone: Cli, tmp_path: Path) -> None:
     videos = class_folders(tmp_path, "a", "b")
     line = refusal(alone, *MODEL, "--videos", str(videos), "--pretrain.options.strides", "99")
     assert "strides" in line and "2 to 16" in line
+
+
+def test_the_same_video_in_the_test_split_and_outside(alone: Cli, tmp_path: Path) -> None:
+    videos = class_folders(tmp_path, "a", "b")
+    shutil.copy(videos / "a" / "v00.mp4", videos / "copy.mp4")
+    (videos / "labels.csv").write_text("path,label,split\na/v00.mp4,a,test\na/v01.mp4,a,train\nb/v00.mp4,b,train\n")
+    done = alone(*MODEL, "--videos", str(videos))
+    assert done.returncode == 2
+    assert "'a/v00.mp4' from 0.0 s (test) = 'copy.mp4' from 0.0 s (unlabelled)" in done.stderr
+    assert "--sample.duplicates drop" in done.stderr
 
 
 def test_a_label_for_a_video_that_is_not_there(alone: Cli, tmp_path: Path) -> None:
