@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -48,6 +50,18 @@ def test_errors_of_the_work_itself_come_through() -> None:
         list(run_tasks(fail, [1], workers=Workers(count=1)))
     with pytest.raises(ValueError, match="bad 2"):
         run_alone(fail, 2, workers=Workers(count=1))
+
+
+def test_a_long_temporary_folder_holds_no_socket(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    code = (
+        "from rushes.footage.workers import Workers, run_tasks\n"
+        "print(sorted(run_tasks(abs, [-1, -2], workers=Workers(count=1))))"
+    )
+    environment = os.environ | {"TMPDIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[(-2, 2), (-1, 1)]\n", "")
 
 
 def hog(size: int) -> int:

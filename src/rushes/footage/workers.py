@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -24,7 +25,9 @@ Result = TypeVar("Result")
 
 # Forked off a small server process of their own: a fork of a process with threads (torch, gRPC) may hang, and spawned
 # processes would each import everything anew.
-_CONTEXT = multiprocessing.get_context("forkserver")
+# Its socket lies in the temporary folder, and a socket's path holds hardly more than 100 characters.
+_FITS = len(tempfile.gettempdir()) < 70
+_CONTEXT = multiprocessing.get_context("forkserver") if _FITS else multiprocessing.get_context("spawn")
 _CONTEXT.set_forkserver_preload(["rushes.footage.shards"])
 
 
