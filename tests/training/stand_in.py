@@ -34,6 +34,9 @@ class StandIn:
         self.decoded: list[tuple[int, npt.NDArray[np.int64]]] = []
         """(row, frame numbers) of each decoding so far."""
 
+    def select(self, *splits: str) -> npt.NDArray[np.int64]:
+        return np.arange(len(self.segments.frames))
+
     def shots(self, rows: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], ...]:
         found = [
             (int(row), first, stop - first)

@@ -11,6 +11,7 @@ from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
 from rushes.footage.reader import Footage
 from rushes.pretext import make_task
+from rushes.steps.pretrain import _long_enough
 from rushes.training.data import Batches, EvenClips, LabelledClips, Windows, crop_at, mirror
 from rushes.training.pretext import PretextTuples
 from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips
@@ -149,6 +150,14 @@ def test_tuples_are_the_tasks_frames_cropped() -> None:
         assert label == draw.label
         for clip, numbers, share in zip(clips, draw.frames, draw.crops, strict=True):
             assert (clip.numpy() == crop_at(footage.frames(row, numbers), share, size=16)).all()
+
+
+def test_validation_asks_about_segments_with_a_long_shot() -> None:
+    footage = stand_in(lengths=[60, 10, 80, 40], cuts={3: [20]}, height=16, width=16)
+    rows = _long_enough(footage, 30)
+    assert rows.tolist() == [0, 2]
+    data = PretextTuples(footage, rows, task=make_task("pace", {"strides": 4}), clip_frames=8, crop=16, seed=1)
+    assert len(data) == 60 // 29 + 80 // 29 and data[0, 0][0].shape == (1, 8, 24, 16)
 
 
 def test_draws_that_share_a_window_decode_it_once_and_differ() -> None:

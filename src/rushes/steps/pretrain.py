@@ -3,11 +3,17 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rushes.config import Recipe, digest_record
 from rushes.steps.base import Build, Context, read_input, reported, run_step
 from rushes.store import Manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from rushes.footage.reader import Footage
 
 
 @reported("pretrain")
@@ -80,6 +86,9 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
     return build
 
 
-def _long_enough(footage: Any, span: int) -> Any:
+def _long_enough(footage: "Footage", span: int) -> "npt.NDArray[np.int64]":
+    """The validation segments with a shot of at least so many frames."""
+    import numpy as np
+
     rows, _, frames = footage.shots(footage.select("val"))
-    return sorted({int(row) for row in rows[frames >= span]})
+    return np.unique(rows[frames >= span])
