@@ -180,7 +180,7 @@ def check_kills(
         left = [path.name for path in place.store.glob("partial/*/*") if not path.name.startswith(".")]
         assert not left, "unfinished work is not kept"
         found.append(max(most, complete))
-    wait_until(lambda: not any(running(process.pid) for process in processes), seconds=5.0)
+    wait_until(lambda: not any(running(process.pid) for process in processes), seconds=20.0)
     return found
 
 
@@ -249,7 +249,7 @@ def test_workers_end_with_their_parent_and_leave_nothing_that_counts(start: Plac
     wait_until(lambda: len(place.records()) >= 2)
     assert len(running(process.pid)) >= 3, "the parent and its workers"
     kill(process, "parent")
-    wait_until(lambda: not running(process.pid), seconds=5.0)
+    wait_until(lambda: not running(process.pid), seconds=20.0)
     records = place.records()
     for record in records:  # what a kill may leave of the files that were being written
         (record.parent / f"{record.stem}.part").write_bytes(record.read_bytes()[:100])
