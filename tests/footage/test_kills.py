@@ -65,7 +65,8 @@ class Place:
 
     def start(self, *, workers: int, partition: str = "") -> "subprocess.Popen[bytes]":
         (self.folder / "tmp").mkdir(exist_ok=True)
-        (self.folder / "run.py").write_text(RUN)
+        if not (self.folder / "run.py").exists():  # a run beside this one may be reading it
+            (self.folder / "run.py").write_text(RUN)
         (self.folder / "events.jsonl").unlink(missing_ok=True)
         places = {"HOME": self.folder, "STORE": self.store, "PROGRESS": self.folder / "events.jsonl"}
         environment = os.environ | {f"RUSHES_{name}": str(path) for name, path in places.items()}

@@ -24,7 +24,7 @@ from rushes.errors import UserError
 from rushes.footage import sample as sampling
 from rushes.footage.labels import Annotation, list_videos, read_annotations
 from rushes.footage.reader import Footage
-from rushes.footage.shards import ShardRecord, ShardTask, try_sources, write_shard
+from rushes.footage.shards import ShardRecord, ShardTask, is_abandoned, try_sources, write_shard
 from rushes.store import Store
 from rushes.video.decode import decode_all
 from rushes.video.encode import encode_h264
@@ -218,6 +218,28 @@ def test_a_record_of_another_plan_is_not_taken_for_this_one(tmp_path: Path, samp
     longer, _, _ = sample(tmp_path / "videos", annotations, config=dataclasses.replace(SMALL, qp=30))
     fresh, _, _ = sample(tmp_path / "videos", annotations, config=dataclasses.replace(SMALL, qp=30), name="fresh")
     assert longer.segments.length.tolist() == fresh.segments.length.tolist()
+
+
+LOCKING = """
+import fcntl, sys, time
+file = open(sys.argv[1], "wb")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+def test_only_what_the_dead_left_counts_as_abandoned(tmp_path: Path) -> None:
+    part = tmp_path / "shard-00001-x.part"
+    process = subprocess.Popen([sys.executable, "-c", LOCKING, str(part)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert not is_abandoned(part)
+    process.kill()
+    process.communicate()
+    assert is_abandoned(part)
+    part.unlink()
+    assert not is_abandoned(part)
 
 
 # Decoders that die or hang -------------------------------------------------------------------------------------------

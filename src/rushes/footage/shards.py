@@ -5,7 +5,9 @@ same plan gives the same bytes. Neither holds a path or a label: these belong to
 Beside the tar lies its motion sidecar, a NumPy array of `MOTION` with one entry a frame, in the order of the segments.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import io
 import itertools
 import json
@@ -14,7 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -124,7 +126,7 @@ def write_shard(task: ShardTask) -> ShardRecord:
     written: list[Written] = []
     motion: list[npt.NDArray[Any]] = []
     frames = 0
-    with tempfile.NamedTemporaryFile(dir=task.folder, prefix=f"shard-{task.number:05d}-", suffix=".part") as file:
+    with _temporary(task) as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for planned, made in _encoded(task):
                 if isinstance(made, Failure):
@@ -144,6 +146,35 @@ def write_shard(task: ShardTask) -> ShardRecord:
         tar_file = store.put(Path(file.name))
     sources = {s.source_sha256 for s in written if s.measured.frames}
     return ShardRecord(shard=put_sidecar(store, task.number, tar_file, motion, sources=sources), segments=written)
+
+
+@contextlib.contextmanager
+def _temporary(task: ShardTask) -> Iterator[IO[bytes]]:
+    """A file for the tar, locked as long as it is written, so that nobody takes it for something left behind."""
+    while True:
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - removed below, where it may be gone already
+            dir=task.folder, prefix=f"shard-{task.number:05d}-", suffix=".part", delete=False
+        )
+        with contextlib.suppress(OSError):  # some shared file systems know no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if Path(file.name).exists():
+            break
+        file.close()  # tidied up before it was locked
+    try:
+        yield file
+    finally:
+        Path(file.name).unlink(missing_ok=True)
+        file.close()
+
+
+def is_abandoned(part: Path) -> bool:
+    """Whether nobody writes a temporary file any more; False where the file system cannot tell."""
+    try:
+        with part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def put_sidecar(

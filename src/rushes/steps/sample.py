@@ -47,9 +47,20 @@ def sample(*, recipe: Recipe, pin: Path, out: Path, partition: str = "") -> Mani
         manifest = _whole(recipe=recipe, source=source, out=out)
     store = open_store()
     store.write(_last(recipe, source), json.dumps({"footage": manifest.ref}).encode())
-    for name in store.names(f"partial/{manifest.digest}"):
-        store.remove(f"partial/{manifest.digest}/{name}")
+    _tidy_up(store, f"partial/{manifest.digest}")
     return manifest
+
+
+def _tidy_up(store: Store, folder: str) -> None:
+    """Removes the records of finished work, and what the dead left; the same work may still be under way elsewhere."""
+    from rushes.footage.shards import is_abandoned
+
+    for name in store.names(folder):
+        if name.endswith(".json"):
+            store.remove(f"{folder}/{name}")
+    for part in store.folder(folder).glob("*.part"):
+        if is_abandoned(part):
+            part.unlink(missing_ok=True)
 
 
 def _whole(*, recipe: Recipe, source: Manifest, out: Path) -> Manifest:
