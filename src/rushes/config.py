@@ -128,7 +128,7 @@ class Pretrain:
     backbone: str = "r3d"
     """Network: see `rushes.backbones.BACKBONES`."""
     clip_frames: int = 16
-    """Frames a clip."""
+    """Frames a clip; 1 for networks of frames."""
     crop: int = 112
     """Side of the square crop in pixels, cut from the footage."""
     epochs: int = 300
@@ -149,7 +149,7 @@ class Pretrain:
     """Processes that decode; 0 decodes in the training process."""
 
     def __post_init__(self) -> None:
-        _require(self.clip_frames >= 2, "pretrain.clip_frames", self.clip_frames, "at least 2")
+        _require(self.clip_frames >= 1, "pretrain.clip_frames", self.clip_frames, "at least 1")
         _require(self.crop >= 16 and self.crop % 2 == 0, "pretrain.crop", self.crop, "even, >= 16")
         _require(self.epochs >= 1, "pretrain.epochs", self.epochs, "at least 1")
         _require(self.batch >= 2, "pretrain.batch", self.batch, "at least 2 (batch norm)")

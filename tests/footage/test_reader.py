@@ -18,6 +18,7 @@ from rushes.video.decode import Frames, decode_all
 from rushes.video.encode import encode_h264
 from rushes.video.motion import encoder_motion
 from tests.footage.conftest import numbers, sampler, scene, write_video
+from tests.pretext.shots import shot
 
 
 def write_frames(path: Path, frames: Frames) -> None:
@@ -92,7 +93,7 @@ def test_ten_thousand_draws_cross_no_planted_cut(tmp_path: Path) -> None:
         stretch, generator = windows[divmod(number, windows.samples)]
         if stretch.frames < task.span(clip_frames=8):
             continue
-        draw = task.draw(frames=stretch.frames, clip_frames=8, rng=generator)
+        draw = task.draw(shot(stretch.frames), clip_frames=8, crop=32, rng=generator)
         numbers_ = starts[stretch.row] + stretch.first + draw.frames.ravel()
         assert not any(numbers_.min() < cut <= numbers_.max() for cut in planted)
         drawn += 1

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rushes.pretext.clip_order import ClipOrder
+from tests.pretext.shots import shot
 
 
 @given(
@@ -18,7 +19,7 @@ def test_clips_are_whole_a_gap_apart_and_shown_in_the_order_of_the_label(
 ) -> None:
     task = ClipOrder(clips=clips, gap=gap)
     span = task.span(clip_frames=clip_frames)
-    draw = task.draw(frames=span + slack, clip_frames=clip_frames, rng=np.random.default_rng(seed))
+    draw = task.draw(shot(span + slack), clip_frames=clip_frames, crop=32, rng=np.random.default_rng(seed))
     assert (np.diff(draw.frames, axis=1) == 1).all()
     in_time = np.sort(draw.frames[:, 0])
     assert (np.diff(in_time) == clip_frames + gap).all()
@@ -34,9 +35,10 @@ def test_published_geometry() -> None:
 
 
 def test_each_clip_has_a_crop_of_its_own_independent_of_the_order() -> None:
-    draws = [ClipOrder().draw(frames=99, clip_frames=16, rng=np.random.default_rng(n)) for n in range(500)]
+    large = shot(99, height=2032, width=2032)
+    draws = [ClipOrder().draw(large, clip_frames=16, crop=32, rng=np.random.default_rng(n)) for n in range(500)]
     assert all(len({tuple(crop) for crop in draw.crops}) == 3 for draw in draws)
-    crops = np.array([draw.crops.ravel() for draw in draws])
+    crops = np.array([draw.crops.ravel() for draw in draws]) / 2000
     labels = np.array([draw.label for draw in draws])
     for column in crops.T:
         means = [column[labels == label].mean() for label in range(6)]
@@ -44,7 +46,7 @@ def test_each_clip_has_a_crop_of_its_own_independent_of_the_order() -> None:
 
 
 def test_the_start_is_independent_of_the_label() -> None:
-    draws = [ClipOrder().draw(frames=200, clip_frames=16, rng=np.random.default_rng(n)) for n in range(3000)]
+    draws = [ClipOrder().draw(shot(200), clip_frames=16, crop=32, rng=np.random.default_rng(n)) for n in range(3000)]
     starts = np.array([draw.frames.min() for draw in draws])
     labels = np.array([draw.label for draw in draws])
     assert starts.min() == 0

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rushes.pretext.pace import Pace
+from tests.pretext.shots import shot
 
 
 @given(
@@ -14,7 +15,7 @@ from rushes.pretext.pace import Pace
 def test_frames_are_a_stride_apart_and_never_wrap(strides: int, clip_frames: int, slack: int, seed: int) -> None:
     task = Pace(strides=strides)
     frames = task.span(clip_frames=clip_frames) + slack
-    draw = task.draw(frames=frames, clip_frames=clip_frames, rng=np.random.default_rng(seed))
+    draw = task.draw(shot(frames), clip_frames=clip_frames, crop=32, rng=np.random.default_rng(seed))
     assert (np.diff(draw.frames[0]) == draw.label + 1).all()
     assert draw.frames.min() >= 0
     assert draw.frames.max() < frames
@@ -22,7 +23,7 @@ def test_frames_are_a_stride_apart_and_never_wrap(strides: int, clip_frames: int
 
 def test_the_clips_centre_is_independent_of_the_label() -> None:
     task = Pace(strides=4)
-    draws = [task.draw(frames=150, clip_frames=16, rng=np.random.default_rng([7, n])) for n in range(8000)]
+    draws = [task.draw(shot(150), clip_frames=16, crop=32, rng=np.random.default_rng([7, n])) for n in range(8000)]
     labels = np.array([draw.label for draw in draws])
     centres = np.array([(draw.frames.min() + draw.frames.max()) / 2 for draw in draws])
     for label in range(1, 4):
@@ -33,7 +34,7 @@ def test_the_clips_centre_is_independent_of_the_label() -> None:
 
 
 def test_the_crop_is_independent_of_the_label() -> None:
-    draws = [Pace().draw(frames=99, clip_frames=16, rng=np.random.default_rng(n)) for n in range(2000)]
+    draws = [Pace().draw(shot(99), clip_frames=16, crop=32, rng=np.random.default_rng(n)) for n in range(2000)]
     labels = np.array([draw.label for draw in draws])
     for column in np.array([draw.crops[0] for draw in draws]).T:
         assert stats.f_oneway(*(column[labels == label] for label in range(4))).pvalue > 1e-3

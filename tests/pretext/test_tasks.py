@@ -13,6 +13,7 @@ from torch import nn
 
 from rushes.errors import UserError
 from rushes.pretext import TASKS, Draw, PretextTask, make_task
+from tests.pretext.shots import shot
 
 EVERY_TASK: list[tuple[str, dict[str, Any]]] = [
     ("clip_order", {"clips": 3, "gap": 8}),
@@ -30,7 +31,7 @@ def rng(*key: int) -> np.random.Generator:
 
 
 def draws(task: PretextTask, *, frames: int, clip_frames: int, count: int) -> list[Draw]:
-    return [task.draw(frames=frames, clip_frames=clip_frames, rng=rng(n)) for n in range(count)]
+    return [task.draw(shot(frames), clip_frames=clip_frames, crop=32, rng=rng(n)) for n in range(count)]
 
 
 def test_the_list_covers_every_task() -> None:
@@ -55,15 +56,15 @@ def test_frames_are_inside_any_segment_that_is_long_enough(
     clip_frames = data.draw(st.integers(2, 20))
     span = task.span(clip_frames=clip_frames)
     frames = span + data.draw(st.integers(0, 300))
-    draw = task.draw(frames=frames, clip_frames=clip_frames, rng=rng(data.draw(st.integers(0, 2**32))))
+    draw = task.draw(shot(frames), clip_frames=clip_frames, crop=32, rng=rng(data.draw(st.integers(0, 2**32))))
     assert draw.frames.shape == (task.elements, clip_frames)
     assert draw.frames.dtype == np.int64
     assert draw.frames.min() >= 0
     assert draw.frames.max() < frames
     assert 0 <= draw.label < task.classes
     assert draw.crops.shape == (task.elements, 2)
-    assert (draw.crops >= 0).all()
-    assert (draw.crops < 1).all()
+    assert (draw.crops >= 0).all() and (draw.crops % 2 == 0).all()
+    assert (draw.crops <= (56 - 32, 76 - 32)).all()
 
 
 @every_task
@@ -95,7 +96,7 @@ def test_a_draw_is_a_function_of_its_generator(name: str, options: dict[str, Any
     task = make_task(name, options)
 
     def draw(*key: int) -> Draw:
-        return task.draw(frames=400, clip_frames=8, rng=rng(*key))
+        return task.draw(shot(400), clip_frames=8, crop=32, rng=rng(*key))
 
     assert (draw(1, 2, 3).frames == draw(1, 2, 3).frames).all()
     assert (draw(1, 2, 3).crops == draw(1, 2, 3).crops).all()

@@ -15,6 +15,8 @@ from rushes.footage.reader import Footage
 @dataclass(frozen=True, kw_only=True)
 class Columns:
     frames: npt.NDArray[np.int64]
+    height: npt.NDArray[np.int64]
+    width: npt.NDArray[np.int64]
     label: npt.NDArray[np.str_]
 
 
@@ -26,7 +28,10 @@ class StandIn:
         cuts: Mapping[int, list[int]] | None = None,
     ) -> None:  # fmt: skip
         self.segments = Columns(
-            frames=np.array(lengths, dtype=np.int64), label=np.array(["ab"[n % 2] for n in range(len(lengths))])
+            frames=np.array(lengths, dtype=np.int64),
+            height=np.full(len(lengths), height),
+            width=np.full(len(lengths), width),
+            label=np.array(["ab"[n % 2] for n in range(len(lengths))]),
         )
         self.labels = ("a", "b")
         self.height, self.width, self.broken = height, width, broken
@@ -52,6 +57,10 @@ class StandIn:
         if row == self.broken:
             raise UserError(f"footage: row {row} is damaged: run sample again")
         return np.stack([self._frame(row, int(index)) for index in indices])
+
+    def motion(self, row: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        frames = int(self.segments.frames[row])
+        return np.arange(frames, dtype=np.float32), np.zeros((frames, 4, 5), np.uint8)
 
     def window(self, row: int, start: int, stop: int) -> npt.NDArray[np.uint8]:
         return self.frames(row, np.arange(start, stop))

@@ -15,6 +15,7 @@ from rushes.steps.pretrain import _long_enough
 from rushes.training.data import Batches, EvenClips, LabelledClips, Windows, crop_at, mirror
 from rushes.training.pretext import PretextTuples
 from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips
+from tests.pretext.shots import shot
 from tests.training.stand_in import decoded, stand_in
 
 lengths = st.lists(st.integers(1, 300), min_size=1, max_size=12)
@@ -146,10 +147,10 @@ def test_tuples_are_the_tasks_frames_cropped() -> None:
         assert clips.dtype == torch.uint8
         (row, first, count), rng = data.windows[2, number]
         assert (first, count) == (0, footage.segments.frames[row])
-        draw = task.draw(frames=count, clip_frames=8, rng=rng)
+        draw = task.draw(shot(count, height=24, width=32), clip_frames=8, crop=16, rng=rng)
         assert label == draw.label
-        for clip, numbers, share in zip(clips, draw.frames, draw.crops, strict=True):
-            assert (clip.numpy() == crop_at(footage.frames(row, numbers), share, size=16)).all()
+        for clip, numbers, (top, left) in zip(clips, draw.frames, draw.crops.tolist(), strict=True):
+            assert (clip.numpy() == crop_i420(footage.frames(row, numbers), top=top, left=left, size=16)).all()
 
 
 def test_validation_asks_about_segments_with_a_long_shot() -> None:

@@ -11,9 +11,9 @@ from rushes.config import build
 from rushes.errors import UserError
 from rushes.pretext.clip_order import ClipOrder
 from rushes.pretext.pace import Pace
-from rushes.pretext.task import Draw, PretextTask
+from rushes.pretext.task import Draw, PretextTask, Shot
 
-__all__ = ["TASKS", "Draw", "PretextTask", "make_task"]
+__all__ = ["TASKS", "Draw", "PretextTask", "Shot", "make_task"]
 
 TASKS: dict[str, type[PretextTask]] = {
     "clip_order": ClipOrder,

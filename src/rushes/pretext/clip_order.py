@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rushes.errors import UserError
-from rushes.pretext.task import Draw, PretextTask
+from rushes.pretext.task import Draw, PretextTask, Shot, random_crops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,14 @@ class ClipOrder(PretextTask):
         """All clips and the gaps between them: 64 frames for 3 x 16, gap 8."""
         return self.clips * clip_frames + (self.clips - 1) * self.gap
 
-    def draw(self, *, frames: int, clip_frames: int, rng: np.random.Generator) -> Draw:
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> Draw:
         """Draws a start, an order, and a crop for each clip."""
-        start = rng.integers(frames - self.span(clip_frames=clip_frames) + 1)
+        start = rng.integers(shot.frames - self.span(clip_frames=clip_frames) + 1)
         label = int(rng.integers(self.classes))
         order = np.array(next(itertools.islice(itertools.permutations(range(self.clips)), label, None)))
         starts = start + order * (clip_frames + self.gap)
-        return Draw(frames=starts[:, None] + np.arange(clip_frames), crops=rng.random((self.clips, 2)), label=label)
+        crops = random_crops(shot, crop=crop, count=self.clips, rng=rng)
+        return Draw(frames=starts[:, None] + np.arange(clip_frames), crops=crops, label=label)
 
     def head(self, features: int) -> nn.Module:
         """Pairs of clips share a layer; their outputs together name the order."""

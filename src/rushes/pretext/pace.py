@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from rushes.errors import UserError
-from rushes.pretext.task import Draw, PretextTask
+from rushes.pretext.task import Draw, PretextTask, Shot, random_crops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +39,13 @@ class Pace(PretextTask):
         """The fastest clip must fit."""
         return (clip_frames - 1) * self.strides + 1
 
-    def draw(self, *, frames: int, clip_frames: int, rng: np.random.Generator) -> Draw:
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> Draw:
         """Draws a stride, a centre and a crop."""
         label = int(rng.integers(self.strides))
-        window = rng.integers(frames - self.span(clip_frames=clip_frames) + 1)
+        window = rng.integers(shot.frames - self.span(clip_frames=clip_frames) + 1)
         margin = (self.span(clip_frames=clip_frames) - 1 - (clip_frames - 1) * (label + 1)) // 2
         numbers = window + margin + np.arange(clip_frames) * (label + 1)
-        return Draw(frames=numbers[None], crops=rng.random((1, 2)), label=label)
+        return Draw(frames=numbers[None], crops=random_crops(shot, crop=crop, count=1, rng=rng), label=label)
 
     def head(self, features: int) -> nn.Module:
         """A linear layer on the one clip's features."""

@@ -1,33 +1,78 @@
 """What a pretext task is made of: draw, view, head, loss.
 
-A task never touches files. `draw` says which frames of a segment to look at, and the label falls out of it; the
-loader fetches them, `view` says what the network sees of them, the backbone turns each element into features, `head`
-turns the features of a tuple into an answer, and `loss` compares that with the label.
+A task never touches files. `draw` says which frames of a shot to look at, and the label falls out of it; the loader
+fetches them, `view` says what the network sees of them, the backbone turns each element into features, `head` turns
+the features of a tuple into an answer, and `loss` compares that with the label.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rushes.errors import UserError
+
+Integers = npt.NDArray[np.int64]
+Pictures = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """A stretch of footage without a cut, as a task sees it; what costs something is read when it is asked for."""
+
+    frames: int
+    """How many."""
+    height: int
+    """Of the footage, pixels."""
+    width: int
+    """Likewise."""
+    read_motion: Callable[[], tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]
+    """Behind `motion` and `grid`."""
+    pictures: Callable[[Integers], Pictures]
+    """Frames by number, I420 uint8 [n, H * 3/2, W]: they are decoded, and not again if the draw takes them."""
+
+    @cached_property
+    def _motion(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        return self.read_motion()
+
+    @property
+    def motion(self) -> npt.NDArray[np.float32]:
+        """[frames]: mean motion since the frame before, in pixels."""
+        return self._motion[0]
+
+    @property
+    def grid(self) -> npt.NDArray[np.uint8]:
+        """[frames, 4, 5]: motion by cell of the picture, in 1/16 pixel."""
+        return self._motion[1]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """One question about a segment."""
+    """One question about a shot."""
 
-    frames: npt.NDArray[np.int64]
-    """[elements, clip_frames]: frame numbers within the segment."""
-    crops: npt.NDArray[np.float64]
-    """[elements, 2]: top and left of each element's crop, as a share of the room there is, 0 to 1."""
+    frames: Integers
+    """[elements, clip_frames]: frame numbers within the shot."""
+    crops: Integers
+    """[elements, 2]: top and left of each element's crop in pixels, even: one crop for all frames of an element."""
     label: int
     """The answer."""
+    flip: bool = False
+    """Whether all elements are mirrored, left to right."""
+    channels: Integers | None = None
+    """[elements]: show this channel (0 red, 1 green, 2 blue) of each element as grey; None shows colours."""
 
 
 class PretextTask(ABC):
     """Base of the tasks; a subclass is a frozen dataclass of the task's own parameters."""
+
+    clip_lengths: ClassVar[tuple[int, int | None]] = (2, None)
+    """Shortest and longest element in frames: (1, 1) for tasks about single frames."""
 
     @property
     @abstractmethod
@@ -39,13 +84,18 @@ class PretextTask(ABC):
     def classes(self) -> int:
         """Possible answers."""
 
-    @abstractmethod
-    def span(self, *, clip_frames: int) -> int:
-        """Frames that a segment must have for a draw to fit."""
+    @property
+    def chance(self) -> float:
+        """Accuracy of the best constant answer."""
+        return 1 / self.classes
 
     @abstractmethod
-    def draw(self, *, frames: int, clip_frames: int, rng: np.random.Generator) -> Draw:
-        """Draws a question about a segment of `frames` >= `span` frames."""
+    def span(self, *, clip_frames: int) -> int:
+        """Frames that a shot must have for a draw to fit."""
+
+    @abstractmethod
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> Draw:
+        """Draws a question about a shot of at least `span` frames, for a square crop of `crop` pixels."""
 
     @abstractmethod
     def head(self, features: int) -> nn.Module:
@@ -58,3 +108,25 @@ class PretextTask(ABC):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar loss of [B, classes] against [B]: cross-entropy by default."""
         return F.cross_entropy(logits, labels)
+
+    def check(self, *, clip_frames: int) -> None:
+        """Says whether the task can be asked about elements of this length.
+
+        Raises:
+            UserError: it is about frames and these are clips, or the reverse.
+        """
+        shortest, longest = self.clip_lengths
+        if clip_frames < shortest or (longest is not None and clip_frames > longest):
+            allowed = (
+                "1: this task is about single frames, so take a network of frames"
+                if longest == 1
+                else f"{shortest} or more: this task is about clips, so take a network of clips"
+            )
+            raise UserError(f"pretrain.clip_frames: {clip_frames} is not allowed; {allowed}")
+
+
+def random_crops(shot: Shot, *, crop: int, count: int, rng: np.random.Generator) -> Integers:
+    """Places of `count` independent crops anywhere in the picture: top and left, even pixels, [count, 2]."""
+    room = np.array([shot.height - crop, shot.width - crop])
+    crops: Integers = 2 * (rng.random((count, 2)) * (room // 2 + 0.999)).astype(np.int64)
+    return crops

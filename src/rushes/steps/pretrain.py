@@ -81,7 +81,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
         (folder / "model.json").write_text(json.dumps(model, indent=1))
         (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
         chosen = outcome.history[outcome.best_epoch - 1]
-        return {"task": config.task, "chance": 1 / task.classes, "tuples": len(data), **chosen}
+        return {"task": config.task, "chance": task.chance, "tuples": len(data), **chosen}
 
     return build
 

@@ -3,6 +3,7 @@
 A module of its own, so that the digests of fine-tuning and evaluation do not cover `rushes.pretext`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,13 @@ from torch.utils.data import Dataset
 from rushes.backbones import Backbone, make_backbone
 from rushes.footage.colour import i420_to_rgb
 from rushes.footage.reader import Footage
-from rushes.pretext.task import PretextTask
-from rushes.training.data import Place, Stretch, Windows, crop_at
+from rushes.pretext.task import Draw, PretextTask, Shot
+from rushes.training.data import Place, Stretch, Windows, mirror
 from rushes.training.networks import normalise
+from rushes.video.clips import crop_i420
+
+Integers = npt.NDArray[np.int64]
+Pictures = npt.NDArray[np.uint8]
 
 _ROOM = 2  # length of a window that several draws share, in spans of the task
 
@@ -39,6 +44,7 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
         self, footage: Footage, rows: npt.NDArray[np.int64], *, task: PretextTask, clip_frames: int, crop: int,
         seed: int, samples: int = 0, draws: int = 1,
     ) -> None:  # fmt: skip
+        task.check(clip_frames=clip_frames)
         self.footage, self.task, self.clip_frames, self.crop = footage, task, clip_frames, crop
         self.seed, self.draws, self.span = seed, draws, task.span(clip_frames=clip_frames)
         self.windows = Windows.of(footage, rows, span=self.span, seed=seed, samples=samples)
@@ -57,19 +63,75 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
         if self.draws > 1:
             stretch = _narrowed(stretch, frames=_ROOM * self.span, rng=rng)
             rng = np.random.default_rng([self.seed, 3, epoch, number])
-        draw = self.task.draw(frames=stretch.frames, clip_frames=self.clip_frames, rng=rng)
-        frames = self._frames(stretch, draw.frames.ravel())
-        elements = frames.reshape(*draw.frames.shape, *frames.shape[1:])
-        clips = [crop_at(clip, share, size=self.crop) for clip, share in zip(elements, draw.crops, strict=True)]
-        return torch.from_numpy(np.stack(clips)), draw.label
+        pictures = _Pictures(self.footage, stretch) if self.draws == 1 else self._whole(stretch).__getitem__
+        draw = self.task.draw(self._shot(stretch, pictures), clip_frames=self.clip_frames, crop=self.crop, rng=rng)
+        frames = pictures(draw.frames.ravel())
+        return torch.from_numpy(shown(draw, frames, crop=self.crop)), draw.label
 
-    def _frames(self, stretch: Stretch, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        if self.draws == 1:
-            return self.footage.frames(stretch.row, stretch.first + numbers)
+    def _shot(self, stretch: Stretch, pictures: Callable[[Integers], Pictures]) -> Shot:
+        row, first, frames = stretch
+        segments = self.footage.segments
+
+        def motion() -> tuple[npt.NDArray[np.float32], Pictures]:
+            magnitude, grid = self.footage.motion(row)
+            return magnitude[first : first + frames], grid[first : first + frames]
+
+        return Shot(
+            frames=frames, height=int(segments.height[row]), width=int(segments.width[row]), read_motion=motion,
+            pictures=pictures,
+        )  # fmt: skip
+
+    def _whole(self, stretch: Stretch) -> Pictures:
         if self._decoded is None or self._decoded[0] != stretch:
             stop = stretch.first + stretch.frames
             self._decoded = stretch, self.footage.window(stretch.row, stretch.first, stop)
-        return self._decoded[1][numbers]
+        return self._decoded[1]
+
+
+class _Pictures:
+    """Frames of a stretch by number, each decoded once."""
+
+    def __init__(self, footage: Footage, stretch: Stretch) -> None:
+        self.footage, self.stretch = footage, stretch
+        self.known: dict[int, Pictures] = {}
+
+    def __call__(self, numbers: Integers) -> Pictures:
+        if self.known:
+            return self._remembered(numbers)
+        found = self.footage.frames(self.stretch.row, self.stretch.first + numbers)
+        self.known = dict(zip(numbers.tolist(), found, strict=True))
+        return found
+
+    def _remembered(self, numbers: Integers) -> Pictures:
+        lacking = np.array(sorted(set(numbers.tolist()) - set(self.known)), dtype=np.int64)
+        if len(lacking):
+            found = self.footage.frames(self.stretch.row, self.stretch.first + lacking)
+            self.known |= dict(zip(lacking.tolist(), found, strict=True))
+        return np.stack([self.known[number] for number in numbers.tolist()])
+
+
+def shown(draw: Draw, frames: Pictures, *, crop: int) -> Pictures:
+    """A question as pictures: I420 frames [E * T, H*3/2, W] cropped, mirrored and split: [E, T, S*3/2, S]."""
+    elements = frames.reshape(*draw.frames.shape, *frames.shape[1:])
+    clips = np.stack(
+        [
+            crop_i420(clip, top=top, left=left, size=crop)
+            for clip, (top, left) in zip(elements, draw.crops.tolist(), strict=True)
+        ]
+    )
+    if draw.flip:
+        clips = np.stack([mirror(clip) for clip in clips])
+    if draw.channels is not None:
+        clips = np.stack([one_channel(clip, channel) for clip, channel in zip(clips, draw.channels, strict=True)])
+    return clips
+
+
+def one_channel(clip: Pictures, channel: int) -> Pictures:
+    """Shows one channel of I420 frames [n, S*3/2, S] (0 red, 1 green, 2 blue) as grey, rounded to 8 bits."""
+    rgb = i420_to_rgb(torch.from_numpy(clip))  # [3, n, S, S]
+    grey = np.full_like(clip, 128)
+    grey[:, : clip.shape[2]] = np.rint(16 + 219 * rgb[channel].numpy())
+    return grey
 
 
 def _narrowed(stretch: Stretch, *, frames: int, rng: np.random.Generator) -> Stretch:
