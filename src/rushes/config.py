@@ -105,8 +105,10 @@ class Optimizer:
     """SGD only."""
     weight_decay: float = 5e-4
     """Decay of all weights."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "step"] = "constant"
     """Learning rate over the steps."""
+    milestones: tuple[float, ...] = ()
+    """Schedule step only: shares of the run (0 to 1) at which the rate falls to a tenth."""
     warmup_steps: int = 0
     """Steps of linear growth from 0 to `lr`."""
 
@@ -115,6 +117,10 @@ class Optimizer:
         _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 to below 1")
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         _require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "0 or more")
+        rising = list(self.milestones) == sorted(set(self.milestones)) and all(0 < m < 1 for m in self.milestones)
+        allowed = "rising shares of the run between 0 and 1, such as [0.8]; at least one with schedule step"
+        enough = bool(self.milestones) or self.schedule != "step"
+        _require(rising and enough, "optimizer.milestones", list(self.milestones), allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +304,8 @@ class Recipe(RecipeSections):
 
     name: str
     """Folder under models/."""
+    about: str = ""
+    """One line for `rushes models`."""
 
     def __post_init__(self) -> None:
         if self.pretrain.crop > self.sample.short_side:
@@ -416,6 +424,10 @@ def _convert(kind: Any, value: Json, where: str) -> Any:
         if value not in options:
             raise UserError(f"{where}: {value!r} is not allowed; one of {', '.join(map(str, options))}")
         return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{where}: {value!r} is not a list")
+        return tuple(_convert(typing.get_args(kind)[0], item, where) for item in value)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: {value!r} is not a mapping")

@@ -368,6 +368,9 @@ def test_learning_rate_grows_to_the_peak_and_falls_to_nothing() -> None:
     assert all(a >= b for a, b in itertools.pairwise(factors[10:]))
     constant = Optimizer(warmup_steps=4)
     assert [learning_rate_factor(step, steps=9, optimizer=constant) for step in (0, 3, 4, 8)] == [0.25, 1, 1, 1]
+    stepped = Optimizer(schedule="step", milestones=(0.5, 0.75))
+    factors = [learning_rate_factor(step, steps=8, optimizer=stepped) for step in range(8)]
+    assert factors == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
     # A warm-up longer than the run divides by nothing.
     assert learning_rate_factor(5, steps=5, optimizer=Optimizer(schedule="cosine", warmup_steps=10)) == 0.6
 

@@ -251,11 +251,16 @@ def make_optimizer(net: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
 
 
 def learning_rate_factor(step: int, *, steps: int, optimizer: Optimizer) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then constant or half a cosine down to 0."""
+    """Share of the peak learning rate at a step.
+
+    Linear warm-up; then constant, a tenth after each milestone, or half a cosine down to 0.
+    """
     if step < optimizer.warmup_steps:
         return (step + 1) / optimizer.warmup_steps
     if optimizer.schedule == "constant":
         return 1.0
+    if optimizer.schedule == "step":
+        return float(0.1 ** sum(step >= share * steps for share in optimizer.milestones))
     done = (step - optimizer.warmup_steps) / max(steps - optimizer.warmup_steps, 1)
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
