@@ -5,7 +5,6 @@
 Of a folder or URL a part is sampled into a store that is removed again; of footage everything is shown.
 """
 
-import hashlib
 import shlex
 import tempfile
 from collections import Counter
@@ -23,19 +22,16 @@ from rich.table import Table
 from rich.text import Text
 
 from rushes.commands.contact import Cell, contact_sheet, evenly
+from rushes.commands.peek import is_pointer, peek
 from rushes.config import Sample
 from rushes.console import console, watching
 from rushes.errors import UserError
-from rushes.footage.archive import Listed, is_url, list_archive
-from rushes.footage.catalogue import INDEX, PROBES, SHARDS
+from rushes.footage.catalogue import INDEX, PROBES
 from rushes.footage.index import MOTION_QUANTILES, QUARANTINED, SAMPLED, read_index
-from rushes.footage.labels import EXTENSIONS, LABELS_FILE, Annotation, class_folders, read_annotations
-from rushes.footage.plan import Source, share_of
 from rushes.footage.reader import Footage
-from rushes.footage.sample import Archive, peek_footage
 from rushes.home import open_store
 from rushes.progress import EventLog, Progress
-from rushes.store import Manifest, Store
+from rushes.store import Manifest
 from rushes.video.content import near_duplicates
 
 PAGE, SHEET = "index.html", "contact-sheet.png"
@@ -139,7 +135,7 @@ def show(target: str, *, labels: str, splits: str, fold: int, out: Path) -> int:
         scratch = Path(folder)
         with watching(scratch / "progress.jsonl"):
             progress = EventLog(scratch / "progress.jsonl", step="show")
-            if _is_pointer(target):
+            if is_pointer(target):
                 seen = _footage(target)
             else:
                 seen = _peek(target, labels=labels, splits=splits, fold=fold, scratch=scratch, progress=progress)
@@ -152,14 +148,6 @@ def show(target: str, *, labels: str, splits: str, fold: int, out: Path) -> int:
 
 
 # What to look at -----------------------------------------------------------------------------------------------------
-
-
-def _is_pointer(target: str) -> bool:
-    if is_url(target) or not Path(target).is_file():
-        return False
-    if Path(target).suffix.lower() in EXTENSIONS:
-        raise UserError(f"target: {target!r} is one video: give the folder that it lies in")
-    return True
 
 
 def _footage(target: str) -> Seen:
@@ -175,7 +163,7 @@ def _footage(target: str) -> Seen:
     return Seen(
         title=f"Footage {manifest.ref}",
         files=f"{files:,}, of which {used:,} are used",
-        part=f"{_counted(len(sampled), 'segment')}, {_gigabytes(pc.sum(sampled['length']).as_py() or 0)} as footage",
+        part=f"{counted(len(sampled), 'segment')}, {_gigabytes(pc.sum(sampled['length']).as_py() or 0)} as footage",
         footage=Footage(manifest, store), index=index, probes=pq.read_table(store.checked(manifest.files[PROBES])),
         classes=classes, counted="segments", following=[command],
     )  # fmt: skip
@@ -183,64 +171,25 @@ def _footage(target: str) -> Seen:
 
 def _peek(target: str, *, labels: str, splits: str, fold: int, scratch: Path, progress: Progress) -> Seen:
     """Some segments of some files, sampled into a store under `scratch`."""
-    root = target.rstrip("/") if is_url(target) else str(Path(target).absolute())
-    listed = list_archive(root)
-    annotations, known_from = _annotations(root, listed, labels=labels, splits=splits, fold=fold)
-    chosen = sorted(listed, key=lambda file: share_of(file.path))[:_FILES]
-    paths = {file.path for file in chosen}
-    archive = Archive(
-        root=root,
-        sources=[Source(path=file.path, sha256=_identity(file), size=file.size) for file in chosen],
-        annotations=[annotation for annotation in annotations if annotation.path in paths],
-    )
-    manifest, store = _sampled(archive, scratch, progress)
+    peeked = peek(
+        target, config=_CONFIG, files=_FILES, segments=_SEGMENTS, seconds=_SECONDS, scratch=scratch, progress=progress,
+        labels=labels, splits=splits, fold=fold,
+    )  # fmt: skip
+    manifest, store, listed, chosen = peeked.manifest, peeked.store, peeked.listed, peeked.chosen
     index, _ = read_index(store.checked(manifest.files[INDEX]))
     sampled = index.filter(pc.equal(index["status"], SAMPLED))
     opened = f", of which a random {len(chosen):,} were opened" if len(chosen) < len(listed) else ""
     used = pc.count_distinct(sampled["source"]).as_py()
-    classes = Counter(annotation.label for annotation in annotations if annotation.label)
+    classes = Counter(annotation.label for annotation in peeked.annotations if annotation.label)
     return Seen(
         title=target,
         files=f"{len(listed):,}, {_gigabytes(sum(file.size for file in listed))}{opened}",
-        part=f"{_counted(len(sampled), 'segment')} of up to {_CONFIG.segment_seconds:g} s from "
-        f"{_counted(used, 'file')}",
+        part=f"{counted(len(sampled), 'segment')} of up to {_CONFIG.segment_seconds:g} s from "
+        f"{counted(used, 'file')}",
         footage=Footage(manifest, store), index=index, probes=pq.read_table(store.checked(manifest.files[PROBES])),
-        classes=classes, counted=f"videos or intervals, by {known_from}",
+        classes=classes, counted=f"videos or intervals, by {peeked.known_from}",
         following=_following(target, labels=labels, splits=splits, fold=fold, labelled=bool(classes)),
     )  # fmt: skip
-
-
-def _annotations(
-    root: str, listed: Sequence[Listed], *, labels: str, splits: str, fold: int
-) -> tuple[list[Annotation], str]:
-    """As `pin` reads them, and where from; but one class folder alone is no label, since a first look needs none."""
-    paths = [file.path for file in listed]
-    place = None if is_url(root) else Path(root)
-    given = labels or splits or (LABELS_FILE if place and (place / LABELS_FILE).is_file() else "")
-    if not given and len({annotation.label for annotation in class_folders(paths)}) < 2:
-        return [], ""
-    found = read_annotations(
-        place, paths, labels=Path(labels) if labels else None, splits=Path(splits) if splits else None, fold=fold
-    )
-    return found, given or "the name of their folder"
-
-
-def _identity(file: Listed) -> str:
-    # Stands for the SHA-256 of the content, for this look only: reading every byte of an archive takes too long.
-    return hashlib.sha256(f"{file.path}\0{file.size}\0{file.stamp}".encode()).hexdigest()
-
-
-def _sampled(archive: Archive, scratch: Path, progress: Progress) -> tuple[Manifest, Store]:
-    out, store = scratch / "out", Store(str(scratch / "store"))
-    out.mkdir()
-    summary = peek_footage(
-        archive=archive, config=_CONFIG, store=store, out=out, progress=progress, segments=_SEGMENTS, seconds=_SECONDS
-    )
-    manifest = Manifest(
-        kind="footage", step="sample", digest="peek", inputs={}, config={}, code="", summary=summary,
-        files={name: store.put(out / name) for name in (INDEX, SHARDS, PROBES)},
-    )  # fmt: skip
-    return manifest, store
 
 
 def _following(target: str, *, labels: str, splits: str, fold: int, labelled: bool) -> list[str]:
@@ -280,7 +229,7 @@ def find_facts(seen: Seen) -> Facts:
         cuts=int(cuts.sum()), cut_most=[(*places[row], int(cuts[row])) for row in most],
         reasons=Counter(bad["reason"].to_pylist()).most_common(),
         quarantine=[
-            (" ".join(_place(source, start)), reason, _printable(message.removeprefix(f"{source}: ")))
+            (" ".join(_place(source, start)), reason, printable(message.removeprefix(f"{source}: ")))
             for (source, start), reason, message in zip(
                 _pairs(bad), bad["reason"].to_pylist(), bad["message"].to_pylist(), strict=True
             )
@@ -289,7 +238,7 @@ def find_facts(seen: Seen) -> Facts:
                for t in twins[:_LISTED]],
         twins_total=len(twins), twins_across_files=sum(t.across_files for t in twins),
         twins_across_test=sum(t.across_test for t in twins), compared=compared,
-        classes=[(_printable(label), count) for label, count in sorted(seen.classes.items())],
+        classes=[(printable(label), count) for label, count in sorted(seen.classes.items())],
     )  # fmt: skip
 
 
@@ -356,7 +305,7 @@ def _pairs(table: pa.Table) -> list[tuple[str, float]]:
 
 
 def _place(source: str, start: float) -> tuple[str, str]:
-    return _printable(source), _clock(start)
+    return printable(source), clock(start)
 
 
 # The picture and the page --------------------------------------------------------------------------------------------
@@ -373,13 +322,13 @@ def _cells(seen: Seen, progress: Progress) -> list[Cell]:
     cells = []
     for row in order.tolist():
         _, first, _ = footage.shots([row])
-        label = _printable(footage.segments.label[row])
-        start, motion = _clock(footage.segments.start[row]), f"motion {medians[row]:.2g}"
+        label = printable(footage.segments.label[row])
+        start, motion = clock(footage.segments.start[row]), f"motion {medians[row]:.2g}"
         cells.append(
             Cell(
                 frames=footage.frames(row, evenly(int(footage.segments.frames[row]))),
                 profile=footage.motion(row)[0], cuts=first[1:].tolist(),
-                name=_printable(sources[row]), detail="   ".join(filter(None, [start, label, motion])),
+                name=printable(sources[row]), detail="   ".join(filter(None, [start, label, motion])),
             )
         )  # fmt: skip
         bar.advance()
@@ -390,7 +339,7 @@ def _write_page(path: Path, seen: Seen, facts: Facts, size: tuple[int, int]) -> 
     environment = Environment(
         loader=PackageLoader("rushes.commands"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"duration": _duration, "printable": _printable}
+    environment.filters |= {"duration": _duration, "printable": printable}
     page = environment.get_template("footage.html").render(
         **vars(facts), seen=seen, sheet=SHEET, size=size, cells=min(_CELLS, len(seen.footage.segments)), listed=_LISTED
     )
@@ -406,7 +355,7 @@ def _print(seen: Seen, facts: Facts, out: Path) -> None:
     for name, text in _rows(seen, facts):
         table.add_row(name, Text(text))
     console.print()
-    console.print(_printable(seen.title), style="bold", markup=False)
+    console.print(printable(seen.title), style="bold", markup=False)
     console.print(table)
     console.print(f"\nPage: {out / PAGE}", markup=False, soft_wrap=True)
     if facts.twins_across_test:
@@ -415,14 +364,14 @@ def _print(seen: Seen, facts: Facts, out: Path) -> None:
             "of labels.csv, or pass --sample.duplicates drop", markup=False, soft_wrap=True, style="yellow",
         )  # fmt: skip
     for number, line in enumerate(seen.following):
-        console.print(f"{'Next: ' if number == 0 else '      '}{_printable(line)}", markup=False, soft_wrap=True)
+        console.print(f"{'Next: ' if number == 0 else '      '}{printable(line)}", markup=False, soft_wrap=True)
 
 
 def _rows(seen: Seen, facts: Facts) -> Iterator[tuple[str, str]]:
     yield "files", seen.files
     yield "length", f"{_duration(facts.promised)} in the files opened"
     yield "formats", f"{_some(facts.codecs, 6)}; {facts.shapes}"
-    yield "looked at", f"{seen.part}: {_duration(facts.seconds)}, {_counted(facts.frames, 'frame')}"
+    yield "looked at", f"{seen.part}: {_duration(facts.seconds)}, {counted(facts.frames, 'frame')}"
     below = ", ".join(f"{share} % below {value:.2g}" for share, value in facts.motion)
     yield "motion", f"of the segments {below} (pixels a frame at short side {seen.footage.short_side})"
     yield "cuts", _cuts(facts)
@@ -439,10 +388,10 @@ def _cuts(facts: Facts) -> str:
 
 def _twins_text(facts: Facts) -> str:
     if not facts.twins_total:
-        return f"none among {_counted(facts.compared, 'segment')}"
+        return f"none among {counted(facts.compared, 'segment')}"
     across = f", {facts.twins_across_test:,} across the test split" if facts.twins_across_test else ""
     return (
-        f"{_counted(facts.twins_total, 'pair')} among {_counted(facts.compared, 'segment')}, "
+        f"{counted(facts.twins_total, 'pair')} among {counted(facts.compared, 'segment')}, "
         f"{facts.twins_across_files:,} of different files{across}"
     )
 
@@ -455,12 +404,13 @@ def _some(counts: Sequence[Count], limit: int) -> str:
 # Words ---------------------------------------------------------------------------------------------------------------
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     r"""Text of unknown origin on one line: control and direction characters, and bytes that are no text, as \x1b."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `1,200 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -474,6 +424,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.3g} min" if seconds < 3600 else f"{seconds / 3600:,.4g} h"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
