@@ -49,14 +49,21 @@ class ClipOrder(PretextTask):
         """Draws a start, an order, and a crop for each clip."""
         start = rng.integers(shot.frames - self.span(clip_frames=clip_frames) + 1)
         label = int(rng.integers(self.classes))
-        order = np.array(next(itertools.islice(itertools.permutations(range(self.clips)), label, None)))
-        starts = start + order * (clip_frames + self.gap)
+        starts = start + np.array(self._order(label)) * (clip_frames + self.gap)
         crops = random_crops(shot, crop=crop, count=self.clips, rng=rng)
         return Draw(frames=starts[:, None] + np.arange(clip_frames), crops=crops, label=label)
 
     def head(self, features: int) -> nn.Module:
         """Pairs of clips share a layer; their outputs together name the order."""
         return PairwiseHead(features, elements=self.clips, classes=self.classes)
+
+    def answer(self, label: int) -> str:
+        """The place in time of each clip as shown, 1 the earliest: `2 3 1`."""
+        return " ".join(str(place + 1) for place in self._order(label))
+
+    def _order(self, label: int) -> tuple[int, ...]:
+        """The place in time, from 0, of each clip as shown."""
+        return next(itertools.islice(itertools.permutations(range(self.clips)), label, None))
 
 
 class PairwiseHead(nn.Module):

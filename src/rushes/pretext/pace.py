@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from rushes.errors import UserError
-from rushes.pretext.task import Draw, PretextTask, Shot, random_crops
+from rushes.pretext.task import Draw, OneClipHead, PretextTask, Shot, random_crops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +49,4 @@ class Pace(PretextTask):
 
     def head(self, features: int) -> nn.Module:
         """A linear layer on the one clip's features."""
-        return PaceHead(features, classes=self.classes)
-
-
-class PaceHead(nn.Module):
-    """Linear classifier of the first and only element."""
-
-    def __init__(self, features: int, *, classes: int) -> None:
-        super().__init__()
-        self.pace = nn.Linear(features, classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, 1, features] -> [B, classes]."""
-        logits: Tensor = self.pace(features[:, 0])
-        return logits
+        return OneClipHead(features, classes=self.classes)

@@ -109,6 +109,10 @@ class PretextTask(ABC):
         """Scalar loss of [B, classes] against [B]: cross-entropy by default."""
         return F.cross_entropy(logits, labels)
 
+    def answer(self, label: int) -> str:
+        """The answer of this label in words, for people: by default, its number."""
+        return f"answer {label + 1} of {self.classes}"
+
     def check(self, *, clip_frames: int) -> None:
         """Says whether the task can be asked about elements of this length.
 
@@ -130,3 +134,25 @@ def random_crops(shot: Shot, *, crop: int, count: int, rng: np.random.Generator)
     room = np.array([shot.height - crop, shot.width - crop])
     crops: Integers = 2 * (rng.random((count, 2)) * (room // 2 + 0.999)).astype(np.int64)
     return crops
+
+
+def disorder(count: int, *, rng: np.random.Generator) -> Integers:
+    """A random order of `count` things, 3 or more, that is neither forward nor backward: [count]."""
+    while True:
+        order = rng.permutation(count)
+        steps = np.diff(order)
+        if (steps != 1).any() and (steps != -1).any():
+            return order
+
+
+class OneClipHead(nn.Module):
+    """Linear classifier of the first and only element."""
+
+    def __init__(self, features: int, *, classes: int) -> None:
+        super().__init__()
+        self.answer = nn.Linear(features, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, 1, features] -> [B, classes]."""
+        logits: Tensor = self.answer(features[:, 0])
+        return logits

@@ -4,7 +4,7 @@ A module of its own, so that the digests of fine-tuning and evaluation do not co
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,11 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
         return self.__dict__ | {"_decoded": None}
 
     def __getitem__(self, place: Place) -> tuple[Tensor, int]:
+        question = self.question(place)
+        return question.clips, question.draw.label
+
+    def question(self, place: Place) -> "Question":
+        """The sample of a place (epoch, number), with where it is from."""
         epoch, number = place
         stretch, rng = self.windows[epoch, number // self.draws]
         if self.draws > 1:
@@ -66,7 +71,7 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
         pictures = _Pictures(self.footage, stretch) if self.draws == 1 else self._whole(stretch).__getitem__
         draw = self.task.draw(self._shot(stretch, pictures), clip_frames=self.clip_frames, crop=self.crop, rng=rng)
         frames = pictures(draw.frames.ravel())
-        return torch.from_numpy(shown(draw, frames, crop=self.crop)), draw.label
+        return Question(stretch=stretch, draw=draw, clips=torch.from_numpy(shown(draw, frames, crop=self.crop)))
 
     def _shot(self, stretch: Stretch, pictures: Callable[[Integers], Pictures]) -> Shot:
         row, first, frames = stretch
@@ -86,6 +91,16 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
             stop = stretch.first + stretch.frames
             self._decoded = stretch, self.footage.window(stretch.row, stretch.first, stop)
         return self._decoded[1]
+
+
+class Question(NamedTuple):
+    """A sample, and where it is from."""
+
+    stretch: Stretch
+    """The frame numbers of the draw count from its first frame."""
+    draw: Draw
+    clips: Tensor
+    """I420, uint8 [E, T, S*3/2, S]."""
 
 
 class _Pictures:
