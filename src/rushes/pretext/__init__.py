@@ -9,15 +9,25 @@ from typing import Any
 
 from rushes.config import build
 from rushes.errors import UserError
+from rushes.pretext.arrow_of_time import ArrowOfTime
 from rushes.pretext.clip_order import ClipOrder
+from rushes.pretext.o3n import O3N
+from rushes.pretext.opn import Opn
 from rushes.pretext.pace import Pace
+from rushes.pretext.shuffle_and_learn import ShuffleAndLearn
 from rushes.pretext.task import Draw, PretextTask, Shot
+from rushes.pretext.transforms import Transforms
 
 __all__ = ["TASKS", "Draw", "PretextTask", "Shot", "make_task"]
 
 TASKS: dict[str, type[PretextTask]] = {
+    "shuffle_and_learn": ShuffleAndLearn,
+    "opn": Opn,
     "clip_order": ClipOrder,
     "pace": Pace,
+    "o3n": O3N,
+    "arrow_of_time": ArrowOfTime,
+    "transforms": Transforms,
 }
 
 

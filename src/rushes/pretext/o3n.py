@@ -1,0 +1,111 @@
+"""Odd one out, O3N (Fernando, Bilen, Gavves, Gould, CVPR 2017): which of these clips has its frames in disorder?"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rushes.errors import UserError
+from rushes.pretext.task import Draw, PretextTask, Shot, disorder, random_crops
+
+Fusion = Literal["concat", "differences"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class O3N(PretextTask):
+    """Clips of one short window, one of them out of order; the answer is its place in the tuple.
+
+    The clips overlap: each begins anywhere in the first third of a window half as long again as a clip (the paper's
+    constrained consecutive sampling; facts: methods.md, O3N, and the share is unverified). The odd one begins where
+    any other might, shows frames as far apart, and differs by nothing but their order. That order is neither forward
+    nor backward: backward is valid motion, often the same as forward (a hand that waves), and what tells it apart is
+    `arrow_of_time`'s question. All clips share one crop, so that what differs between them is time alone.
+
+    A network of frame stacks sees the differences of successive frames, the paper's best encoding; a 3-D network sees
+    the clips themselves.
+    """
+
+    clip_lengths: ClassVar[tuple[int, int | None]] = (3, None)
+
+    elements: int = 6
+    """Clips a tuple, the odd one included."""
+    fusion: Fusion = "concat"
+    """How the clips' features v meet: all of them side by side, or the sum over i < j of v_j - v_i."""
+    stride: int = 1
+    """Frames from one frame of a clip to the next."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.elements <= 16:
+            raise UserError(f"pretrain.options: elements: {self.elements} is not allowed; 2 to 16")
+        if self.fusion == "differences" and self.elements % 2:
+            raise UserError(
+                f"pretrain.options: elements: {self.elements} is not allowed with fusion differences, in which the "
+                "middle one of an odd number cancels out: take an even number, or fusion concat"
+            )
+        if self.stride < 1:
+            raise UserError(f"pretrain.options: stride: {self.stride} is not allowed; 1 or more frames")
+
+    @property
+    def classes(self) -> int:
+        """Places of the odd one."""
+        return self.elements
+
+    def span(self, *, clip_frames: int) -> int:
+        """A clip and half of one: 9 frames for 6."""
+        length = self._length(clip_frames)
+        return length + length // 2
+
+    def _length(self, clip_frames: int) -> int:
+        return (clip_frames - 1) * self.stride + 1
+
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> Draw:
+        """Draws a window, where in it each clip begins, the odd one, its order, and one crop for all."""
+        span = self.span(clip_frames=clip_frames)
+        window = rng.integers(shot.frames - span + 1)
+        starts = window + rng.integers(span - self._length(clip_frames) + 1, size=self.elements)
+        frames = starts[:, None] + np.arange(clip_frames) * self.stride
+        label = int(rng.integers(self.elements))
+        frames[label] = frames[label, disorder(clip_frames, rng=rng)]
+        crops = random_crops(shot, crop=crop, count=1, rng=rng).repeat(self.elements, axis=0)
+        return Draw(frames=frames, crops=crops, label=label)
+
+    def head(self, features: int) -> nn.Module:
+        """The clips' features fused, a hidden layer, and the places."""
+        return OddOneOutHead(features, elements=self.elements, fusion=self.fusion)
+
+
+class OddOneOutHead(nn.Module):
+    """Fusion -> fully connected layer -> ReLU -> dropout -> places.
+
+    Width and dropout are not published: those of VCOP's head, to which it compares.
+    """
+
+    def __init__(
+        self, features: int, *, elements: int, fusion: Fusion, hidden: int = 512, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.fuse = sum_of_differences if fusion == "differences" else _side_by_side
+        self.hidden = nn.Linear(features if fusion == "differences" else features * elements, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.place = nn.Linear(hidden, elements)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, elements, features] -> [B, elements]."""
+        logits: Tensor = self.place(self.dropout(self.hidden(self.fuse(features)).relu()))
+        return logits
+
+
+def sum_of_differences(features: Tensor) -> Tensor:
+    """The sum over i < j of v_j - v_i: [B, elements, features] -> [B, features].
+
+    That is a weighted sum: 6 elements count -5, -3, -1, 1, 3 and 5 (facts: methods.md, O3N).
+    """
+    count = features.shape[1]
+    weights = 2 * torch.arange(count, device=features.device, dtype=features.dtype) - (count - 1)
+    return torch.einsum("bef,e->bf", features, weights)
+
+
+def _side_by_side(features: Tensor) -> Tensor:
+    return features.flatten(1)
