@@ -149,11 +149,14 @@ class EvenClips(Dataset[tuple[Tensor, int]]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        row = int(self.rows[index])
-        length = int(self.footage.segments.frames[row])
-        numbers = evenly_spaced_clips(length, clips=self.clips, clip_frames=self.clip_frames)
+        row, numbers = int(self.rows[index]), self.numbers(index)
         frames = centre_crop_i420(self.footage.frames(row, numbers.ravel()), size=self.crop)
         return torch.from_numpy(frames.reshape(*numbers.shape, *frames.shape[1:])), row
+
+    def numbers(self, index: int) -> Integers:
+        """Frame numbers [clips, T] of a segment."""
+        length = int(self.footage.segments.frames[self.rows[index]])
+        return evenly_spaced_clips(length, clips=self.clips, clip_frames=self.clip_frames)
 
 
 class Batches(Sampler[list[Place]]):
