@@ -128,7 +128,7 @@ class Pretrain:
     """Self-supervised pretraining: task, network and clip geometry (which every later step inherits)."""
 
     task: str = "clip_order"
-    """Pretext task: see `rushes.pretext.TASKS`."""
+    """Pretext task: see `rushes.pretext.TASKS`; none trains nothing and passes on the weights that it begins with."""
     options: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     """The task's own parameters, e.g. {clips: 3, gap: 8}."""
     backbone: str = "r3d"
@@ -137,6 +137,8 @@ class Pretrain:
     """Frames a clip; 1 for networks of frames."""
     crop: int = 112
     """Side of the square crop in pixels, cut from the footage."""
+    short_side: int = 0
+    """Shorter side to which footage is scaled down as it is read, in pixels; 0 takes it as it was sampled."""
     epochs: int = 300
     """Passes over the windows of the unlabelled and training segments."""
     batch: int = 8
@@ -157,6 +159,12 @@ class Pretrain:
     def __post_init__(self) -> None:
         _require(self.clip_frames >= 1, "pretrain.clip_frames", self.clip_frames, "at least 1")
         _require(self.crop >= 16 and self.crop % 2 == 0, "pretrain.crop", self.crop, "even, >= 16")
+        _require(
+            self.short_side == 0 or (self.short_side >= 16 and self.short_side % 2 == 0),
+            "pretrain.short_side",
+            self.short_side,
+            "0 (the footage's), or even and >= 16",
+        )
         _require(self.epochs >= 1, "pretrain.epochs", self.epochs, "at least 1")
         _require(self.batch >= 2, "pretrain.batch", self.batch, "at least 2 (batch norm)")
         _require(self.samples_per_epoch >= 0, "pretrain.samples_per_epoch", self.samples_per_epoch, "0 (all) or more")
@@ -173,6 +181,9 @@ class Finetune:
     """Passes over the labelled training segments, one clip each."""
     batch: int = 8
     """Clips a step."""
+    labels_per_class: int = 0
+    """Labelled segments of each class that are used, chosen by the seed and spread over groups; 0 uses all. With few,
+    an epoch stays as long as with all, and there is no validation: its labels would count too."""
     flip: bool = False
     """Mirror half of the clips. Off where direction is the class."""
     dropout: float = 0.0
@@ -188,6 +199,7 @@ class Finetune:
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "finetune.epochs", self.epochs, "at least 1")
+        _require(self.labels_per_class >= 0, "finetune.labels_per_class", self.labels_per_class, "0 (all) or more")
         _require(self.batch >= 2, "finetune.batch", self.batch, "at least 2 (batch norm)")
         _require(0 <= self.dropout < 1, "finetune.dropout", self.dropout, "0 to below 1")
         _require(self.checkpoint_steps >= 1, "finetune.checkpoint_steps", self.checkpoint_steps, "at least 1")
@@ -308,9 +320,16 @@ class Recipe(RecipeSections):
     """One line for `rushes models`."""
 
     def __post_init__(self) -> None:
-        if self.pretrain.crop > self.sample.short_side:
+        if self.pretrain.short_side > self.sample.short_side:
             raise UserError(
-                f"pretrain.crop: {self.pretrain.crop} does not fit in sample.short_side {self.sample.short_side}: "
+                f"pretrain.short_side: {self.pretrain.short_side} is above sample.short_side "
+                f"{self.sample.short_side}: lower it, or sample larger footage"
+            )
+        name = "pretrain.short_side" if self.pretrain.short_side else "sample.short_side"
+        side = self.pretrain.short_side or self.sample.short_side
+        if self.pretrain.crop > side:
+            raise UserError(
+                f"pretrain.crop: {self.pretrain.crop} does not fit in {name} {side}: "
                 "lower the crop or raise the short side"
             )
 

@@ -5,6 +5,7 @@ rows = footage.select("train", labelled=True)
 window = footage.window(rows[0], 16, 80)  # uint8 [64, H * 3/2, W]
 """
 
+import dataclasses
 import io
 import mmap
 from collections.abc import Iterator
@@ -18,13 +19,14 @@ import numpy.typing as npt
 import pyarrow as pa
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from rushes.errors import UserError
 from rushes.footage.index import SAMPLED, read_columns, read_geometry, read_index
 from rushes.footage.labels import SPLITS
 from rushes.footage.shards import MOTION
 from rushes.store import File, Manifest, Store
-from rushes.video.decode import Frames
+from rushes.video.decode import Frames, scaled_size
 
 Integers = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]
@@ -72,6 +74,11 @@ class Footage:
     Args:
         manifest: the pointer that `sample` wrote.
         store: where its shards lie; fetched and memory-mapped on first use.
+        short_side: read it at this size, as if it had been sampled so: frames are scaled as they are read, and motion
+            with them. 0 takes it as it is.
+
+    Raises:
+        UserError: the footage is smaller than that.
 
     Attributes:
         segments: the sampled segments, by row.
@@ -80,7 +87,7 @@ class Footage:
         short_side: of all segments, pixels.
     """
 
-    def __init__(self, manifest: Manifest, store: Store) -> None:
+    def __init__(self, manifest: Manifest, store: Store, *, short_side: int = 0) -> None:
         self._index = store.checked(manifest.files["index.parquet"])
         self._shards = _shard_files(store.checked(manifest.files["shards.parquet"]))
         geometry = read_geometry(self._index)
@@ -89,7 +96,7 @@ class Footage:
         self._sampled = np.flatnonzero(_texts(self._index, "status") == SAMPLED).astype(np.int32)
         columns: dict[str, Any] = {name: _texts(self._index, name)[self._sampled] for name in _TEXTS}
         columns |= {name: _numbers(self._index, name)[self._sampled] for name in _NUMBERS}
-        self.segments = Segments(**columns)
+        self.segments = self._scaled(Segments(**columns), short_side)
         self.labels = tuple(sorted(set(self.segments.label) - {""}))
         self._cut_starts, self._cuts = _lists(self._index, "cuts", self._sampled)
         pa.default_memory_pool().release_unused()  # Arrow would keep what the widest column took
@@ -98,6 +105,24 @@ class Footage:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_mapped": {}}
+
+    def _scaled(self, segments: Segments, short_side: int) -> Segments:
+        """The segments as they are at another size."""
+        if short_side > self.short_side:
+            raise UserError(
+                f"pretrain.short_side: {short_side} is not allowed; the footage has {self.short_side}: lower it, or "
+                "raise sample.short_side and sample again"
+            )
+        self._shrink = (short_side or self.short_side) / self.short_side
+        if self._shrink == 1:
+            return segments
+        self.short_side = short_side
+        sizes = [
+            scaled_size(height, width, short_side=short_side)
+            for height, width in zip(segments.height.tolist(), segments.width.tolist(), strict=True)
+        ]
+        heights, widths = np.array(sizes, dtype=np.int32).reshape(-1, 2).T
+        return dataclasses.replace(segments, height=heights, width=widths, motion=segments.motion * self._shrink)
 
     def texts(self, column: str) -> Texts:
         """A text column of the sampled rows: key, source, source_sha256 or group."""
@@ -138,7 +163,10 @@ class Footage:
         mapped = self._map(self._shards[int(self.segments.shard[row])][1])
         first, count = int(self.segments.frame_offset[row]), int(self.segments.frames[row])
         entries = np.frombuffer(mapped, MOTION, offset=first * MOTION.itemsize + _npy_header(mapped), count=count)
-        return entries["magnitude"].astype(np.float32), entries["grid"].copy()
+        magnitude, grid = entries["magnitude"].astype(np.float32), entries["grid"].copy()
+        if self._shrink == 1:
+            return magnitude, grid
+        return magnitude * np.float32(self._shrink), np.rint(grid * self._shrink).astype(np.uint8)
 
     def select(self, *splits: str, labelled: bool = False) -> Integers:
         """Row numbers of the segments of `splits` (all without any), of labelled ones only if `labelled`."""
@@ -167,7 +195,12 @@ class Footage:
             raise IndexError(f"frames {wanted[0]} to {wanted[-1]} of a segment of {count}")
         height, width = int(self.segments.height[row]), int(self.segments.width[row])
         out = np.empty((len(wanted), height * 3 // 2, width), dtype=np.uint8)
+        scaler = VideoReformatter()
         for place, frame in enumerate(self._decoded(row, wanted)):
+            if (frame.height, frame.width) != (height, width):
+                frame = scaler.reformat(
+                    frame, width=width, height=height, interpolation=Interpolation.BILINEAR, threads=1
+                )
             out[place] = frame.to_ndarray()
         straight = len(places) == len(wanted) and bool((places == np.arange(len(places))).all())
         return out if straight else out[places.reshape(-1)]

@@ -42,9 +42,11 @@ def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) 
     from rushes.evaluation.report import write_report
     from rushes.evaluation.score import score, summary_of, write_predictions
     from rushes.footage.reader import Footage
+    from rushes.training.weights import read_model
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        footage = Footage(inputs["footage"], context.store)
+        model = read_model(inputs["backbone"], context.store)
+        footage = Footage(inputs["footage"], context.store, short_side=model["short_side"])
         require_labels(footage.labels, need="evaluation")
         scores = score(
             footage, config=recipe.evaluate, seed=recipe.seed, store=context.store,

@@ -46,7 +46,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifes
     from torch.nn import functional as F
 
     from rushes.footage.reader import Footage
-    from rushes.training.data import LabelledClips
+    from rushes.training.data import LabelledClips, few_labels
     from rushes.training.loop import Checkpoints, Plan, fit
     from rushes.training.networks import Classifier
     from rushes.training.weights import load_backbone, read_model
@@ -54,15 +54,16 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifes
     config = recipe.finetune
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        footage = Footage(source, context.store)
+        model = read_model(start, context.store)
+        footage = Footage(source, context.store, short_side=model["short_side"])
         train = footage.select("train", labelled=True)
         require_labels(tuple(sorted(set(footage.segments.label[train]))), need="fine-tuning on split train")
-        model = read_model(start, context.store)
         geometry: dict[str, Any] = {
             "labels": footage.labels, "clip_frames": model["clip_frames"], "crop": model["crop"], "seed": recipe.seed
         }  # fmt: skip
-        data = LabelledClips(footage, train, flip=config.flip, **geometry)
-        held_out = footage.select("val", labelled=True)
+        chosen = few_labels(footage, train, per_class=config.labels_per_class, seed=recipe.seed)
+        data = LabelledClips(footage, chosen, flip=config.flip, samples=len(train), **geometry)
+        held_out = footage.select("val", labelled=True)[: 0 if config.labels_per_class else None]
         validation = LabelledClips(footage, held_out, **geometry) if len(held_out) else None
         torch.manual_seed(recipe.seed)
         net = Classifier(backbone=model["backbone"], classes=len(footage.labels), dropout=config.dropout)
@@ -79,6 +80,6 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifes
         save_file(outcome.weights, folder / "weights.safetensors")
         (folder / "model.json").write_text(json.dumps(model | {"labels": footage.labels, "init": init}, indent=1))
         (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
-        return {"init": init, "clips": len(data), **outcome.history[outcome.best_epoch - 1]}
+        return {"init": init, "labels": len(chosen), "clips": len(data), **outcome.history[outcome.best_epoch - 1]}
 
     return build

@@ -101,18 +101,21 @@ class Windows:
 
 
 class LabelledClips(Dataset[tuple[Tensor, int]]):
-    """One random clip of a labelled segment: I420, uint8 [T, S*3/2, S], and the class number."""
+    """One random clip of a labelled segment: I420, uint8 [T, S*3/2, S], and the class number.
+
+    An epoch looks at every segment once, or at as many as `samples` says.
+    """
 
     def __init__(
         self, footage: Footage, rows: Integers, *, labels: tuple[str, ...], clip_frames: int, crop: int,
-        seed: int, flip: bool = False,
+        seed: int, flip: bool = False, samples: int = 0,
     ) -> None:  # fmt: skip
         if not len(rows):
             raise UserError("footage: no labelled training segment: label some, or lower sample.test_share")
         self.footage, self.clip_frames, self.crop, self.flip = footage, clip_frames, crop, flip
         number = {label: index for index, label in enumerate(labels)}
         self.classes = {int(row): number[str(footage.segments.label[row])] for row in rows}
-        self.windows = Windows(footage, rows, np.ones_like(rows), span=0, seed=seed)
+        self.windows = Windows(footage, rows, np.ones_like(rows), span=0, seed=seed, samples=samples)
 
     def __len__(self) -> int:
         return self.windows.samples
@@ -171,6 +174,31 @@ class Batches(Sampler[list[Place]]):
     def __iter__(self) -> Iterator[list[Place]]:
         for step in range(self.first_step, self.last_step):
             yield [divmod(number, self.samples) for number in range(step * self.batch, (step + 1) * self.batch)]
+
+
+def few_labels(footage: Footage, rows: Integers, *, per_class: int, seed: int) -> Integers:
+    """At most `per_class` of the labelled rows of each class, ascending; all of them where it is 0.
+
+    They are spread over groups, and nested: those of a larger number hold those of a smaller one.
+    """
+    if not per_class:
+        return rows
+    labels, groups = footage.segments.label[rows], footage.texts("group")[rows]
+    chosen = [
+        rows[labels == label][_spread(groups[labels == label], np.random.default_rng([seed, 5, number]))[:per_class]]
+        for number, label in enumerate(sorted(set(labels)))
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def _spread(groups: npt.NDArray[np.object_], rng: np.random.Generator) -> Integers:
+    """An order [n] in random turns: one of each group [n], then another of each, and so on."""
+    order = rng.permutation(len(groups))
+    earlier: dict[str, int] = {}
+    turns = np.zeros(len(groups), np.int64)
+    for position, place in enumerate(order):
+        turns[position] = earlier[groups[place]] = earlier.get(groups[place], -1) + 1
+    return order[np.argsort(turns, kind="stable")]
 
 
 def crop_at(frames: npt.NDArray[np.uint8], share: npt.NDArray[np.float64], *, size: int) -> npt.NDArray[np.uint8]:

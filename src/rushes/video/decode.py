@@ -595,6 +595,11 @@ def _scaled_size(height: int, width: int, short_side: int, source: VideoSource) 
         raise VideoError(
             "odd_shape", f"{_name(source)}: {width} x {height}, sides beyond {_LONGEST_ASPECT}:1 are not allowed"
         )
+    return scaled_size(height, width, short_side=short_side)
+
+
+def scaled_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
+    """Even (height, width) of about the same shape, the shorter one `short_side` (even), in pixels."""
     long_side = 2 * round(max(height, width) * short_side / min(height, width) / 2)
     long_side = max(long_side, short_side)
     return (short_side, long_side) if height <= width else (long_side, short_side)
