@@ -1,4 +1,4 @@
-"""What every pretext task must be: uniform labels, frames inside the segment, a function of its generator."""
+"""What every pretext task must be: labels as the task says, frames inside the segment, a function of its generator."""
 
 import itertools
 from typing import Any
@@ -16,6 +16,10 @@ from rushes.pretext import TASKS, Draw, PretextTask, make_task
 from tests.pretext.shots import shot
 
 EVERY_TASK: list[tuple[str, dict[str, Any]]] = [
+    ("shuffle_and_learn", {"similarity": 0}),
+    ("shuffle_and_learn", {"similarity": 0, "tau_max": 6, "tau_min": 2, "negatives": 0.4}),
+    ("opn", {}),
+    ("opn", {"window": 10, "gap": 2, "jitter": 0, "flip": False, "split_channels": False}),
     ("clip_order", {"clips": 3, "gap": 8}),
     ("clip_order", {"clips": 2, "gap": 0}),
     ("clip_order", {"clips": 4, "gap": 1}),
@@ -30,6 +34,12 @@ def rng(*key: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
+def length(task: PretextTask, wanted: int) -> int:
+    """Frames of an element: as many as wanted, where the task allows it."""
+    shortest, longest = task.clip_lengths
+    return min(max(wanted, shortest), longest or wanted)
+
+
 def draws(task: PretextTask, *, frames: int, clip_frames: int, count: int) -> list[Draw]:
     return [task.draw(shot(frames), clip_frames=clip_frames, crop=32, rng=rng(n)) for n in range(count)]
 
@@ -39,12 +49,17 @@ def test_the_list_covers_every_task() -> None:
 
 
 @every_task
-def test_labels_are_uniform(name: str, options: dict[str, Any]) -> None:
+def test_labels_are_uniform_or_in_the_shares_asked_for(name: str, options: dict[str, Any]) -> None:
     task = make_task(name, options)
-    labels = [draw.label for draw in draws(task, frames=200, clip_frames=8, count=200 * task.classes)]
+    labels = [d.label for d in draws(task, frames=200, clip_frames=length(task, 8), count=200 * task.classes)]
     counts = np.bincount(labels, minlength=task.classes)
     assert len(counts) == task.classes
-    assert stats.chisquare(counts).pvalue > 1e-4
+    shares = np.full(task.classes, 1 / task.classes)
+    if name == "shuffle_and_learn":
+        negatives = options.get("negatives", 0.75)
+        shares = np.array([negatives, 1 - negatives])
+    assert stats.chisquare(counts, shares * counts.sum()).pvalue > 1e-4
+    assert task.chance == shares.max()
 
 
 @every_task
@@ -53,7 +68,7 @@ def test_frames_are_inside_any_segment_that_is_long_enough(
     name: str, options: dict[str, Any], data: st.DataObject
 ) -> None:
     task = make_task(name, options)
-    clip_frames = data.draw(st.integers(2, 20))
+    clip_frames = length(task, data.draw(st.integers(2, 20)))
     span = task.span(clip_frames=clip_frames)
     frames = span + data.draw(st.integers(0, 300))
     draw = task.draw(shot(frames), clip_frames=clip_frames, crop=32, rng=rng(data.draw(st.integers(0, 2**32))))
@@ -70,10 +85,11 @@ def test_frames_are_inside_any_segment_that_is_long_enough(
 @every_task
 def test_the_smallest_segment_serves_every_label(name: str, options: dict[str, Any]) -> None:
     task = make_task(name, options)
-    span = task.span(clip_frames=5)
+    clip_frames = length(task, 5)
+    span = task.span(clip_frames=clip_frames)
     seen = set()
     highest = 0
-    for draw in draws(task, frames=span, clip_frames=5, count=40 * task.classes):
+    for draw in draws(task, frames=span, clip_frames=clip_frames, count=40 * task.classes):
         assert draw.frames.min() >= 0
         highest = max(highest, int(draw.frames.max()))
         seen.add(draw.label)
@@ -85,8 +101,9 @@ def test_the_smallest_segment_serves_every_label(name: str, options: dict[str, A
 @every_task
 def test_every_frame_of_a_segment_can_be_seen(name: str, options: dict[str, Any]) -> None:
     task = make_task(name, options)
-    frames = task.span(clip_frames=4) + 8
-    seen = np.concatenate([d.frames.ravel() for d in draws(task, frames=frames, clip_frames=4, count=3000)])
+    clip_frames = length(task, 4)
+    frames = task.span(clip_frames=clip_frames) + 8
+    seen = np.concatenate([d.frames.ravel() for d in draws(task, frames=frames, clip_frames=clip_frames, count=3000)])
     never = set(range(frames)) - set(seen.tolist())
     assert not never, "a gap no longer than the slack hides no frame, nor does a stride"
 
@@ -96,7 +113,7 @@ def test_a_draw_is_a_function_of_its_generator(name: str, options: dict[str, Any
     task = make_task(name, options)
 
     def draw(*key: int) -> Draw:
-        return task.draw(shot(400), clip_frames=8, crop=32, rng=rng(*key))
+        return task.draw(shot(400), clip_frames=length(task, 8), crop=32, rng=rng(*key))
 
     assert (draw(1, 2, 3).frames == draw(1, 2, 3).frames).all()
     assert (draw(1, 2, 3).crops == draw(1, 2, 3).crops).all()
@@ -135,7 +152,15 @@ def test_the_published_head_of_clip_order() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "complaint"),
     [
-        ("clip_ordr", {}, r"'clip_ordr' is not known; one of clip_order, pace"),
+        ("clip_ordr", {}, r"'clip_ordr' is not known; one of .*clip_order, pace"),
+        ("shuffle_and_learn", {"tau_max": 1}, r"tau_max: 1 is not allowed; 2 or more"),
+        ("shuffle_and_learn", {"tau_min": 0}, r"tau_min: 0 is not allowed; 1 or more"),
+        ("shuffle_and_learn", {"negatives": 1.0}, r"negatives: 1.0 is not allowed; between 0 and 1"),
+        ("shuffle_and_learn", {"similarity": -1.0}, r"similarity: -1.0 is not allowed; 0 \(off\) or more"),
+        ("opn", {"window": 15}, r"window: 15 is not allowed; 16 or more, for 4 frames and the gaps of 4 between"),
+        ("opn", {"gap": -1}, r"gap: -1 is not allowed; 0 or more"),
+        ("opn", {"jitter": -1}, r"jitter: -1 is not allowed; 0 \(none\) or more"),
+        ("opn", {"flip": 1}, r"flip: 1 is not a bool"),
         ("clip_order", {"clips": 1}, r"clips: 1 is not allowed; 2 to 5"),
         ("clip_order", {"clips": 6}, r"clips: 6 is not allowed"),
         ("clip_order", {"gap": -1}, r"gap: -1 is not allowed"),
