@@ -50,3 +50,8 @@ class Pace(PretextTask):
     def head(self, features: int) -> nn.Module:
         """A linear layer on the one clip's features."""
         return OneClipHead(features, classes=self.classes)
+
+    def answer(self, label: int) -> str:
+        """The stride: `every frame`, `every 3rd frame`."""
+        ordinals = {1: "every frame", 2: "every 2nd frame", 3: "every 3rd frame"}
+        return ordinals.get(label + 1, f"every {label + 1}th frame")
