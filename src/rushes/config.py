@@ -133,6 +133,8 @@ class Pretrain:
     """The task's own parameters, e.g. {clips: 3, gap: 8}."""
     backbone: str = "r3d"
     """Network: see `rushes.backbones.BACKBONES`."""
+    init: str = ""
+    """Weights to begin with: none (random), a state dict of torch or safetensors, or an earlier run's pointer."""
     clip_frames: int = 16
     """Frames a clip; 1 for networks of frames."""
     crop: int = 112
@@ -318,6 +320,8 @@ class Recipe(RecipeSections):
     """Folder under models/."""
     about: str = ""
     """One line for `rushes models`."""
+    plugins: tuple[str, ...] = ()
+    """Files that define further tasks and backbones: see `rushes.plugins`."""
 
     def __post_init__(self) -> None:
         if self.pretrain.short_side > self.sample.short_side:

@@ -12,7 +12,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ PACKAGE = "rushes"
 
 PLUMBING = frozenset(
     f"{PACKAGE}{module}"
-    for module in ("", ".config", ".digests", ".errors", ".home", ".progress", ".steps", ".steps.base", ".store")
-)
+    for module in (
+        "", ".config", ".digests", ".errors", ".home", ".plugins", ".progress", ".steps", ".steps.base", ".store"
+    )
+)  # fmt: skip
 """Modules that every step imports and no result depends on."""
 
 
@@ -57,6 +59,12 @@ def code_digest(module: str, *, root: Path | None = None) -> str:
             for template in sorted(path.parent.glob("templates/*")):
                 digest.update(f"{template.name}\0".encode() + template.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def source_digest(files: Iterable[Path]) -> str:
+    """Digest of other people's modules, in this order: the code alone, wherever the files lie."""
+    code = "\0".join(_parsed(path.read_text()).essence for path in files)
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
 def project_imports(module: str, *, root: Path) -> set[str]:

@@ -11,13 +11,14 @@
 To the rest of the project a frame is a clip of one frame, and what a network makes of its frames (differences, a stack
 of them) is its own business. A network consists of plain tensor operations on fixed T, H and W: it is exported to ONNX.
 
-To add one, write its module here and add a line to the dict.
+To add one, write its module here and add a line to the dict; or write a plugin (`rushes.plugins`).
 """
 
 from collections.abc import Callable
 
 from torch import nn
 
+from rushes import plugins
 from rushes.backbones.backbone import Backbone
 from rushes.backbones.c3d import C3D
 from rushes.backbones.caffenet import caffenet
@@ -51,9 +52,12 @@ def make_backbone(name: str) -> Backbone:
     Raises:
         UserError: unknown name.
     """
-    if name not in BACKBONES:
-        raise UserError(f"pretrain.backbone: {name!r} is not known; one of {', '.join(BACKBONES)}")
-    return BACKBONES[name]()
+    net = plugins.look_up("backbone", name, BACKBONES)()
+    if not isinstance(net, Backbone):
+        raise UserError(
+            f"pretrain.backbone: {name!r} makes a {type(net).__name__}; expected a rushes.backbones.Backbone"
+        )
+    return net
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,12 +1,15 @@
 """Pretext tasks: labels made from the footage itself.
 
 `TASKS` is the list of what a recipe's `pretrain.task` may name. To add one, write its module here (see
-`rushes.pretext.task.PretextTask` for the four parts) and add a line to the dict.
+`rushes.pretext.task.PretextTask` for the four parts) and add a line to the dict; or leave this package as it is and
+write a plugin (`rushes.plugins`).
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from rushes import plugins
 from rushes.config import build
 from rushes.errors import UserError
 from rushes.pretext.arrow_of_time import ArrowOfTime
@@ -37,6 +40,7 @@ def make_task(name: str, options: Mapping[str, Any]) -> PretextTask:
     Raises:
         UserError: unknown task, unknown option or a value that the task does not allow.
     """
-    if name not in TASKS:
-        raise UserError(f"pretrain.task: {name!r} is not known; one of {', '.join(TASKS)}")
-    return build(TASKS[name], options, f"pretrain.options of {name}")
+    task = plugins.look_up("task", name, TASKS)
+    if not (dataclasses.is_dataclass(task) and issubclass(task, PretextTask)):
+        raise UserError(f"pretrain.task: {name!r} is {task!r}; expected a dataclass derived from PretextTask")
+    return build(task, options, f"pretrain.options of {name}")
