@@ -384,6 +384,30 @@ class FootageForget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PretextShow(_WithRecipe):
+    """Questions of a model's pretext task about your videos, as its network sees them: can a person solve them?
+
+    rushes pretext show vcop-r3d --videos my_videos/
+    """
+
+    COMMAND_DEFAULTS: ClassVar[Mapping[str, Any]] = {"size": "cpu"}
+
+    videos: str
+    """A folder of videos or an fsspec URL, of which a part is sampled; or the pointer that `rushes sample` wrote."""
+    labels: str = ""
+    """CSV or Parquet of labels, for their groups and splits; default: labels.csv in the folder, then class folders."""
+    questions: int = 12
+    """How many."""
+    out: Path = Path("pretext")
+    """Folder for the page and its picture."""
+
+    def execute(self) -> int:
+        from rushes.commands.pretext import show
+
+        return show(self.full_recipe, videos=self.videos, labels=self.labels, questions=self.questions, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo(_WithRecipe):
     """The whole workflow on the embedded data, and a question to the endpoint at the end. `make demo` runs it."""
 
@@ -402,6 +426,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "evaluate": Evaluate,
         "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
     },
+    "Pretext tasks": {"pretext show": PretextShow},
     "Data": {"footage show": FootageShow, "footage forget": FootageForget, "demo-videos": DemoVideos},
 }  # fmt: skip
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}

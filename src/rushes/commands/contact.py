@@ -1,4 +1,4 @@
-"""The contact sheet: one picture of many segments, each four frames over the profile of its motion.
+"""Contact sheets: one picture of many segments, each four frames over the profile of its motion; or of questions.
 
 contact_sheet([Cell(frames=frames, profile=magnitude, cuts=[83], name="a.mp4", detail="0:08, Jump")], Path("sheet.png"))
 """
@@ -26,6 +26,7 @@ _MARGIN, _GAP, _SEAM = 24, 28, 2
 _CELL = (WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) // _COLUMNS
 _TILE = (_CELL - (PICTURES - 1) * _SEAM) // PICTURES
 _CURVE, _LINE, _HEADER = 44, 22, 40
+_QUESTION_TILE = 120
 _SMOOTH = 3  # times the size at which curves are drawn, before they are scaled down
 
 _PAPER, _EMPTY, _INK, _FAINT = "#14181f", "#0d1015", "#eef2f6", "#9aa7b5"
@@ -127,15 +128,15 @@ def _picture(frame: Frames, width: int, height: int) -> Image.Image:
     return Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS)
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont) -> str:
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int = _CELL) -> str:
     """The text, without as much of its middle as does not fit."""
-    if font.getlength(text) <= _CELL:
+    if font.getlength(text) <= width:
         return text
 
     def without_middle(kept: int) -> str:
         return text[: kept // 2] + "…" + text[len(text) - (kept - kept // 2) :]
 
-    too_many = bisect_left(range(len(text)), True, key=lambda kept: font.getlength(without_middle(kept)) > _CELL)
+    too_many = bisect_left(range(len(text)), True, key=lambda kept: font.getlength(without_middle(kept)) > width)
     return without_middle(too_many - 1)
 
 
@@ -144,3 +145,47 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
     # Pillow's own font knows Latin only; matplotlib brings one that knows most alphabets.
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+# Questions -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """A pretext question on its sheet."""
+
+    elements: Sequence[npt.NDArray[np.uint8]]
+    """RGB, uint8 [T, S, S, 3] each: a clip, of which up to `PICTURES` frames are drawn, or a frame."""
+    answer: str
+    """Stands at the foot of the sheet."""
+
+
+def question_sheet(bands: Sequence[Band], path: Path) -> tuple[int, int]:
+    """Draws questions one below the other, their answers at the foot, and writes a PNG.
+
+    Returns:
+        (width, height) in pixels.
+    """
+    pictures = [[element[evenly(len(element))] for element in band.elements] for band in bands]
+    count = max(sum(len(element) for element in elements) for elements in pictures)
+    apart = max(len(elements) for elements in pictures) - 1
+    tile = min(_QUESTION_TILE, (WIDTH - 2 * _MARGIN - apart * _GAP - count * _SEAM) // count)
+    step = tile + _LINE + _GAP
+    sheet = Image.new("RGB", (WIDTH, 2 * _MARGIN + len(bands) * (step + _LINE) + _HEADER), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, elements in enumerate(pictures):
+        top = _MARGIN + number * step
+        draw.text((_MARGIN, top), f"Question {number + 1}", fill=_FAINT, font=_font(15))
+        left = _MARGIN
+        for element in elements:
+            for picture in element:
+                drawn = Image.fromarray(picture).resize((tile, tile), Image.Resampling.NEAREST)
+                sheet.paste(drawn, (left, top + _LINE))
+                left += tile + _SEAM
+            left += _GAP
+    top = _MARGIN + len(bands) * step + _HEADER
+    for number, band in enumerate(bands):
+        text = _shortened(f"Answer {number + 1}: {band.answer}", _font(15), WIDTH - 2 * _MARGIN)
+        draw.text((_MARGIN, top + number * _LINE), text, fill=_FAINT, font=_font(15))
+    sheet.save(path, optimize=True)
+    return sheet.size

@@ -1,0 +1,189 @@
+"""`rushes pretext show`: real questions of a model's pretext task, as its network sees them, for a person to answer.
+
+show(recipe, videos="my_videos", labels="", questions=12, out=Path("pretext"))
+
+Of a folder or URL a part is sampled into a store that is removed again, as `rushes footage show` does.
+"""
+
+import base64
+import dataclasses
+import inspect
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, PackageLoader
+from PIL import Image
+from torch import Tensor
+
+from rushes.commands.contact import Band, question_sheet
+from rushes.commands.peek import is_pointer, peek
+from rushes.commands.show import clock, counted, printable
+from rushes.config import Recipe, Sample
+from rushes.console import console, watching
+from rushes.errors import UserError
+from rushes.footage.colour import i420_to_rgb
+from rushes.footage.reader import Footage
+from rushes.home import open_store
+from rushes.pretext import PretextTask, make_task
+from rushes.progress import EventLog, Progress
+from rushes.store import Manifest
+from rushes.training.networks import MEAN, STD, normalise
+from rushes.training.pretext import PretextTuples, Question
+
+PAGE, SHEET = "index.html", "questions.png"
+_SEGMENTS, _SECONDS = 48, 40.0  # of a folder or URL
+_ON_SHEET = 8
+_RATE = 8  # frames a second at which clips are played: slow enough to see what happens
+_REST = 700  # milliseconds for which a clip rests at its end, so that one sees where it begins
+_SIDE = 176  # pixels, about, at which a crop is shown
+
+Rgb = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Element:
+    """A clip or a frame of a question."""
+
+    pictures: Rgb
+    """What the network sees, de-normalised: uint8 [T, S, S, 3]."""
+    numbers: str
+    """Of its frames within the segment, in the order shown."""
+
+    @property
+    def uri(self) -> str:
+        """The clip as an animated picture, or the frame as a still one, in a data URI."""
+        images = [Image.fromarray(picture) for picture in self.pictures]
+        buffer = io.BytesIO()
+        pace = {"save_all": True, "append_images": images[1:], "duration": _durations(len(images)), "loop": 0}
+        images[0].save(buffer, "WEBP", quality=90, **(pace if len(images) > 1 else {}))
+        return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A question, ready for the page."""
+
+    place: str
+    """File and time of the segment."""
+    elements: Sequence[Element]
+    answer: str
+
+
+def show(recipe: Recipe, *, videos: str, labels: str, questions: int, out: Path) -> int:
+    """Writes a page of questions, `index.html`, and a picture of the first ones, `questions.png`, into `out`.
+
+    Args:
+        recipe: sections `pretrain`, `sample` and `seed` count.
+        videos: a folder of videos or an fsspec URL, of which a part is sampled; or the pointer of footage.
+        labels: CSV or Parquet of labels, for their groups and splits; empty to look for `labels.csv`.
+        questions: how many.
+        out: folder for the page.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: no video there or none that decodes, no such pointer, or no shot long enough for the task.
+    """
+    if questions < 1:
+        raise UserError(f"questions: {questions} is not allowed; at least 1")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out: {str(out)!r} is a file: give a folder for the page and its picture")
+    task = make_task(recipe.pretrain.task, recipe.pretrain.options)
+    with tempfile.TemporaryDirectory(prefix="rushes-pretext-") as folder:
+        scratch = Path(folder)
+        with watching(scratch / "progress.jsonl"):
+            progress = EventLog(scratch / "progress.jsonl", step="pretext show")
+            footage = _footage(recipe, videos, labels=labels, scratch=scratch, progress=progress)
+            asked = _questions(footage, task, recipe, count=questions, progress=progress)
+        out.mkdir(parents=True, exist_ok=True)
+        bands = [Band(elements=[e.pictures for e in q.elements], answer=q.answer) for q in asked[:_ON_SHEET]]
+        question_sheet(bands, out / SHEET)
+        _write_page(out / PAGE, asked, task, recipe, videos)
+    console.print(f"\n{counted(len(asked), 'question')} of {recipe.pretrain.task}; guessing gets {task.chance:.0%} right")
+    console.print(f"Page: {out / PAGE}\nPicture: {out / SHEET}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _footage(recipe: Recipe, videos: str, *, labels: str, scratch: Path, progress: Progress) -> Footage:
+    if is_pointer(videos):
+        return Footage(Manifest.read(Path(videos), kind="footage"), open_store())
+    peeked = peek(
+        videos, config=quick(recipe.sample), segments=_SEGMENTS, seconds=_SECONDS, scratch=scratch, progress=progress,
+        labels=labels,
+    )  # fmt: skip
+    return Footage(peeked.manifest, peeked.store)
+
+
+def quick(config: Sample) -> Sample:
+    """The same footage in small pieces, so that a look at a part of it sees many places."""
+    return dataclasses.replace(config, segment_seconds=8.0, shard_segments=4, decode_seconds=20.0)
+
+
+def _questions(
+    footage: Footage, task: PretextTask, recipe: Recipe, *, count: int, progress: Progress
+) -> list[Shown]:  # fmt: skip
+    config = recipe.pretrain
+    tuples = PretextTuples(
+        footage, footage.select("unlabelled", "train"), task=task, clip_frames=config.clip_frames, crop=config.crop,
+        seed=recipe.seed, samples=count,
+    )  # fmt: skip
+    sources = footage.texts("source")
+    bar = progress.bar("ask", total=count, unit="questions")
+    asked = []
+    for number in range(count):
+        question = tuples.question((0, number))
+        row = question.stretch.row
+        asked.append(
+            Shown(
+                place=f"{printable(sources[row])} {clock(footage.segments.start[row])}",
+                elements=_elements(question, task), answer=task.answer(question.draw.label),
+            )
+        )  # fmt: skip
+        bar.advance()
+    return asked
+
+
+def _elements(question: Question, task: PretextTask) -> list[Element]:
+    seen = task.view(normalise(i420_to_rgb(question.clips[None])))[0]
+    numbers = question.stretch.first + question.draw.frames
+    return [
+        Element(pictures=denormalised(clip), numbers=runs(frames))
+        for clip, frames in zip(seen, numbers.tolist(), strict=True)
+    ]
+
+
+def denormalised(clip: Tensor) -> Rgb:
+    """What `normalise` made, [3, T, H, W], as pictures: uint8 [T, H, W, 3]."""
+    rgb = clip * clip.new_tensor(STD)[:, None, None, None] + clip.new_tensor(MEAN)[:, None, None, None]
+    pictures: Rgb = (255 * rgb.clamp(0, 1)).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
+    return pictures
+
+
+def runs(numbers: Sequence[int]) -> str:
+    """`12 to 19` for numbers that follow each other, `12 14 16` for others."""
+    if len(numbers) > 2 and all(after - before == 1 for before, after in zip(numbers, numbers[1:], strict=False)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return " ".join(map(str, numbers))
+
+
+def _durations(frames: int) -> list[int]:
+    return [1000 // _RATE] * (frames - 1) + [_REST]
+
+
+def _write_page(path: Path, asked: Sequence[Shown], task: PretextTask, recipe: Recipe, videos: str) -> None:
+    environment = Environment(
+        loader=PackageLoader("rushes.commands"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    config = recipe.pretrain
+    page = environment.get_template("pretext.html").render(
+        name=config.task, about=(inspect.getdoc(type(task)) or "").split("\n\n")[0], asked=asked, videos=printable(videos),
+        options=sorted({task.answer(label) for label in range(task.classes)}), chance=task.chance, config=config,
+        side=config.crop * max(1, round(_SIDE / config.crop)), rate=_RATE, model=recipe.name,
+    )  # fmt: skip
+    path.write_text(page, encoding="utf-8")
