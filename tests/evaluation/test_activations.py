@@ -93,7 +93,7 @@ def test_the_region_lies_where_the_light_is() -> None:
         down, across = np.nonzero(sight.region >= 0.9 * sight.region.max())
         assert (down.mean(), across.mean()) == pytest.approx((top + 3.5, left + 3.5), abs=0.5)
         assert sight.region.shape == sight.picture.shape[:2] == (SIDE, SIDE)
-        assert 0 <= sight.region.min() and sight.region.max() <= 1
+        assert sight.region.min() >= 0 and sight.region.max() <= 1
     assert found(pictures=4)[0].sights[0].region.max() == pytest.approx(1)
 
 

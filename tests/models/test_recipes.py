@@ -1,0 +1,88 @@
+"""Every recipe at every size: task, network, crop and clip length fit each other and footage of the usual length."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from rushes.backbones import make_backbone
+from rushes.config import Sample, known_models, load_recipe, models_folder, recipe_sizes
+from rushes.pretext import TASKS, make_task
+
+EVERY_RECIPE = [(model, size) for model in known_models() for size in recipe_sizes(model)]
+every_recipe = pytest.mark.parametrize(("model", "size"), EVERY_RECIPE)
+PUBLISHED = {
+    "shuffle-and-learn": ("shuffle_and_learn", "caffenet_sl"),
+    "opn": ("opn", "caffenet_opn"),
+    "o3n": ("o3n", "caffenet_o3n"),
+    "vcop-c3d": ("clip_order", "c3d"),
+    "vcop-r3d": ("clip_order", "r3d"),
+    "vcop-r2plus1d": ("clip_order", "r2plus1d"),
+    "pace-r2plus1d": ("pace", "r2plus1d"),
+    "arrow-of-time-r3d": ("arrow_of_time", "r3d"),
+}
+
+
+def test_every_method_has_its_recipe_in_both_sizes() -> None:
+    assert set(known_models()) == set(PUBLISHED)
+    for model, parts in PUBLISHED.items():
+        pretrain = load_recipe(model).pretrain
+        assert (pretrain.task, pretrain.backbone) == parts
+        assert load_recipe(model, size="cpu").pretrain.task == parts[0]
+        assert recipe_sizes(model) == ["full", "cpu"]
+
+
+@every_recipe
+def test_task_network_and_footage_fit_each_other(model: str, size: str) -> None:
+    recipe = load_recipe(model, size=size)
+    pretrain = recipe.pretrain
+    task = make_task(pretrain.task, pretrain.options)
+    task.check(clip_frames=pretrain.clip_frames)
+    with torch.device("meta"):
+        make_backbone(pretrain.backbone).check(frames=pretrain.clip_frames, height=pretrain.crop, width=pretrain.crop)
+    assert pretrain.crop <= recipe.sample.short_side
+    assert recipe.sample.fps is not None
+    assert task.span(clip_frames=pretrain.clip_frames) <= Sample().segment_seconds * recipe.sample.fps
+    # A labelled clip of the embedded videos, and most of UT-Interaction's, is hardly longer than a second.
+    if size == "cpu":
+        assert task.span(clip_frames=pretrain.clip_frames) <= 32
+
+
+@every_recipe
+def test_networks_of_pictures_are_shown_25_clips_and_networks_of_clips_10(model: str, size: str) -> None:
+    recipe = load_recipe(model, size=size)
+    pictures = recipe.pretrain.backbone.startswith(("caffenet", "tiny_frame", "tiny_stack"))
+    assert recipe.evaluate.clips == recipe.export.clips == (25 if pictures else 10)
+
+
+@every_recipe
+def test_options_are_fields_of_the_task_and_learning_rates_of_the_published_schedules(model: str, size: str) -> None:
+    recipe = load_recipe(model, size=size)
+    assert set(recipe.pretrain.options) <= set(TASKS[recipe.pretrain.task].__dataclass_fields__)
+    kinds = {"full": {"constant", "step"}, "cpu": {"cosine"}}[size]
+    assert {recipe.pretrain.optimizer.schedule, recipe.finetune.optimizer.schedule} <= kinds
+
+
+def test_the_published_iterations_are_what_the_recipes_run() -> None:
+    for model, iterations, drops in [("shuffle-and-learn", 100_000, [80_000]), ("opn", 200_000, [130_000, 170_000])]:
+        pretrain = load_recipe(model).pretrain
+        steps = pretrain.samples_per_epoch // pretrain.batch * pretrain.epochs
+        assert steps == iterations
+        assert [round(share * steps) for share in pretrain.optimizer.milestones] == drops
+
+
+@pytest.mark.parametrize("model", known_models())
+def test_a_card_says_what_it_must(model: str) -> None:
+    card = (models_folder() / model / "README.md").read_text()
+    assert card.startswith(f"# {model}\n")
+    assert f"rushes compare {model} --videos UCF-101 --splits ucfTrainTestlist --folds 3" in card
+    for needed in ("| | published | here |", "Published", "](../RESULTS.md)", "Limits", "`--size cpu`"):
+        assert needed in card, needed
+    assert load_recipe(model).about
+
+
+def test_the_readme_lists_every_model_with_what_it_is_about() -> None:
+    text = " ".join(re.split(r"\s+", (Path(__file__).parents[2] / "README.md").read_text()))
+    for model in known_models():
+        assert f"[{model}](models/{model}/README.md) | {load_recipe(model).about}" in text
