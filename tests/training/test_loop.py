@@ -21,7 +21,16 @@ from rushes.errors import RushesError, UserError
 from rushes.pretext import make_task
 from rushes.progress import Bar, NullProgress
 from rushes.store import Store
-from rushes.training.loop import Checkpoints, Outcome, Plan, fit, learning_rate_factor, make_optimizer, pick_device
+from rushes.training.loop import (
+    Checkpoints,
+    Outcome,
+    Plan,
+    fit,
+    learning_rate_factor,
+    make_optimizer,
+    pick_device,
+    scored,
+)  # fmt: skip
 from rushes.training.pretext import PretextNet, PretextTuples
 from tests.training.stand_in import stand_in
 
@@ -62,7 +71,7 @@ def stop() -> None:
 
 def run(
     folder: Path, *, progress: NullProgress | None = None, workers: int = 0, broken: int = -1, seed: int = 0,
-    every: int = 2, validated: bool = True,
+    every: int = 2, validated: bool = True, contrast: float = 0.0,
 ) -> Outcome:  # fmt: skip
     """A whole pretraining in small: 3 epochs of 4 steps, dropout, batch norm, validation, warm-up and cosine."""
     footage = stand_in(lengths=[40] * 8, height=16, width=16, broken=broken)
@@ -71,13 +80,13 @@ def run(
     data = PretextTuples(footage, np.arange(6), seed=seed, samples=9, **geometry)
     validation = PretextTuples(footage, np.arange(6, 8), seed=seed + 1, samples=5, **geometry) if validated else None
     torch.manual_seed(seed)
-    net = PretextNet(task, backbone="tiny_r3d")
+    net = PretextNet(task, backbone="tiny_r3d", contrast=contrast)
     plan = Plan(
         epochs=3, batch=2, seed=seed, optimizer=OPTIMIZER, checkpoint_steps=every, device="cpu", workers=workers
     )
     checkpoints = Checkpoints(Store(str(folder)), "d")
     return fit(
-        net, task.loss, data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x",
+        net, net.objective, data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x",
         progress=progress,
     )  # fmt: skip
 
@@ -109,6 +118,14 @@ def test_a_run_interrupted_anywhere_ends_as_one_that_was_not(tmp_path: Path, uni
     with pytest.raises(StopError):
         run(tmp_path, progress=Interrupting(at, stop))
     assert_same(run(tmp_path), uninterrupted)
+
+
+def test_a_contrasted_run_interrupted_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: Outcome) -> None:
+    whole = run(tmp_path / "whole", contrast=0.5)
+    assert whole.history[0]["val_loss"] != uninterrupted.history[0]["val_loss"]
+    with pytest.raises(StopError):
+        run(tmp_path / "cut", contrast=0.5, progress=Interrupting(7, stop))
+    assert_same(run(tmp_path / "cut", contrast=0.5), whole)
 
 
 def test_a_resume_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
@@ -210,37 +227,6 @@ class Fixed(Dataset[tuple[Tensor, int]]):
         return self.clips[place[1]], self.labels[place[1]]
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "backbone"),
-    [("clip_order", {"clips": 3, "gap": 1}, "tiny_r3d"), ("pace", {"strides": 4}, "tiny_r2plus1d")],
-)
-def test_the_loss_on_a_fixed_batch_falls_tenfold(
-    tmp_path: Path, name: str, options: dict[str, Any], backbone: str
-) -> None:
-    task = make_task(name, options)
-    footage = stand_in(lengths=[60] * 8, height=16, width=16)
-    tuples = PretextTuples(footage, np.arange(8), task=task, clip_frames=4, crop=16, seed=0, samples=8)
-    batch = [tuples[0, number] for number in range(8)]
-    data = Fixed(torch.stack([clips for clips, _ in batch]), [label for _, label in batch])
-    assert len(set(data.labels)) > 2
-    torch.manual_seed(0)
-    net = PretextNet(task, backbone=backbone)
-    for module in net.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    plan = Plan(
-        epochs=30, batch=8, seed=0, optimizer=Optimizer(name="adamw", lr=3e-3), checkpoint_steps=999, device="cpu",
-        workers=0,
-    )  # fmt: skip
-    history = fit(
-        net, task.loss, data=data, validation=None, plan=plan, checkpoints=Checkpoints(Store(str(tmp_path)), "d"),
-        label="x",
-    ).history  # fmt: skip
-    assert history[0]["loss"] > 0.5
-    assert history[-1]["loss"] < history[0]["loss"] / 10
-    assert history[-1]["accuracy"] == 1
-
-
 class Line(nn.Module):
     """y = a x: two logits that differ by it."""
 
@@ -261,8 +247,9 @@ def fit_line(
     plan = Plan(epochs=4, batch=2, seed=0, optimizer=Optimizer(lr=0.1), checkpoint_steps=1, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
     outcome = fit(
-        net, loss, data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x", progress=progress
-    )
+        net, scored(net, loss), data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x",
+        progress=progress,
+    )  # fmt: skip
     return outcome, net
 
 
@@ -302,7 +289,7 @@ def test_validation_runs_in_evaluation_mode_and_training_does_not(tmp_path: Path
     data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0])
     plan = Plan(epochs=2, batch=2, seed=0, optimizer=Optimizer(), checkpoint_steps=9, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
-    fit(net, F.cross_entropy, data=data, validation=data, plan=plan, checkpoints=checkpoints, label="x")
+    fit(net, scored(net, F.cross_entropy), data=data, validation=data, plan=plan, checkpoints=checkpoints, label="x")
     assert modes == [True, True, False, False] * 2
 
 
@@ -313,7 +300,9 @@ def test_fewer_samples_than_a_batch_hold_still_make_an_epoch(tmp_path: Path) -> 
     net = PretextNet(make_task("pace", {}), backbone="tiny_r3d")
     plan = Plan(epochs=2, batch=4, seed=0, optimizer=OPTIMIZER, checkpoint_steps=9, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
-    outcome = fit(net, F.cross_entropy, data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
+    outcome = fit(
+        net, scored(net, F.cross_entropy), data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x"
+    )
     assert [record["step"] for record in outcome.history] == [1, 2]
 
 
@@ -399,6 +388,6 @@ def test_the_schedule_moves_the_weights_as_it_says(tmp_path: Path) -> None:
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         return -outputs.mean()
 
-    fit(net, loss, data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
+    fit(net, scored(net, loss), data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
     rates = [0.1 * learning_rate_factor(step, steps=10, optimizer=config) for step in range(10)]
     assert float(net.weight.detach()) == pytest.approx(sum(rates), rel=1e-5)

@@ -47,7 +47,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifes
 
     from rushes.footage.reader import Footage
     from rushes.training.data import LabelledClips, few_labels
-    from rushes.training.loop import Checkpoints, Plan, fit
+    from rushes.training.loop import Checkpoints, Plan, fit, scored
     from rushes.training.networks import Classifier
     from rushes.training.weights import load_backbone, read_model
 
@@ -74,7 +74,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifes
             checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,
         )  # fmt: skip
         outcome = fit(
-            net, F.cross_entropy, data=data, validation=validation, plan=plan,
+            net, scored(net, F.cross_entropy), data=data, validation=validation, plan=plan,
             checkpoints=Checkpoints(context.store, digest), label=f"finetune: {init}", progress=context.progress,
         )  # fmt: skip
         save_file(outcome.weights, folder / "weights.safetensors")

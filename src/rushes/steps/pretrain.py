@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from rushes.footage.reader import Footage
 
+NO_TASK = "none"
+"""Name of the task that trains nothing: the weights that pretraining would have begun with."""
+
 
 @reported("pretrain")
 def pretrain(*, recipe: Recipe, footage: Path, out: Path) -> Manifest:
@@ -40,6 +43,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
     import torch
     from safetensors.torch import save_file
 
+    from rushes.backbones import make_backbone
     from rushes.footage.reader import Footage
     from rushes.pretext import make_task
     from rushes.training.loop import Checkpoints, Plan, fit
@@ -48,7 +52,17 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
     config = recipe.pretrain
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        footage = Footage(source, context.store)
+        footage = Footage(source, context.store, short_side=config.short_side)
+        model = {
+            "backbone": config.backbone, "clip_frames": config.clip_frames, "crop": config.crop,
+            "short_side": footage.short_side, "fps": footage.fps, "seed": recipe.seed,
+        }  # fmt: skip
+        (folder / "model.json").write_text(json.dumps(model, indent=1))
+        if config.task == NO_TASK:
+            torch.manual_seed(recipe.seed)
+            save_file(make_backbone(config.backbone).state_dict(), folder / "weights.safetensors")
+            (folder / "history.json").write_text("[]")
+            return {"task": NO_TASK}
         task = make_task(config.task, config.options)
         geometry: dict[str, Any] = {"task": task, "clip_frames": config.clip_frames, "crop": config.crop}
         data = PretextTuples(
@@ -60,25 +74,24 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
             **geometry,
         )
         held_out = _long_enough(footage, task.span(clip_frames=config.clip_frames))
-        validation = PretextTuples(footage, held_out, seed=recipe.seed + 1, **geometry) if len(held_out) else None
+        # Contrast is validated on pairs, too; without it, on as many windows as there are.
+        draws = config.draws_per_window if config.contrast else 1
+        validation = (
+            PretextTuples(footage, held_out, seed=recipe.seed + 1, draws=draws, **geometry) if len(held_out) else None
+        )
         torch.manual_seed(recipe.seed)
-        net = PretextNet(task, backbone=config.backbone)
+        net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
         plan = Plan(
             epochs=config.epochs, batch=config.batch, seed=recipe.seed, optimizer=config.optimizer,
             checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,
         )  # fmt: skip
         outcome = fit(
-            net, task.loss, data=data, validation=validation, plan=plan,
+            net, net.objective, data=data, validation=validation, plan=plan,
             checkpoints=Checkpoints(context.store, digest), label=f"pretrain: {config.task}", progress=context.progress,
         )  # fmt: skip
         prefix = "backbone."
         weights = {k.removeprefix(prefix): v for k, v in outcome.weights.items() if k.startswith(prefix)}
         save_file(weights, folder / "weights.safetensors")
-        model = {
-            "backbone": config.backbone, "clip_frames": config.clip_frames, "crop": config.crop,
-            "short_side": footage.short_side, "fps": footage.fps, "seed": recipe.seed,
-        }  # fmt: skip
-        (folder / "model.json").write_text(json.dumps(model, indent=1))
         (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
         chosen = outcome.history[outcome.best_epoch - 1]
         return {"task": config.task, "chance": task.chance, "tuples": len(data), **chosen}

@@ -24,6 +24,9 @@ from rushes.training.data import Batches, Place
 
 State = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
+"""Scalar of (logits, labels)."""
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(clips, labels) -> (scalar loss, logits [B, classes])."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +95,19 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"device: {name!r} is no device; auto, cpu, cuda or cuda:N") from error
 
 
+def scored(net: nn.Module, loss: Loss) -> Objective:
+    """The plain objective: a loss of the network's logits."""
+
+    def objective(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = net(clips)
+        return loss(logits, labels), logits
+
+    return objective
+
+
 def fit(
     net: nn.Module,
-    loss: Loss,
+    objective: Objective,
     *,
     data: Dataset[tuple[Tensor, int]],
     validation: Dataset[tuple[Tensor, int]] | None,
@@ -106,8 +119,8 @@ def fit(
     """Trains `net` in place and returns the weights of the best epoch by validation loss, or of the last without it.
 
     Args:
-        net: maps a batch of clips to logits.
-        loss: scalar of (logits, labels).
+        net: what is trained, and whose weights are kept.
+        objective: what a batch costs, in training and in validation, computed with `net`: see `scored`.
         data: map-style, indexed by (epoch, number), with a length.
         validation: the same; its epoch 0 is looked at after each epoch of training.
         plan: lengths and seeds.
@@ -115,7 +128,7 @@ def fit(
         label: what the progress bar says.
         progress: where to report to.
     """
-    run = _Run(net, loss, plan=plan, samples=len(data))  # type: ignore[arg-type]  # Dataset does not promise a length
+    run = _Run(net, objective, plan=plan, samples=len(data))  # type: ignore[arg-type]  # Dataset does not promise a length
     run.restore(checkpoints.load())
     bar = (progress or NullProgress()).bar(label, total=run.steps, unit="steps")
     bar.advance(run.step)
@@ -132,8 +145,8 @@ def fit(
 class _Run:
     """A run between two steps: network, optimiser, how far, best so far."""
 
-    def __init__(self, net: nn.Module, loss: Loss, *, plan: Plan, samples: int) -> None:
-        self.plan, self.loss = plan, loss
+    def __init__(self, net: nn.Module, objective: Objective, *, plan: Plan, samples: int) -> None:
+        self.plan, self.objective = plan, objective
         self.device = pick_device(plan.device)
         self.net = net.to(self.device)
         self.steps_per_epoch = max(samples // plan.batch, 1)
@@ -162,8 +175,7 @@ class _Run:
         # Dropout's mask follows from the step, so that no generator's state has to be carried over a resume.
         torch.manual_seed(hash((self.plan.seed, 3, self.step)) % 2**63)
         labels = labels.to(self.device)
-        logits = self.net(clips.to(self.device, non_blocking=True))
-        loss = self.loss(logits, labels)
+        loss, logits = self.objective(clips.to(self.device, non_blocking=True), labels)
         value = float(loss.detach())
         _require_finite(value, at=f"step {self.step}")
         self.optimizer.zero_grad(set_to_none=True)
@@ -204,14 +216,14 @@ class _Run:
         self.net.eval()
         count = len(data)  # type: ignore[arg-type]
         places = [[(0, n) for n in range(i, min(i + self.plan.batch, count))] for i in range(0, count, self.plan.batch)]
-        loss = correct = 0.0
+        total = correct = 0.0
         for clips, labels in DataLoader(data, batch_sampler=places):
             labels = labels.to(self.device)
-            logits = self.net(clips.to(self.device))
-            loss += float(self.loss(logits, labels)) * len(labels)
+            loss, logits = self.objective(clips.to(self.device), labels)
+            total += float(loss) * len(labels)
             correct += float((logits.argmax(1) == labels).sum())
-        _require_finite(loss, at=f"validation after step {self.step}")
-        return {"val_loss": loss / count, "val_accuracy": correct / count}
+        _require_finite(total, at=f"validation after step {self.step}")
+        return {"val_loss": total / count, "val_accuracy": correct / count}
 
     def state(self) -> State:
         return {

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from rushes.backbones import Backbone, make_backbone
+from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
 from rushes.footage.reader import Footage
 from rushes.pretext.task import Draw, PretextTask, Shot
+from rushes.training.contrast import info_nce, projection
 from rushes.training.data import Place, Stretch, Windows, mirror
 from rushes.training.networks import normalise
 from rushes.video.clips import crop_i420
@@ -156,20 +158,54 @@ def _narrowed(stretch: Stretch, *, frames: int, rng: np.random.Generator) -> Str
 
 
 class PretextNet(nn.Module):
-    """Backbone and the task's head.
+    """Backbone and the task's head; with `contrast`, another head beside it (`rushes.training.contrast`).
 
     The elements of a tuple are folded into the batch, so that batch norm sees them together (methods.md, trap 8).
+
+    Args:
+        task: the task.
+        backbone: name of the network.
+        contrast: weight of the contrastive loss; 0 leaves it out.
+        draws: tuples in a row that are about the same window, as `PretextTuples` draws them.
+
+    Raises:
+        UserError: contrast is asked for and no clip has another of its window beside it.
     """
 
-    def __init__(self, task: PretextTask, *, backbone: str) -> None:
+    def __init__(self, task: PretextTask, *, backbone: str, contrast: float = 0.0, draws: int = 1) -> None:
         super().__init__()
-        self.task = task
+        if contrast and task.elements * draws == 1:
+            raise UserError(
+                f"pretrain.contrast: {contrast} is not allowed where each clip is alone: this task asks about one at a "
+                "time, so set pretrain.draws_per_window to 2 or more"
+            )
+        self.task, self.contrast, self.draws = task, contrast, draws
         self.backbone: Backbone = make_backbone(backbone)
         self.head = task.head(self.backbone.features)
+        self.projection = projection(self.backbone.features) if contrast else None
 
     def forward(self, clips: Tensor) -> Tensor:
         """I420 clips, uint8 [B, E, T, S*3/2, S] -> logits [B, classes]."""
-        seen = self.task.view(normalise(i420_to_rgb(clips)))
-        features = self.backbone(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(self.features(clips))
         return logits
+
+    def features(self, clips: Tensor) -> Tensor:
+        """I420 clips, uint8 [B, E, T, S*3/2, S] -> features of each [B, E, features]."""
+        seen = self.task.view(normalise(i420_to_rgb(clips)))
+        features: Tensor = self.backbone(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
+        return features
+
+    def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `fit` minimises, of a batch whose rows are in the order of their places, and the logits [B, classes].
+
+        Clips of a window are alike: the elements of a tuple and of the `draws` tuples beside it. (Two windows of a
+        batch may be of one video, or even overlap, and count as unlike all the same: their places are not known here.)
+        """
+        features = self.features(clips)
+        logits: Tensor = self.head(features)
+        loss = self.task.loss(logits, labels)
+        if self.projection is not None:
+            windows = torch.arange(len(clips), device=clips.device) // self.draws
+            projected = self.projection(features.flatten(0, 1))
+            loss = loss + self.contrast * info_nce(projected, windows.repeat_interleave(features.shape[1]))
+        return loss, logits
