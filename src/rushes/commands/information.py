@@ -8,10 +8,10 @@ from rushes.console import console
 
 def models() -> int:
     """Prints a row a model."""
-    table = Table("model", "pretext task", "backbone", "sizes", box=None, header_style="bold")
+    table = Table("model", "the question it learns from", "backbone", "sizes", box=None, header_style="bold")
     for name in known_models():
         recipe = load_recipe(name)
-        table.add_row(name, recipe.pretrain.task, recipe.pretrain.backbone, ", ".join(recipe_sizes(name)))
+        table.add_row(name, recipe.about, recipe.pretrain.backbone, ", ".join(recipe_sizes(name)))
     console.print(table)
     console.print("\nNext: rushes run MODEL --size cpu --videos FOLDER")
     return 0
