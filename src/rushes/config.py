@@ -132,7 +132,7 @@ class Pretrain:
     options: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     """The task's own parameters, e.g. {clips: 3, gap: 8}."""
     backbone: str = "r3d"
-    """Network: see `rushes.backbones.BACKBONES`."""
+    """Network: see `rushes.backbones.BACKBONES`; NAME+residual sees what moves instead of what is there."""
     init: str = ""
     """Weights to begin with: none (random), a state dict of torch or safetensors, or an earlier run's pointer."""
     clip_frames: int = 16

@@ -1,10 +1,25 @@
 """What every backbone is, to the rest of the project."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from rushes.backbones.residual import residual
 from rushes.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """How a published state dict names what a backbone has; all are beginnings of keys."""
+
+    ours: Mapping[str, str]
+    """Theirs to ours."""
+    dropped: tuple[str, ...] = ()
+    """Theirs that have no place here, such as a classifier."""
+    random: tuple[str, ...] = ()
+    """Ours that have no counterpart there, and stay as they were drawn."""
 
 
 class Backbone(nn.Module, ABC):
@@ -18,6 +33,12 @@ class Backbone(nn.Module, ABC):
         least_frames: shortest clip, where any length is taken.
         least_side: smallest height and width that leave one cell, in pixels.
     """
+
+    torchvision: Names | None = None
+    """Names in torchvision's file of weights for this network, where there is one."""
+
+    residual_input: bool = False
+    """Whether clips are made `rushes.backbones.residual` first: the suffix of a name."""
 
     def __init__(
         self, *, features: int, frames: int | None = None, least_frames: int = 1, least_side: int = 16
@@ -43,7 +64,7 @@ class Backbone(nn.Module, ABC):
             UserError: see `check`.
         """
         self.check(frames=clips.shape[2], height=clips.shape[3], width=clips.shape[4])
-        return self.activations(clips)
+        return self.activations(residual(clips) if self.residual_input else clips)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Returns features: [N, 3, T, H, W] -> [N, features].
