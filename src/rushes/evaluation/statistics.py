@@ -4,6 +4,7 @@ Videos of one group (one shoot, one source) resemble each other, so the group is
 `MIN_GROUPS` groups a percentile bootstrap covers too little (facts: registry-and-data.md) and there is no interval.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,55 @@ def mcnemar_exact(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = only_first + only_second
     return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+
+
+def sign_flip_p(differences: Floats, groups: npt.NDArray[np.str_], *, resamples: int, seed: int) -> float:
+    """Two-sided p-value that the mean of paired `differences` [n] is 0, by swapping the pair in whole groups [n].
+
+    Exact for any number of groups if, without an effect, either of a pair could have been the other; a bootstrap's
+    p-value is too small with few groups. The smallest possible one is 2 / 2^groups.
+    """
+    _, member = np.unique(groups, return_inverse=True)
+    sums = np.bincount(member, weights=differences)
+    signs = np.random.default_rng([seed, 6]).choice([-1.0, 1.0], size=(resamples, len(sums)))
+    # Equal sums that were added up in another order differ in the last bits.
+    as_large = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
+    return float((1 + as_large.sum()) / (1 + resamples))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, in their order (Holm 1979): of those below a, some is wrong with chance a."""
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values, dtype=float)[order] * factors), 1.0)
+    return [float(p) for p in adjusted]
+
+
+def labels_needed(numbers: Floats, accuracies: Floats, target: Floats) -> Floats:
+    """With how many labels accuracy first reaches a target, by straight lines between the numbers that were tried.
+
+    Args:
+        numbers: [k] labels, ascending.
+        accuracies: [k, ...] at these numbers.
+        target: [...] accuracies to reach.
+
+    Returns:
+        [...] numbers of labels: the first one where that is enough already, infinite where the last one is not.
+    """
+    needed = np.full(target.shape, np.inf)
+    for n in reversed(range(1, len(numbers))):
+        low, high = accuracies[n - 1], accuracies[n]
+        share = np.clip((target - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
+        needed = np.where(high >= target, numbers[n - 1] + share * (numbers[n] - numbers[n - 1]), needed)
+    return np.where(accuracies[0] >= target, numbers[0], needed)
+
+
+def resampled_means(values: Floats, groups: npt.NDArray[np.str_], *, resamples: int, seed: int) -> Floats:
+    """Means of the columns of `values` [n, k] over the same draws of whole groups [n]: [resamples, k]."""
+    return np.stack(
+        [_resampled_means(column, groups, resamples=resamples, seed=seed)[0] for column in values.T], axis=1
+    )
 
 
 def _resampled_means(values: Floats, groups: npt.NDArray[np.str_], *, resamples: int, seed: int) -> tuple[Floats, int]:

@@ -77,13 +77,7 @@ class Run:
 
     def stop(self) -> None:
         """Ends the child and every step it runs: SIGTERM to the group, SIGKILL after 10 s."""
-        for signal_number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-            if not _group_alive(self.process):
-                return
-            os.killpg(self.process.pid, signal_number)
-            deadline = time.monotonic() + seconds
-            while _group_alive(self.process) and time.monotonic() < deadline:
-                time.sleep(0.05)
+        end_group(self.process)
 
     def result(self) -> int:
         """The child's exit status."""
@@ -115,6 +109,17 @@ class Background:
     def wait(self) -> None:
         """Waits for the work to end, a minute at most."""
         self._thread.join(60)
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process that leads a session, and all that it started: SIGTERM, SIGKILL after 10 s."""
+    for signal_number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        if not _group_alive(process):
+            return
+        os.killpg(process.pid, signal_number)
+        deadline = time.monotonic() + seconds
+        while _group_alive(process) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 def last_error(events: Path) -> Mapping[str, Any] | None:

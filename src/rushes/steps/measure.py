@@ -1,0 +1,58 @@
+"""What one beginning of training is worth downstream; a step of `rushes compare`, not of the pipeline."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rushes.config import Recipe, digest_record
+from rushes.steps.base import Build, Context, read_input, reported, require_labels, run_step
+from rushes.store import Manifest
+
+ANSWERS = "answers.parquet"
+
+
+@reported("measure")
+def measure(*, recipe: Recipe, footage: Path, backbone: Path, classifiers: Mapping[int, Path], out: Path) -> Manifest:
+    """Answers about the test split: nearest neighbour, linear probe and fine-tuned, a row a segment.
+
+    Args:
+        recipe: sections `evaluate` and `seed` count.
+        footage: pointer from `sample`.
+        backbone: pointer from `pretrain`.
+        classifiers: pointers from `finetune` on this backbone, by labels a class; 0 is all.
+        out: where the pointer to the answers goes.
+    """
+    tuned = {labels: read_input(path, "classifier") for labels, path in classifiers.items()}
+    inputs = {"footage": read_input(footage, "footage"), "backbone": read_input(backbone, "backbone")}
+    return run_step(
+        "measure",
+        kind="measurement",
+        config=digest_record(recipe.evaluate) | {"seed": recipe.seed},
+        inputs=inputs | {f"classifier-{labels}": manifest for labels, manifest in tuned.items()},
+        out=out,
+        build=lambda context: _build(context, recipe=recipe, inputs=inputs, tuned=tuned),
+    )
+
+
+def _build(
+    context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest], tuned: Mapping[int, Manifest]
+) -> Build:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from rushes.evaluation.measure import measure_answers
+    from rushes.footage.reader import Footage
+    from rushes.training.weights import read_model
+
+    def build(folder: Path, digest: str) -> Mapping[str, Any]:
+        model = read_model(inputs["backbone"], context.store)
+        footage = Footage(inputs["footage"], context.store, short_side=model["short_side"])
+        require_labels(footage.labels, need="a comparison")
+        answers = measure_answers(
+            footage, config=recipe.evaluate, seed=recipe.seed, store=context.store, backbone=inputs["backbone"],
+            classifiers=tuned, progress=context.progress,
+        )  # fmt: skip
+        pq.write_table(pa.table(answers), folder / ANSWERS)
+        return {"segments": len(answers["key"]), "classes": len(footage.labels)}
+
+    return build

@@ -1,0 +1,45 @@
+"""What training costs in arithmetic, so that methods can be compared at the same cost.
+
+Backbone training FLOPs: forward and backward passes of the backbone over all elements of the tuples. Heads, validation
+and decoding are not in it, and weights that the optimiser moves cost next to nothing (facts: methods.md, trap 13).
+"""
+
+import functools
+from dataclasses import replace
+
+import torch
+
+from rushes.backbones import make_backbone
+from rushes.config import Pretrain
+from rushes.errors import UserError
+
+
+def tuple_flops(config: Pretrain, *, elements: int) -> float:
+    """Backbone training FLOPs of one tuple of so many elements; a multiplication and an addition are two."""
+    return elements * _clip_flops(config.backbone, config.clip_frames, config.crop)
+
+
+@functools.cache
+def _clip_flops(backbone: str, frames: int, crop: int) -> float:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):  # shapes only: nothing is computed
+        net = make_backbone(backbone).train()
+        clips = torch.empty(2, 3, frames, crop, crop)
+    with FlopCounterMode(display=False) as counter:
+        net(clips).sum().backward()
+    return counter.get_total_flops() / len(clips)
+
+
+def within_budget(config: Pretrain, *, flops: float, elements: int) -> Pretrain:
+    """The same pretraining at a length that costs `flops`: epochs become shorter, and fewer where they must.
+
+    Raises:
+        UserError: it is less than a step.
+    """
+    step = config.batch * tuple_flops(config, elements=elements)
+    steps = round(flops / step)
+    if steps < 1:
+        raise UserError(f"budget: {flops:.3g} FLOPs are less than a step of {config.backbone}, which takes {step:.3g}")
+    per_epoch = -(-steps // config.epochs)
+    return replace(config, epochs=round(steps / per_epoch), samples_per_epoch=per_epoch * config.batch)
