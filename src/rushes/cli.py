@@ -408,6 +408,45 @@ class PretextShow(_WithRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PretextControl:
+    """Are pretext tasks solved by motion, or by a shortcut? Trains and tests on your videos, then where nothing moves.
+
+    rushes pretext control vcop-r3d pace-r2plus1d --videos my_videos/
+    """
+
+    models: Positional[tuple[str, ...]]
+    """Folders under models/: see `rushes models`."""
+    videos: str
+    """A folder of videos or an fsspec URL, of which a part is sampled; or the pointer that `rushes sample` wrote."""
+    still: str = ""
+    """A folder of videos in which nothing moves (a camera left running): only these show a clock or a flicker that is
+    in the picture. Default: one frame of each segment, held."""
+    labels: str = ""
+    """CSV or Parquet of labels, for their groups; default: labels.csv in the folder, then class folders."""
+    size: str = "cpu"
+    """The recipes' variant."""
+    steps: int = 400
+    """Batches that each network is trained for, once on each footage."""
+    questions: int = 8
+    """Asked about each group of test videos."""
+    segments: int = 800
+    """Segments of up to 8 seconds that are used, at most."""
+    seed: int = 0
+    """Of weights, draws and held moments."""
+    out: Path | None = None
+    """JSON file for the results."""
+
+    def execute(self) -> int:
+        from rushes.commands.control import Options, control
+
+        return control(
+            [load_recipe(model, size=self.size) for model in self.models], videos=self.videos, still=self.still,
+            labels=self.labels, out=self.out,
+            options=Options(steps=self.steps, questions=self.questions, segments=self.segments, seed=self.seed),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo(_WithRecipe):
     """The whole workflow on the embedded data, and a question to the endpoint at the end. `make demo` runs it."""
 
@@ -426,7 +465,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "evaluate": Evaluate,
         "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
     },
-    "Pretext tasks": {"pretext show": PretextShow},
+    "Pretext tasks": {"pretext show": PretextShow, "pretext control": PretextControl},
     "Data": {"footage show": FootageShow, "footage forget": FootageForget, "demo-videos": DemoVideos},
 }  # fmt: skip
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}

@@ -12,6 +12,7 @@ import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,19 +106,22 @@ def show(recipe: Recipe, *, videos: str, labels: str, questions: int, out: Path)
         bands = [Band(elements=[e.pictures for e in q.elements], answer=q.answer) for q in asked[:_ON_SHEET]]
         question_sheet(bands, out / SHEET)
         _write_page(out / PAGE, asked, task, recipe, videos)
-    console.print(f"\n{counted(len(asked), 'question')} of {recipe.pretrain.task}; guessing gets {task.chance:.0%} right")
+    console.print(
+        f"\n{counted(len(asked), 'question')} of {recipe.pretrain.task}; guessing is right in {task.chance:.1%}"
+    )
     console.print(f"Page: {out / PAGE}\nPicture: {out / SHEET}", markup=False, soft_wrap=True)
     return 0
 
 
 def _footage(recipe: Recipe, videos: str, *, labels: str, scratch: Path, progress: Progress) -> Footage:
+    short_side = recipe.pretrain.short_side
     if is_pointer(videos):
-        return Footage(Manifest.read(Path(videos), kind="footage"), open_store())
+        return Footage(Manifest.read(Path(videos), kind="footage"), open_store(), short_side=short_side)
     peeked = peek(
         videos, config=quick(recipe.sample), segments=_SEGMENTS, seconds=_SECONDS, scratch=scratch, progress=progress,
         labels=labels,
     )  # fmt: skip
-    return Footage(peeked.manifest, peeked.store)
+    return Footage(peeked.manifest, peeked.store, short_side=short_side)
 
 
 def quick(config: Sample) -> Sample:
@@ -167,7 +171,7 @@ def denormalised(clip: Tensor) -> Rgb:
 
 def runs(numbers: Sequence[int]) -> str:
     """`12 to 19` for numbers that follow each other, `12 14 16` for others."""
-    if len(numbers) > 2 and all(after - before == 1 for before, after in zip(numbers, numbers[1:], strict=False)):
+    if len(numbers) > 2 and all(after - before == 1 for before, after in pairwise(numbers)):
         return f"{numbers[0]} to {numbers[-1]}"
     return " ".join(map(str, numbers))
 
@@ -182,7 +186,8 @@ def _write_page(path: Path, asked: Sequence[Shown], task: PretextTask, recipe: R
     )
     config = recipe.pretrain
     page = environment.get_template("pretext.html").render(
-        name=config.task, about=(inspect.getdoc(type(task)) or "").split("\n\n")[0], asked=asked, videos=printable(videos),
+        name=config.task, about=(inspect.getdoc(type(task)) or "").split("\n\n")[0], asked=asked,
+        videos=printable(videos),
         options=sorted({task.answer(label) for label in range(task.classes)}), chance=task.chance, config=config,
         side=config.crop * max(1, round(_SIDE / config.crop)), rate=_RATE, model=recipe.name,
     )  # fmt: skip
