@@ -4,10 +4,25 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from rushes.backbones.backbone import Names
 from rushes.backbones.pictures import PictureNet, picture_channels
 
 GREY_LEVELS = 57.375
 """Of 255, a standard deviation: the published weights and learning rates are for inputs of 0 to 255 less the mean."""
+
+ALEXNET = Names(
+    ours={
+        "features.0.": "convolutions.1.",
+        "features.3.": "convolutions.5.",
+        "features.6.weight": "convolutions.9.weight",
+        "features.8.weight": "convolutions.12.weight",
+        "features.10.weight": "convolutions.15.weight",
+    },
+    dropped=("features.6.bias", "features.8.bias", "features.10.bias", "classifier."),
+    random=("convolutions.10.", "convolutions.13.", "convolutions.16.", "connected."),
+)
+"""Convolutions as torchvision's AlexNet numbers them. Its own are of other widths (64, 192, ...) and do not fit: this is
+for CaffeNet's published weights under those names. Biases that batch norm takes away are dropped."""
 
 
 def caffenet(
@@ -46,7 +61,7 @@ def caffenet(
     for before, after in zip(widths, connected, strict=False):
         layers += [_gaussian(nn.Linear(before, after, bias=False), std=0.005)]
         layers += [nn.BatchNorm1d(after, affine=affine), nn.ReLU(), nn.Dropout(0.5)]
-    return PictureNet(
+    net = PictureNet(
         convolutions,
         _pool(),
         nn.Sequential(*layers),
@@ -55,6 +70,8 @@ def caffenet(
         cells=cells,
         least_side=39,
     )
+    net.torchvision = ALEXNET
+    return net
 
 
 class _Scale(nn.Module):

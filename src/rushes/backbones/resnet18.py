@@ -5,21 +5,26 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rushes.backbones.backbone import Backbone
+from rushes.backbones.backbone import Backbone, Names
+
+_PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
 class ResNet18(Backbone):
     """torchvision's network without its classifier: global average pool -> 512 features, any clip length.
 
-    Layers keep torchvision's names, and its way of drawing weights (Kaiming, normal).
+    Layers keep torchvision's names, and its way of drawing weights (Kaiming, normal). Its Kinetics weights fit; they
+    are for a mean of .43 .39 .38 and a deviation of .23 .22 .22, close to what every backbone here gets.
     """
+
+    torchvision = Names(ours={f"{part}.": f"{part}." for part in _PARTS}, dropped=("fc.",))
 
     def __init__(self, name: Literal["r3d_18", "r2plus1d_18"]) -> None:
         from torchvision.models import video  # a second to import, for these two networks only
 
         super().__init__(features=512)
         net: nn.Module = {"r3d_18": video.r3d_18, "r2plus1d_18": video.r2plus1d_18}[name](weights=None)
-        for part in ("stem", "layer1", "layer2", "layer3", "layer4"):
+        for part in _PARTS:
             self.add_module(part, net.get_submodule(part))
         self.to(memory_format=torch.channels_last_3d)
 

@@ -7,6 +7,8 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -15,7 +17,7 @@ from rushes.digests import code_digest, step_digest
 from rushes.errors import RushesError, UserError, no_place
 from rushes.home import home_folder, open_store
 from rushes.progress import EventLog, NullProgress, Progress
-from rushes.store import Manifest, Store
+from rushes.store import Manifest, Store, sha256_file
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,6 +133,56 @@ def planned_ref(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, st
 def read_input(path: Path, kind: str) -> Manifest:
     """Reads a pointer that a step is given, checked to be of `kind`."""
     return Manifest.read(path, kind=kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Weights that training begins with; random ones by default."""
+
+    field: str = ""
+    """Where the user named them."""
+    path: Path | None = None
+    """A state dict of torch or safetensors, or a pointer."""
+    manifest: Manifest | None = None
+    """What the pointer says."""
+
+    @cached_property
+    def identity(self) -> str:
+        """What a digest covers: the pointer's ref, or the file's content, wherever it lies; nothing for random."""
+        if self.manifest is not None:
+            return self.manifest.ref
+        return f"sha256:{sha256_file(self.path)}" if self.path is not None else ""
+
+    @property
+    def inputs(self) -> dict[str, Manifest]:
+        """The earlier run as an input of the step."""
+        return {"init": self.manifest} if self.manifest else {}
+
+    def weights(self, store: Store) -> Path | None:
+        """The file that holds them."""
+        return store.checked(self.manifest.files["weights.safetensors"]) if self.manifest else self.path
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.path}"
+
+
+def read_start(path: str, field: str) -> Start:
+    """Looks at a file of weights that a user names in `field` (none: random), without reading the weights.
+
+    Raises:
+        UserError: it cannot be read, or points to something other than a backbone or a classifier.
+    """
+    if not path:
+        return Start()
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(1)
+    except OSError as error:
+        raise UserError(f"{field}: {path!r} cannot be read ({error.strerror}): give a file of weights") from error
+    manifest = Manifest.read(Path(path)) if head == b"{" else None
+    if manifest is not None and manifest.kind not in ("backbone", "classifier"):
+        raise UserError(f"{field}: {path!r} points to a {manifest.kind}; a backbone or a classifier has weights")
+    return Start(field=field, path=Path(path), manifest=manifest)
 
 
 def versions() -> dict[str, str]:

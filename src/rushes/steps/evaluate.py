@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rushes import plugins
 from rushes.config import Recipe, digest_record
 from rushes.steps.base import Build, Context, read_input, reported, require_labels, run_step
 from rushes.store import Manifest
@@ -28,10 +29,11 @@ def evaluate(*, recipe: Recipe, footage: Path, backbone: Path, classifier: Path,
         "classifier": read_input(classifier, "classifier"),
         "baseline": read_input(baseline, "classifier"),
     }
+    plugins.use(recipe.plugins)
     return run_step(
         "evaluate",
         kind="evaluation",
-        config=digest_record(recipe.evaluate) | {"seed": recipe.seed},
+        config=digest_record(recipe.evaluate) | {"seed": recipe.seed} | plugins.inherited(inputs["backbone"].config),
         inputs=inputs,
         out=out,
         build=lambda context: _build(context, recipe=recipe, inputs=inputs),

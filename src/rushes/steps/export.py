@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rushes import plugins
 from rushes.config import Recipe, digest_record
 from rushes.steps.base import Build, Context, read_input, reported, run_step
 from rushes.store import Manifest
@@ -21,10 +22,11 @@ def export(*, recipe: Recipe, classifier: Path, out: Path) -> Manifest:
         out: where the pointer to the bundle goes.
     """
     inputs = {"classifier": read_input(classifier, "classifier")}
+    plugins.use(recipe.plugins)
     return run_step(
         "export",
         kind="bundle",
-        config=digest_record(recipe.export),
+        config=digest_record(recipe.export) | plugins.inherited(inputs["classifier"].config),
         inputs=inputs,
         out=out,
         build=lambda context: _build(context, recipe=recipe, inputs=inputs),

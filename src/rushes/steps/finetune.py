@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rushes import plugins
 from rushes.config import Recipe, digest_record
 from rushes.errors import UserError
-from rushes.steps.base import Build, Context, read_input, reported, require_labels, run_step
+from rushes.steps.base import Build, Context, Start, read_input, read_start, reported, require_labels, run_step
 from rushes.store import Manifest
 
 INITS = ("pretrained", "random")
@@ -18,29 +19,35 @@ INITS = ("pretrained", "random")
 
 @reported("finetune")
 def finetune(*, recipe: Recipe, footage: Path, backbone: Path, out: Path, init: str = "pretrained") -> Manifest:
-    """Trains all layers on the labelled `train` segments, from the backbone's weights or from random ones.
+    """Trains all layers on the labelled `train` segments: from the backbone's weights, random ones, or a file's.
 
     Args:
         recipe: sections `finetune` and `seed` count.
         footage: pointer from `sample`.
         backbone: pointer from `pretrain`: the weights, and the network and geometry either way.
         out: where the pointer to the classifier goes.
-        init: `random` keeps network, data, seed and schedule, and drops the weights.
+        init: `random` keeps network, data, seed and schedule, and drops the weights; a file (a state dict of torch or
+            safetensors, or an earlier run's pointer) takes their place.
     """
-    if init not in INITS:
-        raise UserError(f"init: {init!r} is not allowed; one of {', '.join(INITS)}")
+    if init not in INITS and not Path(init).is_file():
+        raise UserError(f"init: {init!r} is not allowed; {', '.join(INITS)}, or a file of weights")
     source, start = read_input(footage, "footage"), read_input(backbone, "backbone")
+    given = read_start("" if init in INITS else init, "init")
+    init = given.identity or init
+    plugins.use(recipe.plugins)
     return run_step(
         "finetune",
         kind="classifier",
-        config=digest_record(recipe.finetune) | {"seed": recipe.seed, "init": init},
-        inputs={"footage": source, "backbone": start},
+        config=digest_record(recipe.finetune) | {"seed": recipe.seed, "init": init} | plugins.inherited(start.config),
+        inputs={"footage": source, "backbone": start} | given.inputs,
         out=out,
-        build=lambda context: _build(context, recipe=recipe, source=source, start=start, init=init),
+        build=lambda context: _build(context, recipe=recipe, source=source, start=start, given=given, init=init),
     )
 
 
-def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifest, init: str) -> Build:
+def _build(
+    context: Context, *, recipe: Recipe, source: Manifest, start: Manifest, given: Start, init: str
+) -> Build:  # fmt: skip
     import torch
     from safetensors.torch import save_file
     from torch.nn import functional as F
@@ -49,7 +56,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifes
     from rushes.training.data import LabelledClips, few_labels
     from rushes.training.loop import Checkpoints, Plan, fit, scored
     from rushes.training.networks import Classifier
-    from rushes.training.weights import load_backbone, read_model
+    from rushes.training.weights import load_backbone, load_start, read_model
 
     config = recipe.finetune
 
@@ -69,6 +76,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifes
         net = Classifier(backbone=model["backbone"], classes=len(footage.labels), dropout=config.dropout)
         if init == "pretrained":
             load_backbone(net.backbone, start, context.store)
+        load_start(net.backbone, given.weights(context.store), source=str(given))
         plan = Plan(
             epochs=config.epochs, batch=config.batch, seed=recipe.seed, optimizer=config.optimizer,
             checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,

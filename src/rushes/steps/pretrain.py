@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rushes import plugins
 from rushes.config import Recipe, digest_record
-from rushes.steps.base import Build, Context, read_input, reported, run_step
+from rushes.steps.base import Build, Context, Start, read_input, read_start, reported, run_step
 from rushes.store import Manifest
 
 if TYPE_CHECKING:
@@ -29,17 +30,21 @@ def pretrain(*, recipe: Recipe, footage: Path, out: Path) -> Manifest:
         out: where the pointer to the backbone goes.
     """
     source = read_input(footage, "footage")
+    start = read_start(recipe.pretrain.init, "pretrain.init")
+    plugins.use(recipe.plugins)
+    own = {"seed": recipe.seed, "init": start.identity}
+    names = plugins.record(task=recipe.pretrain.task, backbone=recipe.pretrain.backbone)
     return run_step(
         "pretrain",
         kind="backbone",
-        config=digest_record(recipe.pretrain) | {"seed": recipe.seed},
-        inputs={"footage": source},
+        config=digest_record(recipe.pretrain) | own | names,
+        inputs={"footage": source} | start.inputs,
         out=out,
-        build=lambda context: _build(context, recipe=recipe, source=source),
+        build=lambda context: _build(context, recipe=recipe, source=source, start=start),
     )
 
 
-def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
+def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Start) -> Build:
     import torch
     from safetensors.torch import save_file
 
@@ -48,6 +53,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
     from rushes.pretext import make_task
     from rushes.training.loop import Checkpoints, Plan, fit
     from rushes.training.pretext import PretextNet, PretextTuples
+    from rushes.training.weights import load_start
 
     config = recipe.pretrain
 
@@ -60,7 +66,10 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
         (folder / "model.json").write_text(json.dumps(model, indent=1))
         if config.task == NO_TASK:
             torch.manual_seed(recipe.seed)
-            save_file(make_backbone(config.backbone).state_dict(), folder / "weights.safetensors")
+            backbone = make_backbone(config.backbone)
+            load_start(backbone, start.weights(context.store), source=str(start))
+            weights = {key: value.contiguous() for key, value in backbone.state_dict().items()}
+            save_file(weights, folder / "weights.safetensors")
             (folder / "history.json").write_text("[]")
             return {"task": NO_TASK}
         task = make_task(config.task, config.options)
@@ -81,6 +90,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest) -> Build:
         )
         torch.manual_seed(recipe.seed)
         net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
+        load_start(net.backbone, start.weights(context.store), source=str(start))
         plan = Plan(
             epochs=config.epochs, batch=config.batch, seed=recipe.seed, optimizer=config.optimizer,
             checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,
