@@ -6,6 +6,8 @@ too (`--pretrain.epochs 5`), with the chosen model's values as defaults.
 
 import dataclasses
 import difflib
+import inspect
+import itertools
 import os
 import signal
 import sys
@@ -15,9 +17,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
-from rushes import __version__
+from rushes import __version__, plugins
 from rushes.config import Recipe, RecipeSections, known_models, load_recipe
 from rushes.errors import RushesError, UserError, no_place
 
@@ -39,12 +41,18 @@ class _WithRecipe:
     """A folder under models/: see `rushes models`."""
     size: str = "full"
     """The recipe's variant: full (as published) or cpu (minutes on a laptop)."""
+    plugin: UseAppendAction[tuple[Path, ...]] = ()
+    """A file that defines further pretext tasks or backbones (see `rushes.plugins`); may be given several times."""
     recipe: Sections = field(default_factory=RecipeSections)
 
     @property
     def full_recipe(self) -> Recipe:
-        """The recipe with the flags applied."""
-        return Recipe(name=self.model, **vars(self.recipe))
+        """The recipe with the flags applied; its files are found from any folder, as steps run in others."""
+        pretrain = self.recipe.pretrain
+        if pretrain.init:
+            pretrain = dataclasses.replace(pretrain, init=str(Path(pretrain.init).absolute()))
+        files = tuple(str(file.absolute()) for file in self.plugin)
+        return Recipe(name=self.model, plugins=files, **vars(self.recipe) | {"pretrain": pretrain})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +146,9 @@ class Finetune(_WithRecipe):
     """Pointer from `rushes pretrain`."""
     out: Path
     """Where the pointer to the classifier goes."""
-    init: Literal["pretrained", "random"] = "pretrained"
-    """random: the same, without the pretrained weights: the row to compare with."""
+    init: str = "pretrained"
+    """pretrained; random: the same without those weights, the row to compare with; or a file of weights: a state dict
+    of torch or safetensors, or an earlier run's pointer."""
 
     def execute(self) -> int:
         return _step(
@@ -458,8 +467,50 @@ class Demo(_WithRecipe):
         return demo(recipe=self.full_recipe)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Several models under one protocol: one table with intervals, random initialisation beside each network.
+
+    rushes compare vcop-r3d pace-r2plus1d:pretrain.epochs=30 --size cpu --videos footage/ --labels labels.csv
+
+    What has been run is not run again; a comparison that was interrupted goes on where it stopped.
+    """
+
+    models: Positional[tuple[str, ...]] = ()
+    """Models, each with overrides of its own after a colon: MODEL:section.field=value,section.field=value."""
+    videos: str
+    """Folder of video files, or an fsspec URL such as s3://bucket/archive."""
+    labels: str = ""
+    """CSV or Parquet of labels; default: labels.csv in the folder, then class folders."""
+    splits: str = ""
+    """Folder of UCF-101 or HMDB-51 split files: its splits 1, 2, ... are the folds."""
+    size: str = "full"
+    """The recipes' variant: full (as published) or cpu (minutes on a laptop)."""
+    folds: int = 3
+    """Parts of the labelled groups, each of which is test once. 1: the split that the labels give."""
+    seeds: int = 1
+    """Runs of everything, with seeds 0, 1, ..."""
+    labels_per_class: str = "5"
+    """Linear probe and fine-tuning also with so few labels, such as 1,2,5,10; 0: with all labels only."""
+    budget: float = 0.0
+    """Backbone training FLOPs that every pretraining takes, such as 1e15; 0: each recipe's own epochs."""
+    parallel: int = 1
+    """Chains (a model on a fold with a seed) at a time."""
+    out: Path = Path("comparison")
+    """Folder for comparison.html, .md, .csv and .json, and for logs."""
+
+    def execute(self) -> int:
+        from rushes.commands.compare import Protocol, numbers_of, run_compare
+
+        protocol = Protocol(
+            videos=self.videos, labels=self.labels, splits=self.splits, folds=self.folds, seeds=self.seeds,
+            numbers=numbers_of(self.labels_per_class), budget=self.budget, parallel=self.parallel,
+        )  # fmt: skip
+        return run_compare(self.models, protocol, size=self.size, plugins=(), out=self.out)
+
+
 GROUPS: dict[str, dict[str, type]] = {
-    "Whole workflow": {"run": Run, "demo": Demo, "predict": Predict, "models": Models},
+    "Whole workflow": {"run": Run, "demo": Demo, "predict": Predict, "compare": Compare, "models": Models},
     "Servers of this machine": {"up": Up, "down": Down, "status": Status, "reconcile": Reconcile},
     "Steps": {
         "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "evaluate": Evaluate,
@@ -515,11 +566,21 @@ def parse(arguments: Sequence[str]) -> Command:
         raise UserError(f"command: {name!r} is not known; {hint}`rushes --help` lists them")
     command = COMMANDS[name]
     defaults = _recipe_defaults(command, rest) if issubclass(command, _WithRecipe) else {}
+    plugins.use([*defaults.get("plugin", ()), *_values("--plugin", rest)])
     missing = {f.name: _default(f) for f in dataclasses.fields(command)}
+    wants_names = issubclass(command, _WithRecipe) and ("-h" in rest or "--help" in rest)
     parsed: Command = tyro.cli(
-        command, prog=f"rushes {name}", args=rest, default=command(**missing | defaults), use_underscores=True
-    )
+        command, prog=f"rushes {name}", args=rest, default=command(**missing | defaults), use_underscores=True,
+        description=f"{inspect.getdoc(command)}\n\n{_names()}" if wants_names else None,
+    )  # fmt: skip
     return parsed
+
+
+def _names() -> str:
+    """Tasks and backbones, plugins among them."""
+    from rushes.commands.information import names
+
+    return names()
 
 
 def _default(f: "dataclasses.Field[Any]") -> Any:
@@ -531,12 +592,7 @@ def _default(f: "dataclasses.Field[Any]") -> Any:
 def _recipe_defaults(command: type, rest: list[str]) -> dict[str, Any]:
     """Reads the model and the size ahead of the other flags, since their defaults depend on them."""
     fixed: Mapping[str, Any] = getattr(command, "COMMAND_DEFAULTS", {})
-    size = fixed.get("size", "full")
-    for index, word in enumerate(rest):
-        if word == "--size" and index + 1 < len(rest):
-            size = rest[index + 1]
-        elif word.startswith("--size="):
-            size = word.removeprefix("--size=")
+    size = [fixed.get("size", "full"), *_values("--size", rest)][-1]
     model = rest[0] if rest and not rest[0].startswith("-") else fixed.get("model")
     if model is None:
         if "-h" in rest or "--help" in rest:
@@ -544,7 +600,18 @@ def _recipe_defaults(command: type, rest: list[str]) -> dict[str, Any]:
         raise UserError(f"model: missing; the first argument is one of {', '.join(known_models())}")
     recipe = load_recipe(model, size=size)
     sections = RecipeSections(**{f.name: getattr(recipe, f.name) for f in dataclasses.fields(RecipeSections)})
-    return {**fixed, "recipe": sections}
+    return {**fixed, "recipe": sections, "plugin": tuple(Path(file) for file in recipe.plugins)}
+
+
+def _values(flag: str, rest: list[str]) -> list[str]:
+    """What follows a flag, each time that it is given."""
+    found = []
+    for word, following in itertools.zip_longest(rest, rest[1:]):
+        if word == flag and following is not None:
+            found.append(following)
+        elif word.startswith(f"{flag}="):
+            found.append(word.removeprefix(f"{flag}="))
+    return found
 
 
 def _step(step: str, **arguments: Any) -> int:

@@ -1,17 +1,28 @@
-"""`rushes models`."""
+"""`rushes models`, and the names that the help of other commands lists."""
 
 from rich.table import Table
 
+from rushes import plugins
 from rushes.config import known_models, load_recipe, recipe_sizes
 from rushes.console import console
 
 
+def names() -> str:
+    """What `--pretrain.task` and `--pretrain.backbone` may be, plugins among them."""
+    from rushes.backbones import BACKBONES
+    from rushes.pretext import TASKS
+
+    tasks, backbones = [*TASKS, *plugins.known("task")], [*BACKBONES, *plugins.known("backbone")]
+    return f"Pretext tasks: {', '.join(tasks)}.\nBackbones: {', '.join(backbones)}; each also as NAME+residual."
+
+
 def models() -> int:
-    """Prints a row a model."""
+    """Prints a row a model, and the parts that a recipe may name."""
     table = Table("model", "the question it learns from", "backbone", "sizes", box=None, header_style="bold")
     for name in known_models():
         recipe = load_recipe(name)
         table.add_row(name, recipe.about, recipe.pretrain.backbone, ", ".join(recipe_sizes(name)))
     console.print(table)
+    console.print(f"\n{names()}", markup=False)
     console.print("\nNext: rushes run MODEL --size cpu --videos FOLDER")
     return 0

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rushes import plugins
 from rushes.config import Recipe, digest_record
 from rushes.steps.base import Build, Context, read_input, reported, require_labels, run_step
 from rushes.store import Manifest
@@ -24,10 +25,11 @@ def measure(*, recipe: Recipe, footage: Path, backbone: Path, classifiers: Mappi
     """
     tuned = {labels: read_input(path, "classifier") for labels, path in classifiers.items()}
     inputs = {"footage": read_input(footage, "footage"), "backbone": read_input(backbone, "backbone")}
+    plugins.use(recipe.plugins)
     return run_step(
         "measure",
         kind="measurement",
-        config=digest_record(recipe.evaluate) | {"seed": recipe.seed},
+        config=digest_record(recipe.evaluate) | {"seed": recipe.seed} | plugins.inherited(inputs["backbone"].config),
         inputs=inputs | {f"classifier-{labels}": manifest for labels, manifest in tuned.items()},
         out=out,
         build=lambda context: _build(context, recipe=recipe, inputs=inputs, tuned=tuned),
