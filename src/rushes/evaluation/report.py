@@ -23,8 +23,8 @@ def write_report(
         differences=[
             row | {"text": interval_text(row["pretrained - random"], signed=True)} for row in metrics["differences"]
         ],
-        confusion=_picture(_draw_confusion, metrics),
-        curves=_picture(_draw_curves, histories),
+        confusion=picture(_draw_confusion, metrics),
+        curves=picture(_draw_curves, histories),
     )
     path.write_text(page)
 
@@ -38,7 +38,8 @@ def interval_text(interval: Mapping[str, Any], *, signed: bool = False) -> str:
     return f"{value} [{100 * interval['low']:{sign}.1f}, {100 * interval['high']:{sign}.1f}]"
 
 
-def _picture(draw: Any, data: Any) -> str:
+def picture(draw: Any, data: Any) -> str:
+    """What `draw(pyplot, data)` makes, as the data URI of an SVG."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -28,7 +28,7 @@ def _clip_flops(backbone: str, frames: int, crop: int) -> float:
         clips = torch.empty(2, 3, frames, crop, crop)
     with FlopCounterMode(display=False) as counter:
         net(clips).sum().backward()
-    return counter.get_total_flops() / len(clips)
+    return float(counter.get_total_flops()) / len(clips)
 
 
 def within_budget(config: Pretrain, *, flops: float, elements: int) -> Pretrain:
