@@ -456,6 +456,41 @@ class PretextControl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PretextMaps:
+    """What drives a network's strongest units, and where in the picture it is, beside random weights.
+
+    rushes pretext maps --backbone artifacts/pretrain.json --footage artifacts/sample.json
+    """
+
+    backbone: Path
+    """Pointer from `rushes pretrain`, or from `rushes finetune`."""
+    footage: Path
+    """Pointer from `rushes sample`."""
+    units: int = 8
+    """Channels of the last convolution to show."""
+    pictures: int = 5
+    """Of each channel, from as many segments."""
+    segments: int = 200
+    """Segments to look at, evenly spaced over the footage."""
+    clips: int = 10
+    """Clips (or frames) of each segment to look at."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    plugin: UseAppendAction[tuple[Path, ...]] = ()
+    """A file that defines the backbone (see `rushes.plugins`)."""
+    out: Path = Path("maps")
+    """Folder for the picture."""
+
+    def execute(self) -> int:
+        from rushes.commands.maps import Options, maps
+
+        options = Options(
+            units=self.units, pictures=self.pictures, segments=self.segments, clips=self.clips, device=self.device
+        )
+        return maps(self.backbone, footage=self.footage, options=options, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo(_WithRecipe):
     """The whole workflow on the embedded data, and a question to the endpoint at the end. `make demo` runs it."""
 
@@ -477,7 +512,8 @@ class Compare:
     """
 
     models: Positional[tuple[str, ...]] = ()
-    """Models, each with overrides of its own after a colon: MODEL:section.field=value,section.field=value."""
+    """Models, each with overrides of its own after a colon, and a name of its own before it:
+    NAME=MODEL:section.field=value,section.field=value."""
     videos: str
     """Folder of video files, or an fsspec URL such as s3://bucket/archive."""
     labels: str = ""
@@ -516,7 +552,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "evaluate": Evaluate,
         "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
     },
-    "Pretext tasks": {"pretext show": PretextShow, "pretext control": PretextControl},
+    "Pretext tasks": {"pretext show": PretextShow, "pretext control": PretextControl, "pretext maps": PretextMaps},
     "Data": {"footage show": FootageShow, "footage forget": FootageForget, "demo-videos": DemoVideos},
 }  # fmt: skip
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}

@@ -51,19 +51,20 @@ class Start:
 
 
 def parse_member(text: str, *, size: str, plugins: Sequence[str] = ()) -> Member:
-    """A member from `MODEL` or `MODEL:section.field=value,...`.
+    """A member from `MODEL`, `MODEL:section.field=value,...`, or either after `NAME=`, which is what it is called then.
 
     Raises:
         UserError: unknown model or size, or an override that is none.
     """
-    model, _, overrides = text.partition(":")
+    head, _, overrides = text.partition(":")
+    name, _, model = head.rpartition("=")
     record = to_record(load_recipe(model, size=size)) | ({"plugins": list(plugins)} if plugins else {})
     for override in filter(None, overrides.split(",")):
-        name, equals, value = override.partition("=")
-        if not equals or not name:
+        field, equals, value = override.partition("=")
+        if not equals or not field:
             raise UserError(f"member: {text!r}: {override!r} is not an override; write section.field=value")
-        _set(record, name.split("."), _value(value), where=f"member {text!r}: {name}")
-    return Member(name=text, recipe=build(Recipe, record, f"member {text!r}"))
+        _set(record, field.split("."), _value(value), where=f"member {text!r}: {field}")
+    return Member(name=name or text, recipe=build(Recipe, record, f"member {text!r}"))
 
 
 def _set(record: dict[str, Json], path: list[str], value: Json, *, where: str) -> None:

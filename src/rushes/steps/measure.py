@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from rushes import plugins
-from rushes import plugins
 from rushes.config import Recipe, digest_record
 from rushes.steps.base import Build, Context, read_input, reported, require_labels, run_step
 from rushes.store import Manifest
@@ -26,7 +25,6 @@ def measure(*, recipe: Recipe, footage: Path, backbone: Path, classifiers: Mappi
     """
     tuned = {labels: read_input(path, "classifier") for labels, path in classifiers.items()}
     inputs = {"footage": read_input(footage, "footage"), "backbone": read_input(backbone, "backbone")}
-    plugins.use(recipe.plugins)
     plugins.use(recipe.plugins)
     return run_step(
         "measure",
