@@ -635,6 +635,9 @@ def _recipe_defaults(command: type, rest: list[str]) -> dict[str, Any]:
             return {"recipe": RecipeSections()}
         raise UserError(f"model: missing; the first argument is one of {', '.join(known_models())}")
     recipe = load_recipe(model, size=size)
+    if _values("--pretrain.task", rest)[-1:] not in ([], [recipe.pretrain.task]):
+        # The model's options are its task's.
+        recipe = dataclasses.replace(recipe, pretrain=dataclasses.replace(recipe.pretrain, options={}))
     sections = RecipeSections(**{f.name: getattr(recipe, f.name) for f in dataclasses.fields(RecipeSections)})
     return {**fixed, "recipe": sections, "plugin": tuple(Path(file) for file in recipe.plugins)}
 
