@@ -131,7 +131,7 @@ def train_and_test(
         crop=config.crop, seed=seed, samples=steps * config.batch, draws=config.draws_per_window,
     )  # fmt: skip
     torch.manual_seed(seed)
-    net = PretextNet(task, backbone=config.backbone)
+    net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
     optimizer = dataclasses.replace(
         config.optimizer, warmup_steps=min(config.optimizer.warmup_steps, steps // 4)
     )  # fmt: skip
@@ -140,7 +140,7 @@ def train_and_test(
         workers=config.workers,
     )  # fmt: skip
     fit(
-        net, task.loss, data=data, validation=None, plan=plan, checkpoints=Checkpoints(store, "control"), label=label,
+        net, net.objective, data=data, validation=None, plan=plan, checkpoints=Checkpoints(store, "control"), label=label,
         progress=progress,
     )  # fmt: skip
     return ask(net, footage, {group: grouped[group] for group in test}, config, questions=questions, seed=seed + 1)

@@ -45,3 +45,7 @@ class ArrowOfTime(PretextTask):
     def head(self, features: int) -> nn.Module:
         """A linear layer on the one clip's features."""
         return OneClipHead(features, classes=self.classes)
+
+    def answer(self, label: int) -> str:
+        """`forwards` or `backwards`."""
+        return ("forwards", "backwards")[label]

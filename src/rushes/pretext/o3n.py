@@ -75,11 +75,15 @@ class O3N(PretextTask):
         """The clips' features fused, a hidden layer, and the places."""
         return OddOneOutHead(features, elements=self.elements, fusion=self.fusion)
 
+    def answer(self, label: int) -> str:
+        """Which clip: `clip 3 is out of order`."""
+        return f"clip {label + 1} is out of order"
+
 
 class OddOneOutHead(nn.Module):
     """Fusion -> fully connected layer -> ReLU -> dropout -> places.
 
-    Width and dropout are not published: those of VCOP's head, to which it compares.
+    Width and dropout are not published: they are those of VCOP's head.
     """
 
     def __init__(

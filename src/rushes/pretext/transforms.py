@@ -65,6 +65,11 @@ class Transforms(PretextTask):
         """A linear layer on the one clip's features."""
         return OneClipHead(features, classes=self.classes)
 
+    def answer(self, label: int) -> str:
+        """The transformation, and the stride where several speeds are told apart: `shuffle, stride 4`."""
+        speed, transform = divmod(label, len(TRANSFORMS))
+        return TRANSFORMS[transform] + (f", stride {self.stride << speed}" if self.speeds > 1 else "")
+
 
 # Each of these: clip length, stride and generator -> frame numbers [frames] from 0.
 
