@@ -123,12 +123,12 @@ def _spread(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
 
 def _print(units: Sequence[Unit], footage: Footage) -> None:
     """A row a unit: what it responds to most."""
-    table = Table("unit", "at most", "where, the strongest first", box=None, header_style="bold")
+    table = Table("unit", "response", "where, the strongest first", box=None, header_style="bold")
     sources, segments = footage.texts("source"), footage.segments
     for unit in units:
         places = [
             f"{printable(str(sources[s.row]))} {clock(segments.start[s.row] + s.frame / segments.fps[s.row])}"
             for s in unit.sights
         ]
-        table.add_row(str(unit.channel), f"{unit.response:.3g}", ", ".join(places))
+        table.add_row(str(unit.channel), f"{unit.sights[0].response:.3g}", ", ".join(places))
     console.print(table)

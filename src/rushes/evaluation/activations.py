@@ -32,8 +32,8 @@ Floats = npt.NDArray[np.float32]
 _TILE, _SEAM, _MARGIN, _NOTE, _HEADER = 112, 4, 24, 20, 44
 _PAPER, _INK, _FAINT = "#14181f", "#eef2f6", "#9aa7b5"
 _EDGE = (255, 214, 64)
-_DARK = 0.3  # brightness where a unit does not respond
-_REGION = 0.5  # share of the unit's highest response that the outline encloses
+_DARK = 0.35  # brightness where a unit does not respond
+_REGION = 0.5  # share of the picture's highest response that the outline encloses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,9 @@ class Sight:
     picture: npt.NDArray[np.uint8]
     """[S, S, 3], RGB: that frame."""
     region: Floats
-    """[S, S]: the unit's response, as a share of its highest one, 0 to 1."""
+    """[S, S]: the unit's response, as a share of its highest in this picture, 0 to 1."""
+    response: float
+    """The highest in this picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,6 @@ class Unit:
     """A channel of the maps, and what drives it most."""
 
     channel: int
-    response: float
-    """Its highest."""
     sights: tuple[Sight, ...]
     """The strongest first, each of another segment."""
 
@@ -88,7 +88,7 @@ def strongest_units(
 def draw_units(columns: Mapping[str, Sequence[Unit]], path: Path) -> tuple[int, int]:
     """Writes a PNG: a column a network, a row a unit, its sights from left to right.
 
-    Where the unit responds the picture is bright; the outline is half of the unit's highest response.
+    Where the unit responds the picture is bright; the outline is half of its highest response in this picture.
 
     Returns:
         (width, height) in pixels.
@@ -108,9 +108,12 @@ def draw_units(columns: Mapping[str, Sequence[Unit]], path: Path) -> tuple[int, 
         draw.text((left, _MARGIN), name, fill=_INK, font=_font(16))
         for row, unit in enumerate(units):
             top = _MARGIN + _HEADER + row * tall
-            draw.text((left, top), f"unit {unit.channel}, at most {unit.response:.3g}", fill=_FAINT, font=_font(12))
+            draw.text((left, top), f"unit {unit.channel}", fill=_FAINT, font=_font(12))
             for place, sight in enumerate(unit.sights):
-                sheet.paste(highlighted(sight), (left + place * (_TILE + _SEAM), top + _NOTE))
+                across = left + place * (_TILE + _SEAM)
+                sheet.paste(highlighted(sight), (across, top + _NOTE))
+                anchor = (across + _TILE, top)
+                draw.text(anchor, f"{sight.response:.3g}", fill=_FAINT, font=_font(12), anchor="ra")
     sheet.save(path, optimize=True)
     return sheet.size
 
@@ -139,26 +142,23 @@ def _peaks(net: Backbone, data: EvenClips, *, device: torch.device, batch: int, 
 
 def _unit(net: Backbone, data: EvenClips, peaks: Floats, channel: int, *, pictures: int, device: torch.device) -> Unit:
     """A channel with its best sights, given its responses [segments, clips]."""
-    response = float(peaks.max())
     best = np.argsort(-peaks.max(axis=1), kind="stable")[:pictures]
     sights = [
-        _sight(net, data, int(index), int(peaks[index].argmax()), channel, response=response, device=device)
+        _sight(net, data, int(index), int(peaks[index].argmax()), channel, device=device)
         for index in best
         if peaks[index].max() > 0
     ]
-    return Unit(channel=channel, response=response, sights=tuple(sights))
+    return Unit(channel=channel, sights=tuple(sights))
 
 
-def _sight(
-    net: Backbone, data: EvenClips, index: int, number: int, channel: int, *, response: float, device: torch.device
-) -> Sight:
+def _sight(net: Backbone, data: EvenClips, index: int, number: int, channel: int, *, device: torch.device) -> Sight:
     """Clip `number` of segment `index`, at the moment at which the channel responds most."""
     clips, row = data[index]
     clip = clips[number : number + 1].to(device)
     maps = _maps(net, clip)[0, channel]  # [t, h, w]
     moment = int(maps.amax(dim=(1, 2)).argmax())
     shown = int((moment + 0.5) * clip.shape[1] / len(maps))
-    side = clip.shape[-1]
+    side, response = clip.shape[-1], float(maps.max())
     region = F.interpolate(maps[moment][None, None], size=(side, side), mode="bilinear", align_corners=False)[0, 0]
     rgb = i420_to_rgb(clip)[0, :, shown].permute(1, 2, 0)
     return Sight(
@@ -166,6 +166,7 @@ def _sight(
         frame=int(data.numbers(index)[number, shown]),
         picture=(rgb * 255).round().to(torch.uint8).cpu().numpy(),
         region=(region / response).clamp(0, 1).cpu().numpy(),
+        response=response,
     )
 
 
