@@ -35,6 +35,17 @@ def test_flags_override_the_chosen_size_of_the_chosen_model() -> None:
     assert recipe.pretrain.backbone == "tiny_r2plus1d"
 
 
+def test_another_task_begins_with_its_own_options() -> None:
+    command = parse(
+        ["run", "vcop-r3d", "--videos", "x", "--pretrain.task", "pace", "--pretrain.options", "strides", "2"]
+    )
+    assert command.full_recipe.pretrain.options == {"strides": 2}  # type: ignore[attr-defined]
+    command = parse(["run", "vcop-r3d", "--videos", "x", "--pretrain.task=pace"])
+    assert command.full_recipe.pretrain.options == {}  # type: ignore[attr-defined]
+    kept = parse(["run", "vcop-r3d", "--videos", "x", "--pretrain.task", "clip_order"])
+    assert kept.full_recipe.pretrain.options == {"clips": 3, "gap": 8}  # type: ignore[attr-defined]
+
+
 def test_the_demo_is_the_model_that_the_readme_says() -> None:
     recipe = parse(["demo"]).full_recipe  # type: ignore[attr-defined]
     assert (recipe.name, recipe.pretrain.backbone) == ("pace-r2plus1d", "tiny_r2plus1d")

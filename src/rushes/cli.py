@@ -532,6 +532,8 @@ class Compare:
     """Backbone training FLOPs that every pretraining takes, such as 1e15; 0: each recipe's own epochs."""
     parallel: int = 1
     """Chains (a model on a fold with a seed) at a time."""
+    plugin: UseAppendAction[tuple[Path, ...]] = ()
+    """A file that defines further pretext tasks or backbones (see `rushes.plugins`); may be given several times."""
     out: Path = Path("comparison")
     """Folder for comparison.html, .md, .csv and .json, and for logs."""
 
@@ -542,7 +544,8 @@ class Compare:
             videos=self.videos, labels=self.labels, splits=self.splits, folds=self.folds, seeds=self.seeds,
             numbers=numbers_of(self.labels_per_class), budget=self.budget, parallel=self.parallel,
         )  # fmt: skip
-        return run_compare(self.models, protocol, size=self.size, plugins=(), out=self.out)
+        files = [str(file.absolute()) for file in self.plugin]
+        return run_compare(self.models, protocol, size=self.size, plugins=files, out=self.out)
 
 
 GROUPS: dict[str, dict[str, type]] = {
