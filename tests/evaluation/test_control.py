@@ -20,7 +20,6 @@ from rushes.evaluation.control import (
     without_rejection,
 )
 from rushes.footage.labels import Annotation
-from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
 from rushes.store import Store

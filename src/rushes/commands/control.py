@@ -97,6 +97,8 @@ def control(
     Raises:
         UserError: no video there or none that decodes, no such pointer, or videos too short or too few.
     """
+    if not recipes:
+        raise UserError("models: none given; name one or more folders under models/: see `rushes models`")
     with tempfile.TemporaryDirectory(prefix="rushes-control-") as folder:
         scratch = Path(folder)
         with watching(scratch / "progress.jsonl"):
