@@ -32,7 +32,9 @@ def _clip_flops(backbone: str, frames: int, crop: int) -> float:
 
 
 def within_budget(config: Pretrain, *, flops: float, elements: int) -> Pretrain:
-    """The same pretraining at a length that costs `flops`: epochs become shorter, and fewer where they must.
+    """The same pretraining at a length that costs `flops`, to one part in its epochs: these become shorter or longer.
+
+    There are fewer of them only where there are fewer steps.
 
     Raises:
         UserError: it is less than a step.
