@@ -86,6 +86,14 @@ def test_tuples_run_both_ways_and_middles_come_from_both_sides() -> None:
     assert stats.binomtest(int(before), int((labels(draws) == 0).sum()), 0.5).pvalue > 1e-3
 
 
+def test_wrong_middles_lie_as_far_before_as_behind() -> None:
+    wrong = [draw for draw in many(shot(300), 3000) if not draw.label]
+    ways = np.array([[ends(draw)[0] - draw.frames[1, 0], draw.frames[1, 0] - ends(draw)[1]] for draw in wrong])
+    before, behind = (side[side > 0] for side in ways.T)
+    assert stats.ks_2samp(before, behind).pvalue > 1e-3
+    assert (before.min(), behind.min()) == (15, 15)
+
+
 def test_ends_and_crop_are_independent_of_the_label() -> None:
     draws = many(shot(150, height=512, width=640), 4000)
     right = labels(draws) == 1
