@@ -78,9 +78,7 @@ def pool(measured: Sequence[Measured]) -> Pooled:
         name: np.concatenate([np.array(m.answers[name]) == np.array(m.answers["label"]) for m in ordered]).astype(float)
         for name in protocols
     }
-    return Pooled(
-        right=right, groups=np.concatenate([np.array(m.answers["group"]) for m in ordered]), measured=ordered
-    )
+    return Pooled(right=right, groups=np.concatenate([np.array(m.answers["group"]) for m in ordered]), measured=ordered)
 
 
 def compare(

@@ -112,9 +112,7 @@ def _cost(result: Record) -> Table:
         pretext = row["pretext"]
         if row["gflops"]:
             answers = f"{100 * pretext['accuracy']:.1f} ({100 * pretext['chance']:.1f})" if pretext else ""
-            rows.append(
-                [row["name"], f"{row['gflops']:,.0f}", f"{row['frames']:,.0f}", f"{row['hours']:.3f}", answers]
-            )
+            rows.append([row["name"], f"{row['gflops']:,.0f}", f"{row['frames']:,.0f}", f"{row['hours']:.3f}", answers])
     head = ["member", "GFLOPs", "frames", "hours", "pretext accuracy, % (chance)"]
     return Table(title="What pretraining cost, and how it went", head=head, rows=rows)
 

@@ -1,11 +1,10 @@
-"""What one beginning of training is worth downstream: answers about the test split, by protocol and number of labels."""
+"""What a start (pretrained weights, or random ones) is worth downstream: answers about the test split, by protocol."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from rushes.config import Evaluate
 from rushes.errors import UserError

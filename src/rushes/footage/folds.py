@@ -29,6 +29,4 @@ def fold_annotations(annotations: Sequence[Annotation], *, fold: int, folds: int
         raise UserError(f"folds: {folds} is not allowed; the labels have {len(labelled)} groups: lower --folds")
     dealt = sorted(labelled, key=lambda name: (share_of(f"fold:{name}"), name))
     test = set(dealt[fold - 1 :: folds])
-    return [
-        replace(a, split="test" if group in test else None) for group, a in zip(groups, annotations, strict=True)
-    ]
+    return [replace(a, split="test" if group in test else None) for group, a in zip(groups, annotations, strict=True)]

@@ -36,9 +36,7 @@ def measure(*, recipe: Recipe, footage: Path, backbone: Path, classifiers: Mappi
     )
 
 
-def _build(
-    context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest], tuned: Mapping[int, Manifest]
-) -> Build:
+def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest], tuned: Mapping[int, Manifest]) -> Build:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
