@@ -6,7 +6,6 @@ import json
 import tempfile
 from collections.abc import Callable
 from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +120,7 @@ def test_the_clips_of_a_question_are_in_the_order_that_its_answer_says(
     for clips, folded in zip(page.pictures, page.folded, strict=True):
         assert [clip.shape[1:] for clip in clips] == [(48, 48, 3)] * 3
         brightness = [[float(frame.mean()) for frame in clip] for clip in clips]
-        assert all(b > a for clip in brightness for a, b in pairwise(clip)), "each clip runs forwards"
+        assert all(clip[-1] > clip[0] + 3 for clip in brightness), "each clip runs forwards"
         order = np.argsort(np.argsort([clip[0] for clip in brightness])) + 1
         assert folded.startswith(f"Answer {' '.join(map(str, order))} ")
     assert page.milliseconds == [[7 * 125 + 700] * 3] * 6, "8 frames each; equal ones in a row are one, for longer"

@@ -132,16 +132,14 @@ def train_and_test(
     )  # fmt: skip
     torch.manual_seed(seed)
     net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
-    optimizer = dataclasses.replace(
-        config.optimizer, warmup_steps=min(config.optimizer.warmup_steps, steps // 4)
-    )  # fmt: skip
+    optimizer = dataclasses.replace(config.optimizer, warmup_steps=min(config.optimizer.warmup_steps, steps // 4))
     plan = Plan(
         epochs=1, batch=config.batch, seed=seed, optimizer=optimizer, checkpoint_steps=steps, device=config.device,
         workers=config.workers,
     )  # fmt: skip
     fit(
-        net, net.objective, data=data, validation=None, plan=plan, checkpoints=Checkpoints(store, "control"), label=label,
-        progress=progress,
+        net, net.objective, data=data, validation=None, plan=plan, checkpoints=Checkpoints(store, "control"),
+        label=label, progress=progress,
     )  # fmt: skip
     return ask(net, footage, {group: grouped[group] for group in test}, config, questions=questions, seed=seed + 1)
 
