@@ -44,7 +44,8 @@ def rng(*key: int) -> np.random.Generator:
 def length(task: PretextTask, wanted: int) -> int:
     """Frames of an element: as many as wanted, where the task allows it."""
     shortest, longest = task.clip_lengths
-    return min(max(wanted, shortest), longest or wanted)
+    enough = max(wanted, shortest)
+    return min(enough, longest) if longest else enough
 
 
 def draws(task: PretextTask, *, frames: int, clip_frames: int, count: int) -> list[Draw]:

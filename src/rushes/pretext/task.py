@@ -138,6 +138,7 @@ def random_crops(shot: Shot, *, crop: int, count: int, rng: np.random.Generator)
 
 def disorder(count: int, *, rng: np.random.Generator) -> Integers:
     """A random order of `count` things, 3 or more, that is neither forward nor backward: [count]."""
+    assert count >= 3
     while True:
         order = rng.permutation(count)
         steps = np.diff(order)

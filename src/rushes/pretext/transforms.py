@@ -88,6 +88,7 @@ def _shuffled(frames: int, stride: int, rng: np.random.Generator) -> Integers:
 
 
 def _warped(frames: int, stride: int, rng: np.random.Generator) -> Integers:
+    assert frames >= 3 and stride >= 2
     last = (frames - 1) * stride
     while True:
         inner = 1 + rng.choice(last - 1, frames - 2, replace=False)
