@@ -134,7 +134,7 @@ def _peaks(net: Backbone, data: EvenClips, *, device: torch.device, batch: int, 
     found: list[Tensor] = []
     for clips, _ in DataLoader(data, batch_size=max(batch // data.clips, 1)):
         maps = _maps(net, clips.flatten(0, 1).to(device))
-        found.append(maps.amax(dim=(2, 3, 4)).unflatten(0, clips.shape[:2]).cpu())
+        found.append(maps.amax(dim=(2, 3, 4)).view(*clips.shape[:2], -1).cpu())
         bar.advance(len(clips))
     peaks: Floats = torch.cat(found).numpy()
     return peaks
