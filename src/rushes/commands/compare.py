@@ -111,12 +111,11 @@ def _footage(recipe: Recipe, sample: Sample, protocol: Protocol, *, work: Path) 
     events = work / "sample.jsonl"
     events.unlink(missing_ok=True)
     os.environ["RUSHES_PROGRESS"] = str(events)
-    found = {}
+    found = {fold: work / f"footage-{fold}.json" for fold in range(1, protocol.folds + 1)}
     with watching(events):
-        for fold in range(1, protocol.folds + 1):
-            pin = _pin(protocol, fold=fold, out=work / f"pin-{fold}.json")
-            found[fold] = work / f"footage-{fold}.json"
-            sample_step(recipe=replace(recipe, sample=sample), pin=pin, out=found[fold])
+        pins = {fold: _pin(protocol, fold=fold, out=work / f"pin-{fold}.json") for fold in found}
+        for fold, out in found.items():
+            sample_step(recipe=replace(recipe, sample=sample), pin=pins[fold], out=out)
     return found
 
 

@@ -36,8 +36,8 @@ def notes_of(result: Record) -> list[str]:
     test = result["test"]
     return [
         f"{test['segments']} test segments of {test['groups']} groups, {test['classes']} classes (chance "
-        f"{100 / test['classes']:.1f} %); {test['folds']} folds, {test['seeds']} seeds. Test chose nothing; pretraining "
-        "saw unlabelled and training footage of its own fold only.",
+        f"{100 / test['classes']:.1f} %); {_count(test['folds'], 'fold')}, {_count(test['seeds'], 'seed')}. Test chose "
+        "nothing; pretraining saw unlabelled and training footage of its own fold only.",
         "Top-1 in %, with 95 % intervals by bootstrap over groups, all folds' and seeds' answers about a group together"
         + ("." if test["groups"] >= 10 else f" ({test['groups']} groups are too few for intervals)."),
         "Differences are paired; p by swapping the pair in whole groups, two-sided, Holm-corrected within a table.",
@@ -46,6 +46,10 @@ def notes_of(result: Record) -> list[str]:
         "Labels saved: how many more labels a class random weights need to be as good fine-tuned, by straight lines "
         "between the numbers that were run.",
     ]
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' if number != 1 else ''}"
 
 
 def write_comparison(folder: Path, result: Record, *, command: str) -> None:

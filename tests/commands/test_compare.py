@@ -1,0 +1,212 @@
+"""`rushes compare` from the command line: real videos, real processes, every file it leaves; and its mistakes."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from rushes.cli import main
+from rushes.errors import UserError
+from rushes.footage.reader import Footage
+from rushes.home import open_store
+from rushes.orchestration.chain import run_chain
+from rushes.orchestration.comparison import Chain, Chains, common_sample, parse_member, starts_of
+from rushes.progress import read_events
+from rushes.steps.finetune import finetune
+from rushes.store import Manifest, Store
+from rushes.training.weights import load_classifier
+from tests.steps.test_downstream import write_videos
+
+QUICK = (
+    "sample.short_side=32,sample.workers=1,pretrain.crop=32,pretrain.epochs=1,pretrain.samples_per_epoch=32,"
+    "pretrain.batch=16,pretrain.optimizer.warmup_steps=0,pretrain.workers=0,pretrain.device=cpu,finetune.epochs=2,finetune.batch=8,finetune.workers=0,"
+    "finetune.device=cpu,evaluate.clips=2,evaluate.device=cpu"
+)
+FILES = 8
+"""Of each of two classes; each file is a group."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A comparison that has been run."""
+
+    videos: Path
+    out: Path
+    store: Store
+
+    @property
+    def result(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.out / "comparison.json").read_text())
+        return found
+
+    def manifest(self, chain: str, name: str) -> Manifest:
+        return Manifest.read(self.out / "work" / chain / f"{name}.json")
+
+    def footage(self, fold: int) -> Footage:
+        return Footage(Manifest.read(self.out / "work" / f"footage-{fold}.json"), self.store)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
+    folder = tmp_path_factory.mktemp("compare")
+    write_videos(folder / "videos", files=FILES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUSHES_HOME", str(folder / "home"))
+        patch.setenv("RUSHES_PROGRESS", "")
+        for name in ("RUSHES_STORE", "RUSHES_CACHE"):
+            patch.delenv(name, raising=False)
+        status = main(
+            ["compare", f"vcop=vcop-r3d:{QUICK}", "--size", "cpu", "--videos", str(folder / "videos"), "--folds", "2",
+             "--labels-per-class", "2", "--parallel", "2", "--out", str(folder / "out")]
+        )  # fmt: skip
+        assert status == 0
+        yield Compared(videos=folder / "videos", out=folder / "out", store=open_store())
+
+
+RANDOM, MEMBER = "fold1-seed0-random-tiny-r3d", "fold1-seed0-vcop"
+
+
+def test_every_segment_is_tested_once_and_every_start_has_its_figures(compared: Compared) -> None:
+    result = compared.result
+    assert result["test"] == {"groups": 2 * FILES, "folds": 2, "seeds": 1, "classes": 2, "segments": 2 * FILES}
+    assert [row["name"] for row in result["rows"]] == ["random tiny_r3d", "vcop", "metadata only"]
+    for row in result["rows"]:
+        assert len(row["top1"]) == (5 if row["network"] else 2)
+        assert all(interval["groups"] == 2 * FILES for interval in row["top1"].values())
+    random, member, _ = result["rows"]
+    assert (random["gflops"], random["frames"], random["pretext"]) == (0, 0, None)
+    assert member["frames"] == 32 * 3 * 8
+    assert member["gflops"] > 1
+    assert {path.name for path in compared.out.iterdir()} == {"work"} | {
+        f"comparison.{kind}" for kind in ("csv", "html", "json", "md")
+    }
+
+
+def test_a_fold_pretrains_without_its_test_groups_and_costs_no_encoding(compared: Compared) -> None:
+    tested = []
+    for fold in (1, 2):
+        footage = compared.footage(fold)
+        groups = footage.texts("group")
+        test = set(groups[footage.select("test")])
+        assert not test & set(groups[footage.select("unlabelled", "train", "val")])
+        tested.append(test)
+        pointer = Manifest.read(compared.out / "work" / f"footage-{fold}.json")
+        assert compared.manifest(f"fold{fold}-seed0-vcop", "backbone").inputs["footage"] == pointer.ref
+    assert len(tested[0] | tested[1]) == 2 * FILES
+    shards = [
+        pq.read_table(compared.store.path(Manifest.read(compared.out / "work" / f"footage-{n}.json").files[name]))
+        for n in (1, 2) for name in ("shards.parquet",)
+    ]  # fmt: skip
+    assert shards[0]["sha256"].to_pylist() == shards[1]["sha256"].to_pylist()
+
+
+def test_the_random_row_is_fine_tuning_without_the_pretrained_weights(compared: Compared, tmp_path: Path) -> None:
+    work = compared.out / "work"
+    recipe = parse_member(f"vcop-r3d:{QUICK}", size="cpu").recipe
+    baseline = finetune(
+        recipe=recipe, footage=work / "footage-1.json", backbone=work / MEMBER / "backbone.json", init="random",
+        out=tmp_path / "baseline.json",
+    )  # fmt: skip
+    same, _ = load_classifier(compared.manifest(RANDOM, "classifier-0"), compared.store)
+    found, _ = load_classifier(baseline, compared.store)
+    pretrained, _ = load_classifier(compared.manifest(MEMBER, "classifier-0"), compared.store)
+
+    def apart(one: torch.nn.Module, other: torch.nn.Module) -> float:
+        pairs = zip(one.parameters(), other.parameters(), strict=True)
+        return max(float((mine - theirs).detach().abs().max()) for mine, theirs in pairs)
+
+    # Not 0: another number of threads adds up in another order.
+    assert apart(found, same) < 1e-4
+    assert apart(found, pretrained) > 1e-3
+
+
+def test_few_labels_are_few(compared: Compared) -> None:
+    few, everything = (compared.manifest(MEMBER, f"classifier-{n}").summary for n in (2, 0))
+    assert few["labels"] == 4 < everything["labels"]
+    assert few["clips"] == everything["clips"] == everything["labels"]
+    assert "val_loss" not in few
+
+
+def test_nothing_is_done_twice(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUSHES_PROGRESS", str(tmp_path / "events.jsonl"))
+    before = compared.manifest(MEMBER, "answers").ref
+    run_chain(compared.out / "work" / MEMBER)
+    ended = [event for event in read_events(tmp_path / "events.jsonl")[0] if event["event"] == "end"]
+    assert [(event["step"], event["cached"]) for event in ended] == [
+        ("pretrain", True), ("finetune", True), ("finetune", True), ("measure", True)
+    ]  # fmt: skip
+    assert compared.manifest(MEMBER, "answers").ref == before
+
+
+def chain(compared: Compared, *, overrides: str = "", footage: str = "footage-1.json") -> Chain:
+    member = parse_member(f"vcop=vcop-r3d:{QUICK}{overrides}", size="cpu")
+    (_, start) = starts_of([member], common_sample([member]))
+    return Chain(start=start, fold=1, seed=0, footage=compared.out / "work" / footage, labels=(0,))
+
+
+def test_a_chain_that_fails_is_named(compared: Compared, tmp_path: Path) -> None:
+    broken = chain(compared, footage="nowhere.json")
+    with (
+        pytest.raises(UserError, match=r"vcop, fold 1, seed 0: pretrain: .*nowhere\.json: cannot read the manifest"),
+        Chains([broken], work=tmp_path, parallel=1) as running,
+    ):
+        list(running.follow())
+
+
+def test_leaving_ends_what_runs(compared: Compared, tmp_path: Path) -> None:
+    endless = chain(compared, overrides=",pretrain.epochs=100000,pretrain.workers=1")
+    with Chains([endless], work=tmp_path, parallel=1) as running:
+        for event in running.follow():
+            if event is not None and event["event"] == "bar" and event["done"] > 1:
+                break
+        (process,) = [one.process for one in running._running]
+        os.killpg(process.pid, 0)  # it is there
+    assert process.poll() is not None
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+# Mistakes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "models: missing"),
+        (["vcop"], "model: 'vcop' is not known"),
+        (["vcop-r3d:pretrain.epoch=5"], "unknown key 'epoch'; did you mean 'epochs'"),
+        (["vcop-r3d", "vcop-r3d"], "member: 'vcop-r3d' is there twice"),
+        (["vcop-r3d:sample.fps=10", "pace-r2plus1d"], "sample.fps:"),
+        (["vcop-r3d", "--folds", "0"], "folds: 0 is not allowed"),
+        (["vcop-r3d", "--folds", "17"], "folds: 17 is not allowed; the labels have 16 groups"),
+        (["vcop-r3d", "--seeds", "0"], "seeds: 0 is not allowed"),
+        (["vcop-r3d", "--parallel", "0"], "parallel: 0 is not allowed"),
+        (["vcop-r3d", "--labels-per-class", "some"], "labels_per_class: 'some' is not allowed"),
+        (["vcop-r3d", "--budget", "10"], "budget: 10 FLOPs are less than a step"),
+        (["vcop-r3d", "--size", "huge"], "size: 'huge'"),
+        (["vcop-r3d:pretrain.options.gap=-1"], "gap"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    compared: Compared, arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = [] if "--size" in arguments else ["--size", "cpu"]
+    capsys.readouterr()
+    assert main(["compare", *arguments, *size, "--videos", str(compared.videos), "--out", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
+
+
+def test_videos_without_labels_cannot_be_compared_on(
+    compared: Compared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "one.mp4").write_bytes(next((compared.videos / "low").iterdir()).read_bytes())
+    assert main(["compare", "vcop-r3d", "--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out")]) == 2
+    assert "labels: none found: give --labels" in capsys.readouterr().err
