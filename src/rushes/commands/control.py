@@ -33,11 +33,12 @@ from rushes.evaluation.control import (
     train_and_test,
     without_rejection,
 )
+from rushes.footage.labels import Annotation
 from rushes.footage.plan import Source, share_of
 from rushes.footage.reader import Footage
 from rushes.footage.sample import Archive
 from rushes.home import open_store
-from rushes.pretext import PretextTask, make_task
+from rushes.pretext import make_task
 from rushes.progress import EventLog, Progress
 from rushes.store import Manifest, Store, sha256_file
 
@@ -146,20 +147,23 @@ def _sampled(
 def _held(moving: Sampled, config: Sample, *, options: Options, scratch: Path, progress: Progress) -> Sampled:
     """Footage of single frames of other footage, sampled as that was."""
     footage = Footage(*moving)
-    folder = scratch / "videos"
-    annotations = hold_still(footage, some_rows(footage, options.segments), folder, seed=options.seed)
-    archive = Archive(
-        root=str(folder),
-        sources=[
-            Source(path=path.name, sha256=sha256_file(path), size=path.stat().st_size)
-            for path in sorted(folder.iterdir())
-        ],
-        annotations=annotations,
-    )
+    rows = some_rows(footage, options.segments)
+    annotations = hold_still(footage, rows, scratch / "videos", seed=options.seed)
     config = dataclasses.replace(config, short_side=footage.short_side, fps=footage.fps, gop=footage.gop)
+    return sample_folder(scratch / "videos", annotations, config=config, scratch=scratch, progress=progress)
+
+
+def sample_folder(
+    folder: Path, annotations: Sequence[Annotation], *, config: Sample, scratch: Path, progress: Progress
+) -> Sampled:
+    """Samples all videos of a folder, into a store under `scratch`."""
+    sources = [
+        Source(path=path.name, sha256=sha256_file(path), size=path.stat().st_size) for path in sorted(folder.iterdir())
+    ]
     return sample_part(
-        archive, config=config, segments=len(annotations), seconds=_SECONDS, scratch=scratch, progress=progress
-    )
+        Archive(root=str(folder), sources=sources, annotations=annotations), config=config, segments=len(sources),
+        seconds=_SECONDS, scratch=scratch, progress=progress,
+    )  # fmt: skip
 
 
 def some_rows(footage: Footage, segments: int) -> Integers:
@@ -174,21 +178,27 @@ def _result(
 ) -> Result:
     """Trains and tests a method twice."""
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
-
-    def answers(sampled: Sampled, task: PretextTask, name: str) -> Answers:
-        size = recipe.pretrain.short_side or recipe.sample.short_side
-        footage = Footage(*sampled, short_side=min(size, Footage(*sampled).short_side))
-        return train_and_test(
-            footage, some_rows(footage, options.segments), task, recipe.pretrain, steps=options.steps,
-            questions=options.questions, seed=options.seed, store=store, label=f"{recipe.name}, {name}",
-            progress=progress,
-        )  # fmt: skip
-
     judged = judge(
-        chance=task.chance, still=answers(still, without_rejection(task), "still"),
-        moving=answers(moving, task, "moving"), methods=methods, resamples=_RESAMPLES, seed=options.seed,
+        chance=task.chance,
+        still=answers(recipe, still, still=True, options=options, store=store, progress=progress),
+        moving=answers(recipe, moving, still=False, options=options, store=store, progress=progress),
+        methods=methods, resamples=_RESAMPLES, seed=options.seed,
     )  # fmt: skip
     return Result(model=recipe.name, task=recipe.pretrain.task, backbone=recipe.pretrain.backbone, judged=judged)
+
+
+def answers(
+    recipe: Recipe, sampled: Sampled, *, still: bool, options: Options, store: Store, progress: Progress
+) -> Answers:
+    """Trains a method on half of the groups of some footage, at the size that its recipe takes, and tests it."""
+    task = make_task(recipe.pretrain.task, recipe.pretrain.options)
+    size = recipe.pretrain.short_side or recipe.sample.short_side
+    footage = Footage(*sampled, short_side=min(size, Footage(*sampled).short_side))
+    return train_and_test(
+        footage, some_rows(footage, options.segments), without_rejection(task) if still else task, recipe.pretrain,
+        steps=options.steps, questions=options.questions, seed=options.seed, store=store,
+        label=f"{recipe.name}, {'still' if still else 'moving'}", progress=progress,
+    )  # fmt: skip
 
 
 def records(results: Sequence[Result], options: Options) -> dict[str, Any]:
