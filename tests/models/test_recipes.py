@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,6 +48,16 @@ def test_task_network_and_footage_fit_each_other(model: str, size: str) -> None:
     # A labelled clip of the embedded videos, and most of UT-Interaction's, is hardly longer than a second.
     if size == "cpu":
         assert task.span(clip_frames=pretrain.clip_frames) <= 32
+
+
+@pytest.mark.parametrize(("model", "cells"), [("shuffle-and-learn", 6), ("opn", 2), ("o3n", 6)])
+def test_the_crop_leaves_the_grid_that_caffenet_was_published_with(model: str, cells: int) -> None:
+    pretrain = load_recipe(model).pretrain
+    with torch.device("meta"):
+        net: Any = make_backbone(pretrain.backbone)
+        maps = net.maps(torch.zeros(1, 3, pretrain.clip_frames, pretrain.crop, pretrain.crop))
+        published = net.pool[0](maps.squeeze(2))
+    assert published.shape[2:] == (cells, cells)
 
 
 @every_recipe
