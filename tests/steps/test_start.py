@@ -107,7 +107,7 @@ def test_fine_tuning_begins_with_what_it_is_told(home: Path, file: Path) -> None
 
 
 def test_a_classifier_may_be_begun_from_and_its_head_is_new(home: Path) -> None:
-    classifier = tuned(home, "random")
+    classifier = tuned(home, "pretrained")
     (home / "tuned.json").rename(home / "classifier.json")
     again = tuned(home, str(home / "classifier.json"))
     assert again.inputs["init"] == classifier.ref
