@@ -36,7 +36,7 @@ from rushes.video.encode import encode_h264
 from rushes.video.synthetic import SyntheticSize, write_dataset
 
 STEPS = {
-    "shuffle-and-learn": 800, "opn": 800, "o3n": 300, "vcop-r3d": 150, "pace-r2plus1d": 200, "arrow-of-time-r3d": 300,
+    "shuffle-and-learn": 350, "opn": 350, "o3n": 270, "vcop-r3d": 110, "pace-r2plus1d": 175, "arrow-of-time-r3d": 270,
 }  # fmt: skip
 """Batches of 32 for each model: about a minute of CPU time each."""
 FILMS = ("moving", "held", "counted")
