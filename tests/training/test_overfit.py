@@ -83,7 +83,7 @@ def test_the_loss_on_a_fixed_batch_falls_tenfold(task: str, backbone: str) -> No
     net, clips, labels = made(task, backbone, tuples=6)
     assert len(set(labels.tolist())) > 1
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
-    first = None
+    first = 0.0
     for _ in range(STEPS):
         loss, logits = net.objective(clips, labels)
         first = first or float(loss.detach())
