@@ -39,6 +39,14 @@ def test_a_name_stands_before_the_model() -> None:
     assert parse_member("mine=vcop-r3d", size="cpu").name == "mine"
 
 
+def test_another_task_begins_with_its_own_options_and_weights_are_found_from_any_folder() -> None:
+    changed = parse_member("vcop-r3d:pretrain.task=pace,pretrain.options.strides=2,pretrain.init=w.pth", size="cpu")
+    assert changed.recipe.pretrain.options == {"strides": 2}
+    assert changed.recipe.pretrain.init == str(Path("w.pth").absolute())
+    same = parse_member("vcop-r3d:pretrain.task=clip_order", size="cpu")
+    assert same.recipe == load_recipe("vcop-r3d", size="cpu")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

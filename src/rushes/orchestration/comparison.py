@@ -63,6 +63,10 @@ def parse_member(text: str, *, size: str, plugins: Sequence[str] = ()) -> Member
         field, equals, value = override.partition("=")
         if not equals or not field:
             raise UserError(f"member: {text!r}: {override!r} is not an override; write section.field=value")
+        if field == "pretrain.task" and value != record["pretrain"]["task"]:
+            record["pretrain"] = {**record["pretrain"], "options": {}}  # they are the model's own task's
+        if field == "pretrain.init" and value:
+            value = str(Path(value).absolute())
         _set(record, field.split("."), _value(value), where=f"member {text!r}: {field}")
     return Member(name=name or text, recipe=build(Recipe, record, f"member {text!r}"))
 
@@ -118,6 +122,7 @@ def starts_of(members: Sequence[Member], sample: Sample, *, budget: float = 0.0)
     known: dict[str, str] = {}
     for member in members:
         recipe = _on_common_footage(member.recipe, sample)
+        _check(recipe)
         random = _untrained(recipe, init="")
         key = _identity(random)
         if key not in known:
@@ -162,6 +167,22 @@ def _identity(recipe: Recipe) -> str:
 
 def _free_name(name: str, member: Member, taken: Mapping[str, object]) -> str:
     return f"{name} of {member.name}" if name in taken else name
+
+
+def _check(recipe: Recipe) -> None:
+    """Raises UserError where task, network and geometry do not go together, before anything is run."""
+    import torch
+
+    from rushes import plugins
+    from rushes.backbones import make_backbone
+    from rushes.pretext import make_task
+
+    plugins.use(recipe.plugins)
+    own = recipe.pretrain
+    with torch.device("meta"):  # shapes only
+        make_backbone(own.backbone).check(frames=own.clip_frames, height=own.crop, width=own.crop)
+    if own.task != NO_TASK:
+        make_task(own.task, own.options).check(clip_frames=own.clip_frames)
 
 
 def _within(recipe: Recipe, budget: float) -> Recipe:
