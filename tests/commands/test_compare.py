@@ -191,6 +191,7 @@ def test_leaving_ends_what_runs(compared: Compared, tmp_path: Path) -> None:
         (["vcop-r3d", "--budget", "10"], "budget: 10 FLOPs are less than a step"),
         (["vcop-r3d", "--size", "huge"], "size: 'huge'"),
         (["vcop-r3d:pretrain.options.gap=-1"], "gap"),
+        (["shuffle-and-learn", "vcop-r3d:pretrain.clip_frames=1"], "pretrain.clip_frames: 1 is not allowed"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
