@@ -338,8 +338,8 @@ class DemoVideos:
 
     folder: Positional[Path]
     """Where the videos and labels.csv go."""
-    size: Literal["tiny", "demo"] = "demo"
-    """How many."""
+    size: Literal["tiny", "demo", "places"] = "demo"
+    """How many; places: as many as demo, with classes that a single frame shows."""
     seed: int = 0
     """Everything follows from it, byte for byte."""
 
@@ -423,8 +423,9 @@ class PretextControl:
     rushes pretext control vcop-r3d pace-r2plus1d --videos my_videos/
     """
 
-    models: Positional[tuple[str, ...]]
-    """Folders under models/: see `rushes models`."""
+    models: Positional[tuple[str, ...]] = ()
+    """Models, each with overrides of its own after a colon, and a name of its own before it, as for `rushes compare`:
+    NAME=MODEL:section.field=value,section.field=value."""
     videos: str
     """A folder of videos or an fsspec URL, of which a part is sampled; or the pointer that `rushes sample` wrote."""
     still: str = ""
@@ -442,15 +443,19 @@ class PretextControl:
     """Segments of up to 8 seconds that are used, at most."""
     seed: int = 0
     """Of weights, draws and held moments."""
+    plugin: UseAppendAction[tuple[Path, ...]] = ()
+    """A file that defines further pretext tasks or backbones (see `rushes.plugins`); may be given several times."""
     out: Path | None = None
     """JSON file for the results."""
 
     def execute(self) -> int:
         from rushes.commands.control import Options, control
+        from rushes.orchestration.comparison import parse_member
 
+        files = [str(file.absolute()) for file in self.plugin]
         return control(
-            [load_recipe(model, size=self.size) for model in self.models], videos=self.videos, still=self.still,
-            labels=self.labels, out=self.out,
+            [parse_member(model, size=self.size, plugins=files) for model in self.models], videos=self.videos,
+            still=self.still, labels=self.labels, out=self.out,
             options=Options(steps=self.steps, questions=self.questions, segments=self.segments, seed=self.seed),
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import kstest
+from scipy.stats import ks_2samp, kstest
 from sklearn.ensemble import ExtraTreesClassifier
 
 from rushes.errors import UserError
@@ -21,6 +21,7 @@ from rushes.video.encode import encode_h264
 from rushes.video.synthetic import (
     CLASSES,
     FPS,
+    PLACES,
     SIZES,
     SyntheticDataset,
     SyntheticSize,
@@ -141,18 +142,18 @@ def test_labels_name_files_that_are_there_and_intervals_inside_them(tiny: Synthe
     assert len(ends) == SIZES["tiny"].long_train_groups + SIZES["tiny"].long_test_groups
 
 
-@pytest.mark.parametrize("size", ["tiny", "demo"])
-def test_groups_are_disjoint_and_show_every_class_once(size: str) -> None:
+@pytest.mark.parametrize(("size", "classes"), [("tiny", CLASSES), ("demo", CLASSES), ("places", PLACES)])
+def test_groups_are_disjoint_and_show_every_class_once(size: str, classes: tuple[str, ...]) -> None:
     rows = list(csv.DictReader(synthetic.labels_csv(plan_films(size=size)).splitlines()))
     groups: dict[str, set[str]] = defaultdict(set)
     counts = Counter((row["split"], row["group"], row["label"]) for row in rows)
     for row in rows:
         groups[row["split"]].add(row["group"])
-        assert row["group"] in row["path"] and not any(name in row["path"] for name in CLASSES)
+        assert row["group"] in row["path"] and not any(name in row["path"] for name in classes)
     assert not groups["train"] & groups["test"] and not groups["unlabelled"] & (groups["train"] | groups["test"])
     for split, number in (("train", SIZES[size].train_groups), ("test", SIZES[size].test_groups)):
         assert len(groups[split]) == number
-        assert all(counts[split, group, label] == 1 for group in groups[split] for label in CLASSES)
+        assert all(counts[split, group, label] == 1 for group in groups[split] for label in classes)
     assert {row["label"] for row in rows if row["split"] == "unlabelled"} == {""}
     assert len(CLASSES) >= 8
 
@@ -166,6 +167,20 @@ def test_the_demo_is_as_large_as_promised() -> None:
     lengths = [film.frames / FPS for film in films if film.split == "unlabelled"]
     assert min(lengths) >= 2 and 30 <= max(lengths) <= 60
     assert max(Counter(film.takes[0].action for film in films if len(film.takes) == 1).values()) < 120
+
+
+def test_places_are_where_they_say_and_nothing_else_tells_them() -> None:
+    rng = np.random.default_rng(0)
+    found = defaultdict(list)
+    for name in PLACES * 60:
+        states = draw_states(rng, (Take(action=name, frames=30),), width=100, height=100)
+        found[name].append((states.x.mean(), states.y.mean(), states.turns[0], states.radius[0]))
+    for number, name in enumerate(PLACES):
+        x, y, turns, radius = np.array(found[name]).T
+        angles = np.degrees(np.arctan2(y - 50, x - 50)) - 45 * number
+        assert (np.abs((angles + 180) % 360 - 180) < 45).mean() > 0.95
+        others = np.concatenate([np.array(found[other])[:, 2:] for other in PLACES if other != name])
+        assert ks_2samp(turns, others[:, 0]).pvalue > 1e-3 and ks_2samp(radius, others[:, 1]).pvalue > 1e-3
 
 
 # Only motion tells ---------------------------------------------------------------------------------------------------

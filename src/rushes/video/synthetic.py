@@ -13,6 +13,9 @@ a displacement that does not depend on where it starts. A uniform distribution o
 displacement, so at every moment the state is uniform whatever the action; looks, lengths and sizes are drawn without
 knowing the action. Hence the distribution of any single frame is the same for all classes.
 
+**With `size="places"` the classes are places**: in which direction from the middle the shape is, which a frame shows
+and no motion: for networks of single frames, which the other classes leave blind (facts: methods.md, trap 12).
+
 Everything is a function of (seed, size) alone: files come out the same whoever draws them, in whatever order, after
 whatever interruption.
 """
@@ -74,6 +77,8 @@ class SyntheticSize:
     """How many of them are one film."""
     clip_seconds: tuple[float, float] = (1.6, 2.2)
     """Shortest and longest labelled example."""
+    places: bool = False
+    """Whether the labelled examples are named by places instead of actions."""
 
     def __post_init__(self) -> None:
         counts = {name: value for name, value in asdict(self).items() if isinstance(value, int)}
@@ -102,6 +107,7 @@ SIZES: dict[str, SyntheticSize] = {
         long_test_groups=1,
         clip_seconds=(1.0, 1.2),
     ),
+    "places": SyntheticSize(places=True),
 }
 
 
@@ -110,7 +116,7 @@ class Take:
     """A stretch of a film with one action, or none (the shape rests)."""
 
     action: str
-    """One of CLASSES, or "" for rest."""
+    """One of CLASSES or PLACES, or "" for rest."""
     frames: int
 
 
@@ -239,6 +245,9 @@ _ACTIONS: dict[str, Callable[[_Draws], _Way]] = {
 }
 CLASSES: tuple[str, ...] = tuple(_ACTIONS)
 """None changes its name in a mirror; a stretch of 8 frames tells it from the others."""
+PLACES = tuple(f"at_{360 * n // 8:03d}" for n in range(8))
+"""Degrees clockwise from the right, of the shape as seen from the middle, while it does anything but travel."""
+_STAYING = ("orbit", "pulse", "shake", "spin", "swing")
 
 
 def draw_states(rng: np.random.Generator, takes: tuple[Take, ...], *, width: int, height: int) -> States:
@@ -247,7 +256,12 @@ def draw_states(rng: np.random.Generator, takes: tuple[Take, ...], *, width: int
     parts: list[Floats] = []
     for take in takes:
         time = np.arange(take.frames + 1, dtype=np.float64)
-        way = _ACTIONS.get(take.action, _rest)(_Draws(rng, time))
+        action = take.action
+        if action in PLACES:
+            angle = 2 * np.pi * (PLACES.index(action) + float(rng.uniform(-0.25, 0.25))) / len(PLACES)
+            place[:2] = width * (0.5 + 0.3 * np.cos(angle)), height * (0.5 + 0.3 * np.sin(angle))
+            action = _STAYING[int(rng.integers(len(_STAYING)))]
+        way = _ACTIONS.get(action, _rest)(_Draws(rng, time))
         part = np.stack([way.x, way.y, way.turns, way.size]) + np.array(place)[:, None]
         parts.append(part[:, :-1])
         place = list(part[:, -1])
@@ -305,7 +319,7 @@ class _Planner:
         groups, long_groups = getattr(self.size, f"{split}_groups"), getattr(self.size, f"long_{split}_groups")
         for group in range(groups):
             self.groups += 1
-            takes = [Take(action=action, frames=self._frames(self.size.clip_seconds)) for action in self._shuffled()]
+            takes = [Take(action=action, frames=self._frames(self.size.clip_seconds)) for action in self._labels()]
             if group < long_groups:
                 self._add(split, 0, self._with_rests(takes))
             else:
@@ -340,8 +354,11 @@ class _Planner:
     def _frames(self, seconds: tuple[float, float]) -> int:
         return round(FPS * (seconds[0] + (seconds[1] - seconds[0]) * float(self.rng.random())))
 
-    def _shuffled(self) -> list[str]:
-        return [CLASSES[i] for i in np.argsort(self.rng.random(len(CLASSES)), kind="stable")]
+    def _labels(self) -> list[str]:
+        return self._shuffled(PLACES if self.size.places else CLASSES)
+
+    def _shuffled(self, names: tuple[str, ...] = CLASSES) -> list[str]:
+        return [names[i] for i in np.argsort(self.rng.random(len(names)), kind="stable")]
 
 
 def _generator(seed: int, stream: int, number: int) -> np.random.Generator:
