@@ -197,13 +197,15 @@ def test_control_with_few_videos_says_so_and_writes_what_it_measured(
 ) -> None:
     out = tmp_path / "control.json"
     status, printed, _ = command(
-        "control", "shuffle-and-learn", "opn", "--videos", brightening, "--steps", 1, "--questions", 2, "--out", out
-    )
+        "control", "shuffle-and-learn:pretrain.workers=0", "wide=opn:pretrain.workers=0,pretrain.options.window=40",
+        "--videos", brightening, "--steps", 1, "--questions", 2, "--out", out,
+    )  # fmt: skip
     assert status == 0
     assert "too few videos" in printed and "no verdict" in printed
     record = json.loads(out.read_text())
     assert (record["methods"], record["steps"], record["questions"]) == (2, 1, 2)
     assert [result["task"] for result in record["results"]] == ["shuffle_and_learn", "opn"]
+    assert [result["model"] for result in record["results"]] == ["shuffle-and-learn:pretrain.workers=0", "wide"]
     assert record["results"][0]["judged"]["chance"] == 0.75
     assert record["results"][0]["judged"]["still"]["groups"] == 1
 

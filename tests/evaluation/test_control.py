@@ -20,6 +20,7 @@ from rushes.evaluation.control import (
     without_rejection,
 )
 from rushes.footage.labels import Annotation
+from rushes.orchestration.comparison import Member
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
 from rushes.store import Store
@@ -197,8 +198,8 @@ def test_a_counter_in_a_corner_is_a_shortcut_and_held_frames_are_none(tmp_path: 
 
     def found(still: str, name: str) -> str:
         (result,) = find_results(
-            [RECIPE], videos=films, still=still, labels="", options=Options(steps=30, questions=8),
-            scratch=tmp_path / name, progress=NullProgress(),
+            [Member(name="pace", recipe=RECIPE)], videos=films, still=still, labels="",
+            options=Options(steps=30, questions=8), scratch=tmp_path / name, progress=NullProgress(),
         )  # fmt: skip
         return result.judged.verdict
 

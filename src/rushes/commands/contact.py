@@ -26,7 +26,7 @@ _MARGIN, _GAP, _SEAM = 24, 28, 2
 _CELL = (WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) // _COLUMNS
 _TILE = (_CELL - (PICTURES - 1) * _SEAM) // PICTURES
 _CURVE, _LINE, _HEADER = 44, 22, 40
-_QUESTION_TILE = 120
+_QUESTION_TILE = 190
 _SMOOTH = 3  # times the size at which curves are drawn, before they are scaled down
 
 _PAPER, _EMPTY, _INK, _FAINT = "#14181f", "#0d1015", "#eef2f6", "#9aa7b5"

@@ -1,6 +1,7 @@
 """`rushes pretext control`: whether pretext tasks are solved by motion, or by something else, on one's own videos.
 
-control([load_recipe("vcop-r3d", size="cpu")], videos="my_videos", still="", labels="", options=Options(), out=None)
+members = [parse_member("vcop-r3d", size="cpu"), parse_member("pace-r2plus1d", size="cpu")]
+control(members, videos="my_videos", still="", labels="", options=Options(), out=None)
 
 Everything happens in a store that is removed again.
 """
@@ -38,6 +39,7 @@ from rushes.footage.plan import Source, share_of
 from rushes.footage.reader import Footage
 from rushes.footage.sample import Archive
 from rushes.home import open_store
+from rushes.orchestration.comparison import Member, common_sample
 from rushes.pretext import make_task
 from rushes.progress import EventLog, Progress
 from rushes.store import Manifest, Store, sha256_file
@@ -80,12 +82,12 @@ class Result:
 
 
 def control(
-    recipes: Sequence[Recipe], *, videos: str, still: str, labels: str, options: Options, out: Path | None
+    members: Sequence[Member], *, videos: str, still: str, labels: str, options: Options, out: Path | None
 ) -> int:
     """Prints a table of methods: accuracy where nothing moves, where something does, and the verdict.
 
     Args:
-        recipes: the methods; sections `sample` and `pretrain` count, of these not the epochs.
+        members: the methods; sections `sample` and `pretrain` of their recipes count, of these not the epochs.
         videos: a folder of videos or an fsspec URL, of which a part is sampled; or the pointer of footage.
         still: a folder of videos in which nothing moves; empty to hold one frame of each segment of `videos`.
         labels: CSV or Parquet of labels, for their groups; empty to look for `labels.csv`, then for class folders.
@@ -98,14 +100,14 @@ def control(
     Raises:
         UserError: no video there or none that decodes, no such pointer, or videos too short or too few.
     """
-    if not recipes:
+    if not members:
         raise UserError("models: none given; name one or more folders under models/: see `rushes models`")
     with tempfile.TemporaryDirectory(prefix="rushes-control-") as folder:
         scratch = Path(folder)
         with watching(scratch / "progress.jsonl"):
             progress = EventLog(scratch / "progress.jsonl", step="pretext control")
             results = find_results(
-                recipes, videos=videos, still=still, labels=labels, options=options, scratch=scratch, progress=progress
+                members, videos=videos, still=still, labels=labels, options=options, scratch=scratch, progress=progress
             )
     _print(results)
     if out is not None:
@@ -114,11 +116,11 @@ def control(
 
 
 def find_results(
-    recipes: Sequence[Recipe], *, videos: str, still: str, labels: str, options: Options, scratch: Path,
+    members: Sequence[Member], *, videos: str, still: str, labels: str, options: Options, scratch: Path,
     progress: Progress,
 ) -> list[Result]:  # fmt: skip
     """As `control`, without the table; what is sampled stays under `scratch`."""
-    config = quick(max((recipe.sample for recipe in recipes), key=lambda sample: sample.short_side))
+    config = quick(common_sample(members))
     moving = _sampled(videos, config, labels=labels, options=options, scratch=scratch / "moving", progress=progress)
     if still:
         resting = _sampled(still, config, labels="", options=options, scratch=scratch / "still", progress=progress)
@@ -126,9 +128,9 @@ def find_results(
         resting = _held(moving, config, options=options, scratch=scratch / "still", progress=progress)
     trainings = Store(str(scratch / "trainings"))
     return [
-        _result(recipe, still=resting, moving=moving, methods=len(recipes), options=options, store=trainings,
+        _result(member, still=resting, moving=moving, methods=len(members), options=options, store=trainings,
                 progress=progress)
-        for recipe in recipes
+        for member in members
     ]  # fmt: skip
 
 
@@ -174,9 +176,10 @@ def some_rows(footage: Footage, segments: int) -> Integers:
 
 
 def _result(
-    recipe: Recipe, *, still: Sampled, moving: Sampled, methods: int, options: Options, store: Store, progress: Progress
+    member: Member, *, still: Sampled, moving: Sampled, methods: int, options: Options, store: Store, progress: Progress
 ) -> Result:
     """Trains and tests a method twice."""
+    recipe = member.recipe
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
     judged = judge(
         chance=task.chance,
@@ -184,7 +187,7 @@ def _result(
         moving=answers(recipe, moving, still=False, options=options, store=store, progress=progress),
         methods=methods, resamples=_RESAMPLES, seed=options.seed,
     )  # fmt: skip
-    return Result(model=recipe.name, task=recipe.pretrain.task, backbone=recipe.pretrain.backbone, judged=judged)
+    return Result(model=member.name, task=recipe.pretrain.task, backbone=recipe.pretrain.backbone, judged=judged)
 
 
 def answers(

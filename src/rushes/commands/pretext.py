@@ -41,7 +41,7 @@ _SEGMENTS, _SECONDS = 48, 40.0  # of a folder or URL
 _ON_SHEET = 8
 _RATE = 8  # frames a second at which clips are played: slow enough to see what happens
 _REST = 700  # milliseconds for which a clip rests at its end, so that one sees where it begins
-_SIDE = 176  # pixels, about, at which a crop is shown
+_SIDE, _ROW = 176, 1000  # pixels, about, at which a crop is shown, and all crops of a question at most
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -189,6 +189,6 @@ def _write_page(path: Path, asked: Sequence[Shown], task: PretextTask, recipe: R
         name=config.task, about=(inspect.getdoc(type(task)) or "").split("\n\n")[0], asked=asked,
         videos=printable(videos),
         options=sorted({task.answer(label) for label in range(task.classes)}), chance=task.chance, config=config,
-        side=config.crop * max(1, round(_SIDE / config.crop)), rate=_RATE, model=recipe.name,
+        side=config.crop * max(1, round(min(_SIDE, _ROW / task.elements) / config.crop)), rate=_RATE, model=recipe.name,
     )  # fmt: skip
     path.write_text(page, encoding="utf-8")
