@@ -218,6 +218,16 @@ def test_the_head_is_one_layer_on_three_frames_in_their_order() -> None:
     assert not torch.allclose(head(features), head(features.flip(1)))
 
 
+@pytest.mark.parametrize(("hidden", "adds_up"), [(0, True), (64, False)])
+def test_only_a_hidden_layer_relates_the_middle_to_the_ends(hidden: int, adds_up: bool) -> None:
+    """Without one, another middle changes the answer by as much whatever the ends."""
+    head = ShuffleAndLearn(hidden=hidden).head(16).eval()
+    middles, ends_ = torch.randn(2, 16), torch.randn(2, 2, 16)
+    answers = [[head(torch.stack([first, middle, last])[None]) for middle in middles] for first, last in ends_]
+    changes = [other - one for one, other in answers]
+    assert torch.allclose(changes[0], changes[1], atol=1e-5) == adds_up
+
+
 def test_a_network_of_clips_is_refused() -> None:
     with pytest.raises(UserError, match="clip_frames: 16 is not allowed; 1: this task is about single frames"):
         ShuffleAndLearn().check(clip_frames=16)

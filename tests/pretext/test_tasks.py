@@ -17,7 +17,7 @@ from tests.pretext.shots import shot
 
 EVERY_TASK: list[tuple[str, dict[str, Any]]] = [
     ("shuffle_and_learn", {"similarity": 0}),
-    ("shuffle_and_learn", {"similarity": 0, "tau_max": 6, "tau_min": 2, "negatives": 0.4}),
+    ("shuffle_and_learn", {"similarity": 0, "tau_max": 6, "tau_min": 2, "negatives": 0.4, "hidden": 16}),
     ("opn", {}),
     ("opn", {"window": 10, "gap": 2, "jitter": 0, "flip": False, "split_channels": False}),
     ("clip_order", {"clips": 3, "gap": 8}),
@@ -165,6 +165,7 @@ def test_the_published_head_of_clip_order() -> None:
         ("shuffle_and_learn", {"tau_min": 0}, r"tau_min: 0 is not allowed; 1 or more"),
         ("shuffle_and_learn", {"negatives": 1.0}, r"negatives: 1.0 is not allowed; between 0 and 1"),
         ("shuffle_and_learn", {"similarity": -1.0}, r"similarity: -1.0 is not allowed; 0 \(off\) or more"),
+        ("shuffle_and_learn", {"hidden": -1}, r"hidden: -1 is not allowed; 0 \(none\) or more"),
         ("opn", {"window": 15}, r"window: 15 is not allowed; 16 or more, for 4 frames and the gaps of 4 between"),
         ("opn", {"gap": -1}, r"gap: -1 is not allowed; 0 or more"),
         ("opn", {"jitter": -1}, r"jitter: -1 is not allowed; 0 \(none\) or more"),

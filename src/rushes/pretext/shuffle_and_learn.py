@@ -39,6 +39,11 @@ class ShuffleAndLearn(PretextTask):
 
     0 looks at no picture. The published threshold could not be read; this one is about what coding alone changes.
     """
+    hidden: int = 0
+    """Width of a hidden layer in the head; 0 is the published head, a linear layer.
+
+    The linear layer adds up what it sees in each frame, and no such sum says that one lies between two others.
+    """
 
     def __post_init__(self) -> None:
         if self.tau_max < 2:
@@ -49,6 +54,8 @@ class ShuffleAndLearn(PretextTask):
             raise UserError(f"pretrain.options: negatives: {self.negatives} is not allowed; between 0 and 1")
         if self.similarity < 0:
             raise UserError(f"pretrain.options: similarity: {self.similarity} is not allowed; 0 (off) or more")
+        if self.hidden < 0:
+            raise UserError(f"pretrain.options: hidden: {self.hidden} is not allowed; 0 (none) or more")
 
     @property
     def elements(self) -> int:
@@ -111,8 +118,8 @@ class ShuffleAndLearn(PretextTask):
         return [outsider for outsider in (A, E) if difference[outsider] > self.similarity]
 
     def head(self, features: int) -> nn.Module:
-        """A linear layer on the features of the three frames, one after the other."""
-        return ConcatenatedHead(features, elements=self.elements, classes=self.classes)
+        """The features of the three frames, one after the other -> perhaps a hidden layer -> linear layer."""
+        return ConcatenatedHead(features, elements=self.elements, classes=self.classes, hidden=self.hidden)
 
     def answer(self, label: int) -> str:
         """In order or not."""
@@ -120,11 +127,13 @@ class ShuffleAndLearn(PretextTask):
 
 
 class ConcatenatedHead(nn.Module):
-    """Linear classifier of all elements' features together."""
+    """Classifier of all elements' features together: linear, or with one hidden layer."""
 
-    def __init__(self, features: int, *, elements: int, classes: int) -> None:
+    def __init__(self, features: int, *, elements: int, classes: int, hidden: int = 0) -> None:
         super().__init__()
-        self.verdict = nn.Linear(elements * features, classes)
+        width = elements * features
+        layers = [nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()] if hidden else []
+        self.verdict = nn.Sequential(*layers, nn.Linear(hidden or width, classes))
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, elements, features] -> [B, classes]."""
