@@ -36,7 +36,6 @@ FILES = 8
 class Compared:
     """A comparison that has been run."""
 
-    videos: Path
     out: Path
     store: Store
 
@@ -53,20 +52,26 @@ class Compared:
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    write_videos(folder / "classes", files=FILES)
+    return folder / "classes"
+
+
+@pytest.fixture(scope="module")
+def compared(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
     folder = tmp_path_factory.mktemp("compare")
-    write_videos(folder / "videos", files=FILES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUSHES_HOME", str(folder / "home"))
         patch.setenv("RUSHES_PROGRESS", "")
         for name in ("RUSHES_STORE", "RUSHES_CACHE"):
             patch.delenv(name, raising=False)
         status = main(
-            ["compare", f"vcop=vcop-r3d:{QUICK}", "--size", "cpu", "--videos", str(folder / "videos"), "--folds", "2",
+            ["compare", f"vcop=vcop-r3d:{QUICK}", "--size", "cpu", "--videos", str(videos), "--folds", "2",
              "--labels-per-class", "2", "--parallel", "2", "--out", str(folder / "out")]
         )  # fmt: skip
         assert status == 0
-        yield Compared(videos=folder / "videos", out=folder / "out", store=open_store())
+        yield Compared(out=folder / "out", store=open_store())
 
 
 RANDOM, MEMBER = "fold1-seed0-random-tiny-r3d", "fold1-seed0-vcop"
@@ -195,19 +200,26 @@ def test_leaving_ends_what_runs(compared: Compared, tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    compared: Compared, arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    videos: Path,
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
     size = [] if "--size" in arguments else ["--size", "cpu"]
-    capsys.readouterr()
-    assert main(["compare", *arguments, *size, "--videos", str(compared.videos), "--out", str(tmp_path)]) == 2
+    assert main(["compare", *arguments, *size, "--videos", str(videos), "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert words in line
+    assert not list((tmp_path / "home").glob("store/steps/sample/*")), "found before anything is encoded"
 
 
 def test_videos_without_labels_cannot_be_compared_on(
-    compared: Compared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
     (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "one.mp4").write_bytes(next((compared.videos / "low").iterdir()).read_bytes())
+    (tmp_path / "videos" / "one.mp4").write_bytes(next((videos / "low").iterdir()).read_bytes())
     assert main(["compare", "vcop-r3d", "--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out")]) == 2
     assert "labels: none found: give --labels" in capsys.readouterr().err
