@@ -11,7 +11,9 @@ from rushes.config import Pretrain
 from rushes.errors import UserError
 from rushes.pretext import make_task
 from rushes.training.contrast import info_nce
-from rushes.training.pretext import PretextNet
+from rushes.training.data import Batches
+from rushes.training.pretext import PretextNet, PretextTuples
+from tests.training.stand_in import stand_in
 
 
 def reference(projected: Tensor, groups: list[int], temperature: float) -> float:
@@ -78,6 +80,15 @@ def test_clips_of_a_window_are_alike_within_and_between_tuples(task: str, draws:
         torch.testing.assert_close(logits, net(batch))
         contrast = reference(net.projection(net.features(batch).flatten(0, 1)), groups, 0.07)
     assert float(loss) == pytest.approx(float(F.cross_entropy(logits, labels)) + 0.5 * contrast, rel=1e-4)
+
+
+def test_rows_of_a_batch_come_window_by_window_in_every_epoch() -> None:
+    footage = stand_in(lengths=[60] * 9, height=16, width=16)
+    task = make_task("pace", {})
+    data = PretextTuples(footage, footage.select(), task=task, clip_frames=4, crop=16, seed=0, samples=25, draws=4)
+    for places in Batches(samples=24, batch=8, first_step=0, last_step=9):
+        stretches = [data.question(place).stretch for place in places]
+        assert [stretches.index(stretch) for stretch in stretches] == [0] * 4 + [4] * 4
 
 
 def test_without_contrast_there_is_neither_another_loss_nor_another_weight() -> None:
