@@ -21,8 +21,8 @@ ALEXNET = Names(
     dropped=("features.6.bias", "features.8.bias", "features.10.bias", "classifier."),
     random=("convolutions.10.", "convolutions.13.", "convolutions.16.", "connected."),
 )
-"""Convolutions as torchvision's AlexNet numbers them. Its own are of other widths (64, 192, ...) and do not fit: this is
-for CaffeNet's published weights under those names. Biases that batch norm takes away are dropped."""
+"""Convolutions as torchvision's AlexNet numbers them. Its own are of other widths (64, 192, ...) and do not fit: this
+is for CaffeNet's published weights under those names. Biases that batch norm takes away are dropped."""
 
 
 def caffenet(
