@@ -24,6 +24,8 @@ from rushes.evaluation.statistics import (
 )
 
 SCHEMA = 1
+FLIPS = 10_000
+"""Draws behind a p-value: the smallest is 1 / FLIPS, and Holm multiplies it by the number of comparisons."""
 KNOWN = ("key", "group", "label")
 Figures = npt.NDArray[np.float64]
 
@@ -212,7 +214,10 @@ def _difference(one: Pooled, other: Pooled, name: str, *, run: Mapping[str, int]
         assert mine.answers["key"] == theirs.answers["key"], "answers about other segments cannot be paired"
     differences = one.right[name] - other.right[name]
     interval: Interval = group_interval(differences, one.groups, **run)
-    return {"difference": asdict(interval), "p": sign_flip_p(differences, one.groups, **run)}
+    return {
+        "difference": asdict(interval),
+        "p": sign_flip_p(differences, one.groups, resamples=FLIPS, seed=run["seed"]),
+    }
 
 
 def _with_holm(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -166,7 +166,7 @@ def _draw(pyplot: Any, result: Record) -> Any:
     names = protocols_of(result["labels_per_class"])
     rows: Sequence[Record] = result["rows"][::-1]
     figure, panels = pyplot.subplots(
-        1, len(names), sharey=True, figsize=(2 + 2.2 * len(names), 0.8 + 0.34 * len(rows)), squeeze=False
+        1, len(names), sharex=True, sharey=True, figsize=(2 + 2.2 * len(names), 0.8 + 0.34 * len(rows)), squeeze=False
     )
     for axes, name in zip(panels[0], names, strict=True):
         for place, row in enumerate(rows):
