@@ -36,11 +36,11 @@ from rushes.video.encode import encode_h264
 from rushes.video.synthetic import SyntheticSize, write_dataset
 
 STEPS = {
-    "shuffle-and-learn": 350, "opn": 350, "o3n": 270, "vcop-r3d": 110, "pace-r2plus1d": 175, "arrow-of-time-r3d": 270,
+    "shuffle-and-learn": 500, "opn": 700, "o3n": 270, "vcop-r3d": 200, "pace-r2plus1d": 175, "arrow-of-time-r3d": 270,
 }  # fmt: skip
-"""Batches of 32 for each model: about a minute of CPU time each."""
+"""Batches of 32 for each model: one to two minutes of CPU time each."""
 FILMS = ("moving", "held", "counted")
-COUNTER = 12  # pixels of a side
+COUNTER = 16  # pixels of a side
 BRIGHTEST = 235
 QUIET = NullProgress()
 
