@@ -14,10 +14,10 @@ from rushes.pretext.task import Draw, PretextTask, Shot, random_crops
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOrder(PretextTask):
-    """Clips of consecutive frames, a gap apart, shuffled; the answer is the index of the permutation.
+    """Clips of consecutive frames, a gap apart, shuffled; the answer is the place in time of each, 1 the earliest.
 
-    Permutations are numbered lexicographically and a permutation and its reverse are two classes, as in the released
-    code; each clip has a crop of its own (facts: methods.md, VCOP).
+    The label is the index of the permutation in lexicographical order, and a permutation and its reverse are two
+    classes, as in the released code; each clip has a crop of its own (facts: methods.md, VCOP).
     """
 
     clips: int = 3
