@@ -13,6 +13,10 @@ from rushes.evaluation.comparison import protocols_of
 from rushes.evaluation.report import picture
 
 Record = Mapping[str, Any]
+_SAVED = (
+    "Labels saved: how many more labels a class random weights need to be as good fine-tuned, by straight lines "
+    "between the numbers that were run."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +47,7 @@ def notes_of(result: Record) -> list[str]:
         "Differences are paired; p by swapping the pair in whole groups, two-sided, Holm-corrected within a table.",
         "GFLOPs: backbone training, forward and backward, of one fold and seed. Frames: shown, as often as they were. "
         "Hours: of all pretraining runs of the row, on this machine.",
-        "Labels saved: how many more labels a class random weights need to be as good fine-tuned, by straight lines "
-        "between the numbers that were run.",
+        *([_SAVED] if result["labels_per_class"] else []),
     ]
 
 
