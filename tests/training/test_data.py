@@ -140,7 +140,9 @@ def test_tuples_are_the_tasks_frames_cropped() -> None:
     footage = stand_in(lengths=[60, 80, 20])
     task = make_task("clip_order", {"clips": 2, "gap": 3})
     data = PretextTuples(footage, np.arange(3), task=task, clip_frames=8, crop=16, seed=4)
-    assert len(data) == 60 // 19 + 80 // 19 + 20 // 19
+    assert len(data) == 60 // 19 + 80 // 19 + 20 // 19 and data.too_short == 0
+    short = stand_in(lengths=[60, 18, 40], cuts={2: [18, 30]})
+    assert PretextTuples(short, np.arange(3), task=task, clip_frames=8, crop=16, seed=4).too_short == 2
     for number in range(len(data)):
         clips, label = data[2, number]
         assert clips.shape == (2, 8, 24, 16)

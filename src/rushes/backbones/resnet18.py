@@ -22,7 +22,7 @@ class ResNet18(Backbone):
     def __init__(self, name: Literal["r3d_18", "r2plus1d_18"]) -> None:
         from torchvision.models import video  # a second to import, for these two networks only
 
-        super().__init__(features=512)
+        super().__init__(features=512, least_frames=2)
         net: nn.Module = {"r3d_18": video.r3d_18, "r2plus1d_18": video.r2plus1d_18}[name](weights=None)
         for part in _PARTS:
             self.add_module(part, net.get_submodule(part))

@@ -30,7 +30,7 @@ class ResNet3D(Backbone):
         stem_kernel: int = 7,
         differences: bool = False,
     ) -> None:
-        super().__init__(features=widths[-1], least_frames=2 if differences else 1)
+        super().__init__(features=widths[-1], least_frames=2)
         self.differences = differences
         kernel = (3, stem_kernel, stem_kernel)
         self.stem = nn.Sequential(

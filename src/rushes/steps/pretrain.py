@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Any
 from rushes import plugins
 from rushes.config import Recipe, digest_record
 from rushes.steps.base import Build, Context, Start, read_input, read_start, reported, run_step
-from rushes.store import Manifest
+from rushes.store import Manifest, Store
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from rushes.footage.reader import Footage
+    from rushes.pretext import PretextTask
+    from rushes.training.pretext import PretextTuples
 
 NO_TASK = "none"
 """Name of the task that trains nothing: the weights that pretraining would have begun with."""
+WEIGHTS = "weights.safetensors"
+LEAST_QUESTIONS = 64
+"""To choose the epoch by; fewer windows than these are asked about several times."""
 
 
 @reported("pretrain")
@@ -45,15 +50,7 @@ def pretrain(*, recipe: Recipe, footage: Path, out: Path) -> Manifest:
 
 
 def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Start) -> Build:
-    import torch
-    from safetensors.torch import save_file
-
-    from rushes.backbones import make_backbone
     from rushes.footage.reader import Footage
-    from rushes.pretext import make_task
-    from rushes.training.loop import Checkpoints, Plan, fit
-    from rushes.training.pretext import PretextNet, PretextTuples
-    from rushes.training.weights import load_start
 
     config = recipe.pretrain
 
@@ -65,48 +62,83 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Start) 
         }  # fmt: skip
         (folder / "model.json").write_text(json.dumps(model, indent=1))
         if config.task == NO_TASK:
-            torch.manual_seed(recipe.seed)
-            backbone = make_backbone(config.backbone)
-            load_start(backbone, start.weights(context.store), source=str(start))
-            weights = {key: value.contiguous() for key, value in backbone.state_dict().items()}
-            save_file(weights, folder / "weights.safetensors")
-            (folder / "history.json").write_text("[]")
-            return {"task": NO_TASK}
-        task = make_task(config.task, config.options)
-        geometry: dict[str, Any] = {"task": task, "clip_frames": config.clip_frames, "crop": config.crop}
-        data = PretextTuples(
-            footage,
-            footage.select("unlabelled", "train"),
-            seed=recipe.seed,
-            samples=config.samples_per_epoch,
-            draws=config.draws_per_window,
-            **geometry,
-        )
-        held_out = _long_enough(footage, task.span(clip_frames=config.clip_frames))
-        # Contrast is validated on pairs, too; without it, on as many windows as there are.
-        draws = config.draws_per_window if config.contrast else 1
-        validation = (
-            PretextTuples(footage, held_out, seed=recipe.seed + 1, draws=draws, **geometry) if len(held_out) else None
-        )
-        torch.manual_seed(recipe.seed)
-        net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
-        load_start(net.backbone, start.weights(context.store), source=str(start))
-        plan = Plan(
-            epochs=config.epochs, batch=config.batch, seed=recipe.seed, optimizer=config.optimizer,
-            checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,
-        )  # fmt: skip
-        outcome = fit(
-            net, net.objective, data=data, validation=validation, plan=plan,
-            checkpoints=Checkpoints(context.store, digest), label=f"pretrain: {config.task}", progress=context.progress,
-        )  # fmt: skip
-        prefix = "backbone."
-        weights = {k.removeprefix(prefix): v for k, v in outcome.weights.items() if k.startswith(prefix)}
-        save_file(weights, folder / "weights.safetensors")
-        (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
-        chosen = outcome.history[outcome.best_epoch - 1]
-        return {"task": config.task, "chance": task.chance, "tuples": len(data), **chosen}
+            return _untrained(folder, recipe=recipe, start=start, store=context.store)
+        return _trained(folder, digest, context=context, recipe=recipe, footage=footage, start=start)
 
     return build
+
+
+def _untrained(folder: Path, *, recipe: Recipe, start: Start, store: Store) -> Mapping[str, Any]:
+    """Writes the weights that pretraining would begin with."""
+    import torch
+    from safetensors.torch import save_file
+
+    from rushes.backbones import make_backbone
+    from rushes.training.weights import load_start
+
+    torch.manual_seed(recipe.seed)
+    backbone = make_backbone(recipe.pretrain.backbone)
+    load_start(backbone, start.weights(store), source=str(start))
+    save_file({key: value.contiguous() for key, value in backbone.state_dict().items()}, folder / WEIGHTS)
+    (folder / "history.json").write_text("[]")
+    return {"task": NO_TASK}
+
+
+def _trained(
+    folder: Path, digest: str, *, context: Context, recipe: Recipe, footage: "Footage", start: Start
+) -> Mapping[str, Any]:
+    """Trains, and writes the backbone's weights and the curves."""
+    import torch
+    from safetensors.torch import save_file
+
+    from rushes.pretext import make_task
+    from rushes.training.loop import Checkpoints, Plan, fit
+    from rushes.training.pretext import PretextNet
+    from rushes.training.weights import load_start
+
+    config = recipe.pretrain
+    task = make_task(config.task, config.options)
+    data, validation = _questions(footage, task, recipe)
+    if data.too_short:
+        context.progress.say(f"{data.too_short} segments have no shot of {data.span} frames: they are not asked about")
+    torch.manual_seed(recipe.seed)
+    net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
+    load_start(net.backbone, start.weights(context.store), source=str(start))
+    plan = Plan(
+        epochs=config.epochs, batch=config.batch, seed=recipe.seed, optimizer=config.optimizer,
+        checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,
+    )  # fmt: skip
+    outcome = fit(
+        net, net.objective, data=data, validation=validation, plan=plan,
+        checkpoints=Checkpoints(context.store, digest), label=f"pretrain: {config.task}", progress=context.progress,
+    )  # fmt: skip
+    prefix = "backbone."
+    weights = {k.removeprefix(prefix): v for k, v in outcome.weights.items() if k.startswith(prefix)}
+    save_file(weights, folder / WEIGHTS)
+    (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
+    chosen = outcome.history[outcome.best_epoch - 1]
+    return {"task": config.task, "chance": task.chance, "tuples": len(data), "too_short": data.too_short, **chosen}
+
+
+def _questions(footage: "Footage", task: "PretextTask", recipe: Recipe) -> "tuple[PretextTuples, PretextTuples | None]":
+    """To train on, and to choose the epoch by; None where no held-out shot is long enough."""
+    from rushes.training.pretext import PretextTuples
+
+    config = recipe.pretrain
+    geometry: dict[str, Any] = {"task": task, "clip_frames": config.clip_frames, "crop": config.crop}
+    data = PretextTuples(
+        footage, footage.select("unlabelled", "train"), seed=recipe.seed, samples=config.samples_per_epoch,
+        draws=config.draws_per_window, **geometry,
+    )  # fmt: skip
+    held_out = _long_enough(footage, task.span(clip_frames=config.clip_frames))
+    if not len(held_out):
+        return data, None
+    # Contrast is validated on pairs, too.
+    geometry |= {"seed": recipe.seed + 1, "draws": config.draws_per_window if config.contrast else 1}
+    windows = PretextTuples(footage, held_out, **geometry)
+    if len(windows) >= LEAST_QUESTIONS:
+        return data, windows
+    return data, PretextTuples(footage, held_out, samples=LEAST_QUESTIONS, **geometry)
 
 
 def _long_enough(footage: "Footage", span: int) -> "npt.NDArray[np.int64]":

@@ -41,6 +41,9 @@ class Windows:
         span: frames that a shot must have to be drawn from; 0 takes segments whole.
         seed: everything follows from it.
         samples: samples an epoch; 0 takes all windows once.
+
+    Attributes:
+        segments: how many there are windows in.
     """
 
     _CHUNK = 4096
@@ -51,6 +54,7 @@ class Windows:
         self.footage, self.span = footage, span
         # Counts a segment, not a shot: an archive has millions of shots.
         self._rows, self._ends = rows[counts > 0], np.cumsum(counts[counts > 0])
+        self.segments = len(self._rows)
         self._total = int(self._ends[-1])
         self._order: tuple[int, npt.NDArray[np.uint32]] | None = None
         self.seed, self.samples = seed, samples or self._total

@@ -40,6 +40,10 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
         seed: everything follows from it.
         samples: questions an epoch; 0 takes as many as there are windows.
         draws: questions asked in a row about the same window, twice as long as the task needs, which is decoded once.
+
+    Attributes:
+        span: frames that a shot must have.
+        too_short: how many of the rows have no such shot, and are not asked about.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
         self.footage, self.task, self.clip_frames, self.crop = footage, task, clip_frames, crop
         self.seed, self.draws, self.span = seed, draws, task.span(clip_frames=clip_frames)
         self.windows = Windows.of(footage, rows, span=self.span, seed=seed, samples=samples)
+        self.too_short = len(rows) - self.windows.segments
         self.samples, self.windows.samples = self.windows.samples, -(-self.windows.samples // draws)
         self._decoded: tuple[Stretch, npt.NDArray[np.uint8]] | None = None
 
