@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Shared machines are slow at times: how long an example takes proves nothing.
+settings.register_profile("rushes", deadline=None)
+settings.load_profile("rushes")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

@@ -44,7 +44,7 @@ def footage(place: Path) -> Footage:
     return sampler(place)(root, annotations)[0]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_frames_in_any_order_equal_the_whole_decode(footage: Footage, data: st.DataObject) -> None:
     row = data.draw(st.integers(0, len(footage.segments) - 1))

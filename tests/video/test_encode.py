@@ -34,7 +34,7 @@ def raw_frames(mp4: bytes) -> tuple[Frames, list[int]]:
     return np.stack([f.to_ndarray() for f in frames]), [k for k, f in enumerate(frames) if f.key_frame]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000),
     kind=st.sampled_from(["noise", "waves"]),

@@ -178,7 +178,7 @@ def test_frames_are_drawn_one_after_another_in_proportion_to_motion() -> None:
     assert (pairs == (0, 3)).all(1).mean() == pytest.approx(first_and_last, abs=0.015)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     magnitude=st.lists(st.sampled_from([0.0, 1e-3, 0.5, 8.0]), min_size=1, max_size=30),
     data=st.data(),
@@ -202,7 +202,7 @@ def test_more_than_there_is_cannot_be_drawn(number: int) -> None:
         draw_frames(np.ones(4), count=number, rng=rng)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 1000), height=st.sampled_from([0.2, 0.5, 0.63, 1.0]), width=st.sampled_from([0.1, 0.47, 0.8])
 )
