@@ -1,6 +1,7 @@
 """Segments and splits, decided before anything is encoded."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from rushes.config import Sample
 from rushes.errors import UserError
 from rushes.footage.labels import Annotation
-from rushes.footage.plan import Failure, Planned, Source, check_coverage, group_of, plan_segments, share_of
+from rushes.footage.plan import Source, check_coverage, group_of, plan_segments, share_of
+from rushes.footage.planned import Failure, Plan, Planned
 from rushes.video.decode import Probe
 
 ALL_TRAIN = Sample(val_share=0.0)
@@ -29,12 +31,12 @@ def lasting(seconds: float) -> Probe:
     return Probe(width=64, height=48, fps=25.0, frames=0, seconds=seconds, codec="h264")
 
 
-def plan(annotations: list[Annotation], seconds: dict[str, float], config: Sample = ALL_TRAIN) -> list[Planned]:
+def plan(annotations: list[Annotation], seconds: dict[str, float], config: Sample = ALL_TRAIN) -> Plan:
     probes: dict[str, Probe | Failure] = {content(path): lasting(s) for path, s in seconds.items()}
     return plan_segments(sources(*seconds), annotations, probes, config)
 
 
-def spans(planned: list[Planned]) -> list[tuple[float, float, str, str]]:
+def spans(planned: Sequence[Planned]) -> list[tuple[float, float, str, str]]:
     return [(round(p.segment.start, 3), round(p.segment.end, 3), p.segment.label, p.segment.split) for p in planned]
 
 
@@ -152,7 +154,7 @@ def test_a_group_on_both_sides_of_test_is_an_error(other: str) -> None:
         plan(annotations, {"a.mp4": 1.0, "b.mp4": 1.0})
 
 
-def covers(planned: list[Planned]) -> None:
+def covers(planned: Sequence[Planned]) -> None:
     check_coverage((p.segment.label, p.segment.split, p.segment.group) for p in planned)
 
 

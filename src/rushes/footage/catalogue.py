@@ -1,6 +1,8 @@
 """What earlier runs encoded: segments found again by their key, so that growth encodes only what is new."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from rushes.footage.index import (
     read_shards,
     source_number,
 )
-from rushes.footage.plan import Failure
+from rushes.footage.planned import Failure
 from rushes.footage.shards import motion_file, shard_file
 from rushes.store import Manifest, Store
 from rushes.video.decode import Probe
@@ -88,11 +90,10 @@ class Catalogue:
         self._tables.append(table.filter(pc.or_(pc.greater_equal(table["shard"], 0), usable)))
         self.probes = probes | self.probes
 
-    def find(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Row of each key among all that is known, -1 where it is not."""
+    def find(self, wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Row of each key (as a number) among all that is known, -1 where it is not."""
         if not len(self._keys):
-            return np.full(len(keys), -1)
-        wanted = _numbers(keys)
+            return np.full(len(wanted), -1)
         places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
         return np.where(self._keys[places] == wanted, self._rows[places], -1)
 
@@ -124,8 +125,8 @@ def _measured(record: dict[str, Any]) -> Measured:
     return Measured(**record | changed)
 
 
-def _numbers(keys: Any) -> npt.NDArray[np.uint64]:
-    text = "".join(keys.to_pylist() if isinstance(keys, pa.ChunkedArray) else keys)
+def _numbers(keys: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    text = "".join(keys.to_pylist())
     return np.frombuffer(bytes.fromhex(text), ">u8").astype(np.uint64)
 
 
@@ -146,41 +147,74 @@ def tombstones(store: Store, ref: str, *, present: set[str]) -> list[Segment]:
 
 # Probes --------------------------------------------------------------------------------------------------------------
 
-_PROBE = tuple(Probe.__dataclass_fields__)
-
-
-def probes_table(probes: Mapping[str, Probe | Failure]) -> pa.Table:
-    """The table of `probes.parquet`: a row a content."""
-    names = sorted(probes)
-    good = [probe if isinstance(probe, Probe) else None for probe in (probes[name] for name in names)]
-    bad = [probe if isinstance(probe, Failure) else None for probe in (probes[name] for name in names)]
-    kinds = {"width": pa.int32(), "height": pa.int32(), "frames": pa.int64(), "codec": pa.string()}
-    columns = {
-        name: pa.array([getattr(probe, name, None) for probe in good], kinds.get(name, pa.float64())) for name in _PROBE
-    }
-    columns["sha256"] = pa.array(names, pa.string())
-    for name in ("reason", "message"):
-        columns[name] = pa.array([getattr(failure, name, "") for failure in bad], pa.string())
-    return pa.table(columns)
-
 
 class Probed:
-    """Probes by content, out of their table: a tenth of what the objects of an archive hold.
+    """What each content promises, in columns, filled as the probes come: a tenth of what the objects hold."""
 
-    Args:
-        table: what `probes_table` made.
-    """
+    def __init__(self) -> None:
+        self._contents = bytearray()
+        self._sizes, self._frames, self._rates = array("i"), array("q"), array("d")
+        self._codecs: list[str] = []
+        self._failures: dict[int, Failure] = {}
+        self._order: npt.NDArray[np.int64] | None = None
+        self._numbers: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
 
-    def __init__(self, table: pa.Table) -> None:
-        self._table = table
-        self._contents = np.array([source_number(sha256) for sha256 in table["sha256"].to_pylist()], dtype=np.uint64)
-        self._order = np.argsort(self._contents, kind="stable")
+    def add(self, sha256: str, probe: Probe | Failure) -> None:
+        """Takes note of a content, once."""
+        self._order = None
+        if isinstance(probe, Failure):
+            self._failures[len(self._codecs)] = probe
+            probe = _NOTHING
+        self._contents += bytes.fromhex(sha256)
+        self._sizes.extend((probe.width, probe.height))
+        self._frames.append(probe.frames)
+        self._rates.extend((probe.fps, probe.seconds))
+        self._codecs.append(sys.intern(probe.codec))
 
     def __getitem__(self, sha256: str) -> Probe | Failure:
-        place = np.searchsorted(self._contents, np.uint64(source_number(sha256)), sorter=self._order)
-        row = self._table.slice(int(self._order[place]), 1).to_pylist()[0]
-        assert row.pop("sha256") == sha256
-        return _probe(row)
+        places = self._sorted()
+        found = np.searchsorted(self._numbers, np.uint64(source_number(sha256)))
+        place = int(places[found])
+        assert self._contents[32 * place : 32 * place + 32].hex() == sha256
+        if place in self._failures:
+            return self._failures[place]
+        (width, height), (fps, seconds) = self._sizes[2 * place :][:2], self._rates[2 * place : 2 * place + 2]
+        return Probe(
+            width=width, height=height, fps=fps, frames=self._frames[place], seconds=seconds, codec=self._codecs[place]
+        )
+
+    def _sorted(self) -> npt.NDArray[np.int64]:
+        """Places in the order of the contents."""
+        if self._order is None:
+            # Parts of digests: that two contents of an archive share 64 bits does not happen.
+            numbers = np.frombuffer(bytes(self._contents), ">u8")[::4].astype(np.uint64)
+            self._order = np.argsort(numbers, kind="stable")
+            self._numbers = numbers[self._order]
+        return self._order
+
+    def table(self) -> pa.Table:
+        """The table of `probes.parquet`: a row a content, by content."""
+        order = self._sorted()
+        failed = np.zeros(len(order), dtype=bool)
+        failed[list(self._failures)] = True
+        sizes, rates = np.array(self._sizes).reshape(-1, 2)[order], np.array(self._rates).reshape(-1, 2)[order]
+        missing = failed[order]
+        columns = {
+            "width": pa.array(sizes[:, 0], pa.int32(), mask=missing),
+            "height": pa.array(sizes[:, 1], pa.int32(), mask=missing),
+            "fps": pa.array(rates[:, 0], pa.float64(), mask=missing),
+            "frames": pa.array(np.array(self._frames)[order], pa.int64(), mask=missing),
+            "seconds": pa.array(rates[:, 1], pa.float64(), mask=missing),
+            "codec": pa.array((None if failed[n] else self._codecs[n] for n in order), pa.string()),
+            "sha256": pa.array((self._contents[32 * n : 32 * n + 32].hex() for n in order), pa.string()),
+        }
+        for name in ("reason", "message"):
+            texts = (getattr(self._failures.get(n), name, "") for n in order.tolist())
+            columns[name] = pa.array(texts, pa.string())
+        return pa.table(columns)
+
+
+_NOTHING = Probe(width=0, height=0, fps=0.0, frames=0, seconds=0.0, codec="")
 
 
 def _probe(row: dict[str, Any]) -> Probe | Failure:

@@ -18,6 +18,7 @@ from rushes.config import Sample
 from rushes.errors import UserError
 from rushes.footage.index import Segment
 from rushes.footage.labels import Annotation
+from rushes.footage.planned import Failure, Plan, Planned
 from rushes.video.decode import Probe
 
 SHORTEST_GAP = 1.0
@@ -35,31 +36,6 @@ class Source:
     size: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """Why a file or a segment cannot be used."""
-
-    reason: str
-    """A short slug."""
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
-    """A segment before it is encoded."""
-
-    segment: Segment
-    """With `end` as planned."""
-    limit: float
-    """Second at which decoding stops: `end`, or later where the file may be longer than it says."""
-    promised: int
-    """Frames that it should have, 0 where unknown."""
-    fps: float
-    """Frame rate of the footage."""
-    failure: Failure | None = None
-    """Known beforehand: it is not decoded."""
-
-
 class Probes(Protocol):
     """What each content (by its SHA-256) promises, or why it cannot be used."""
 
@@ -71,7 +47,7 @@ def plan_segments(
     annotations: Sequence[Annotation],
     probes: "Probes",
     config: Sample,
-) -> list[Planned]:
+) -> Plan:
     """Cuts every file into segments, in order of path and start, and gives each its split.
 
     Args:
@@ -87,17 +63,18 @@ def plan_segments(
     for annotation in annotations:
         of_file[annotation.path].append(annotation)
     splits = _Splits(sources, of_file, config)
-    planned: list[Planned] = []
+    plan = Plan()
     for source in sorted(sources, key=lambda s: s.path):
         known = of_file.get(source.path, [])
         probe = probes[source.sha256]
         if isinstance(probe, Failure):
             label = next((a.label for a in known if a.label), None)
             segment = _segment(source, 0.0, 0.0, 0.0, label, splits, known[0] if known else None)
-            planned.append(Planned(segment=segment, limit=0.0, promised=0, fps=0.0, failure=probe))
+            plan.append(Planned(segment=segment, limit=0.0, promised=0, fps=0.0, failure=probe))
             continue
-        planned += _segments_of(source, known, probe, splits, config)
-    return planned
+        for planned in _segments_of(source, known, probe, splits, config):
+            plan.append(planned)
+    return plan
 
 
 def _segments_of(

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from rushes.config import Sample, to_record
 from rushes.errors import OutrunError, RushesError, UserError
-from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, probes_table, tombstones
+from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, tombstones
 from rushes.footage.choice import choose
 from rushes.footage.index import (
     QUARANTINED,
@@ -45,7 +45,8 @@ from rushes.footage.index import (
     write_shards,
 )
 from rushes.footage.labels import Annotation
-from rushes.footage.plan import Failure, Planned, Source, check_coverage, plan_segments, share_of
+from rushes.footage.plan import Source, check_coverage, plan_segments, share_of
+from rushes.footage.planned import Failure, Part, Plan, Planned
 from rushes.footage.shards import (
     ProbeTask,
     ShardRecord,
@@ -137,7 +138,7 @@ def sample_footage(
     planned = work.plan()
     check_coverage((p.segment.label, p.segment.split, p.segment.group) for p in planned)
     known = work.known(planned)
-    tasks = work.tasks(planned, known)
+    tasks = work.tasks(planned, np.flatnonzero((known < 0) & ~planned.failed))
     if partition is not None:
         mine = [task for task in tasks if task.number % partition.count == partition.number - 1]
         work.write(mine)
@@ -176,14 +177,13 @@ def peek_footage(
     """
     work = _Work(archive=archive, config=config, store=store, digest="peek", progress=progress)
     planned = work.plan()
-    chosen = sorted((p for p in planned if not p.failure), key=lambda p: share_of(p.segment.key))[:segments]
-    picked = {p.segment.key for p in chosen}
-    planned = [p for p in planned if p.failure or p.segment.key in picked]
-    tasks = work.tasks(planned, np.full(len(planned), -1))
-    done = {p.segment.key for task in work.write(tasks, seconds=seconds) for p in task.planned}
-    planned = [p for p in planned if p.failure or p.segment.key in done]
-    tasks = [task for task in tasks if task.planned[0].segment.key in done]
-    table, shards = work.assemble(planned, np.full(len(planned), -1), tasks)
+    usable = np.flatnonzero(~planned.failed)
+    shares = [share_of(planned[place].segment.key) for place in usable.tolist()]
+    tasks = work.tasks(planned, np.sort(usable[np.argsort(shares)[:segments]]))
+    tasks = sorted(work.write(tasks, seconds=seconds), key=lambda task: task.number)
+    done = {p.segment.key for task in tasks for p in task.planned}
+    shown = planned.part(np.array([n for n, p in enumerate(planned) if p.failure or p.segment.key in done], np.int64))
+    table, shards = work.assemble(shown, np.full(len(shown), -1), tasks)
     work.check_any(table)
     return work.publish(table, shards, out)
 
@@ -200,7 +200,7 @@ class _Work:
         store.sweep(f"partial/{digest}")
         self.previous = self._history()
         self.catalogue = Catalogue(store, self.previous)
-        self.probed: pa.Table | None = None
+        self.probed = Probed()
 
     def _history(self) -> list[str]:
         """The earlier outputs that count: those which the first run, or the first of several parts, knew."""
@@ -214,31 +214,35 @@ class _Work:
 
     # Probing ---------------------------------------------------------------------------------------------------------
 
-    def plan(self) -> list[Planned]:
+    def plan(self) -> Plan:
         """The segments that there will be."""
         sources = sorted(self.archive.sources, key=lambda source: source.path)
         self.files = len(sources)
-        self.probed = probes_table(self._probe_all({source.sha256: source.path for source in sources}))
-        return plan_segments(sources, self.archive.annotations, Probed(self.probed), self.config)
+        self._probe_all({source.sha256: source.path for source in sources})
+        return plan_segments(sources, self.archive.annotations, self.probed, self.config)
 
-    def _probe_all(self, paths: Mapping[str, str]) -> dict[str, Probe | Failure]:
-        """What each content promises; those that an earlier run probed are not opened."""
-        forgotten: dict[str, Probe | Failure] = {
-            sha256: _FORGOTTEN for sha256 in paths if sha256 in self.archive.forgotten
-        }
-        probes = {sha256: p for sha256, p in self.catalogue.probes.items() if sha256 in paths} | forgotten
+    def _probe_all(self, paths: Mapping[str, str]) -> None:
+        """Finds out what each content promises; those that an earlier run probed are not opened."""
+        wanted = {}
+        for sha256, path in paths.items():
+            if sha256 in self.archive.forgotten:
+                self.probed.add(sha256, _FORGOTTEN)
+            elif sha256 in self.catalogue.probes:
+                self.probed.add(sha256, self.catalogue.probes[sha256])
+            else:
+                wanted[sha256] = path
         self.catalogue.probes = {}
-        wanted = [(sha256, path) for sha256, path in paths.items() if sha256 not in probes]
-        batches = [dict(wanted[n : n + _PROBES_A_TASK]) for n in range(0, len(wanted), _PROBES_A_TASK)]
-        tasks = [ProbeTask(root=self.archive.root, paths=batch, config=self.config) for batch in batches]
         if not wanted:
-            return probes
+            return
+        listed = list(wanted.items())
+        batches = [dict(listed[n : n + _PROBES_A_TASK]) for n in range(0, len(listed), _PROBES_A_TASK)]
+        tasks = [ProbeTask(root=self.archive.root, paths=batch, config=self.config) for batch in batches]
         bar = self.progress.bar("probe", total=len(wanted), unit="files")
         for task, result in run_tasks(probe_sources, tasks, workers=self.workers):
             found = self._probe_one_by_one(task) if isinstance(result, Died) else result
-            probes |= {sha256: found[sha256] for sha256 in task.paths}  # by our own texts, not by copies of them
+            for sha256 in task.paths:
+                self.probed.add(sha256, found[sha256])
             bar.advance(len(task.paths))
-        return probes
 
     def _probe_one_by_one(self, task: ProbeTask) -> dict[str, Probe | Failure]:
         found: dict[str, Probe | Failure] = {}
@@ -250,26 +254,22 @@ class _Work:
 
     # Shards ----------------------------------------------------------------------------------------------------------
 
-    def known(self, planned: Sequence[Planned]) -> Integers:
+    def known(self, planned: Plan) -> Integers:
         """Row in the catalogue of each planned segment, -1 where it is new or its file cannot be used."""
-        batches = [planned[n : n + _BATCH] for n in range(0, len(planned), _BATCH)]
-        rows = np.concatenate([self.catalogue.find([p.segment.key for p in batch]) for batch in batches])
-        rows[[p.failure is not None for p in planned]] = -1
+        rows = self.catalogue.find(planned.keys)
+        rows[planned.failed] = -1
         return rows
 
-    def tasks(self, planned: Sequence[Planned], known: Integers) -> list[ShardTask]:
-        """The shards to write: what is new, in order, each content once."""
-        missing: dict[str, Planned] = {}
-        for p, row in zip(planned, known, strict=True):
-            if row < 0 and p.failure is None:
-                missing.setdefault(p.segment.key, p)
-        listed, size = list(missing.values()), self.config.shard_segments
+    def tasks(self, planned: Plan, places: Integers) -> list[ShardTask]:
+        """The shards to write: the segments at these places, in order, each content once."""
+        _, first = np.unique(planned.keys[places], return_index=True)
+        once, size = places[np.sort(first)], self.config.shard_segments
         return [
             ShardTask(
-                number=number, root=self.archive.root, planned=listed[begin : begin + size], config=self.config,
-                store=self.store.url, folder=str(self.folder),
+                number=number, root=self.archive.root, planned=planned.part(once[begin : begin + size]),
+                config=self.config, store=self.store.url, folder=str(self.folder),
             )
-            for number, begin in enumerate(range(0, len(listed), size))
+            for number, begin in enumerate(range(0, len(once), size))
         ]  # fmt: skip
 
     def write(self, tasks: Sequence[ShardTask], *, seconds: float = math.inf) -> list[ShardTask]:
@@ -334,7 +334,7 @@ class _Work:
     # The index -------------------------------------------------------------------------------------------------------
 
     def assemble(
-        self, planned: Sequence[Planned], known: Integers, tasks: Sequence[ShardTask]
+        self, planned: Plan | Part, known: Integers, tasks: Sequence[ShardTask]
     ) -> tuple[pa.Table, list[Shard]]:
         """All rows of the index, and the shards they lie in: those used again, then the new ones."""
         places = self.catalogue.shards_of(known[known >= 0])
@@ -342,7 +342,7 @@ class _Work:
         numbers = {place: n for n, place in enumerate(places)} | {-1: -1}
         fresh = self._fresh(tasks, shards)
         again: dict[str, Measured] = {}
-        repeated = self._repeated(planned, known, tasks)
+        repeated = self._repeated(planned, known)
         rows = IndexRows()
         for begin in range(0, len(planned), _BATCH):
             part = known[begin : begin + _BATCH]
@@ -366,12 +366,10 @@ class _Work:
         return rows.table().sort_by(_ORDER) if gone else rows.table(), shards
 
     @staticmethod
-    def _repeated(planned: Sequence[Planned], known: Integers, tasks: Sequence[ShardTask]) -> set[str]:
+    def _repeated(planned: Plan | Part, known: Integers) -> set[str]:
         """Keys of new segments that are planned more than once."""
-        new = [p.segment.key for p, row in zip(planned, known, strict=True) if row < 0 and p.failure is None]
-        if len(new) == sum(len(task.planned) for task in tasks):
-            return set()
-        return {key for key, count in Counter(new).items() if count > 1}
+        keys, counts = np.unique(planned.keys[known < 0], return_counts=True)
+        return {f"{key:016x}" for key in keys[counts > 1].tolist()}
 
     def _fresh(self, tasks: Sequence[ShardTask], shards: list[Shard]) -> Iterator[Measured]:
         """What the new segments became, in order; appends their shards."""
@@ -397,10 +395,10 @@ class _Work:
         geometry = Geometry(short_side=config.short_side, fps=config.fps, qp=config.qp, gop=config.gop)
         write_index(out / INDEX, table, geometry)
         write_shards(out / SHARDS, shards)
-        pq.write_table(self.probed, out / PROBES, compression="zstd")
+        pq.write_table(self.probed.table(), out / PROBES, compression="zstd")
         return summarise(table, shards=len(shards))
 
-    def _tombstones(self, planned: Sequence[Planned]) -> list[Segment]:
+    def _tombstones(self, planned: Iterable[Planned]) -> list[Segment]:
         if not self.previous:
             return []
         return tombstones(self.store, self.previous[0], present={p.segment.source for p in planned})

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from rushes.config import Sample
 from rushes.footage.index import CODEC, QUARANTINED, Measured, Shard, source_number
-from rushes.footage.plan import Failure, Planned
+from rushes.footage.planned import Failure, Planned
 from rushes.footage.workers import alarm
 from rushes.store import File, Store
 from rushes.video.content import Content

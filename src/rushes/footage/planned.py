@@ -1,0 +1,133 @@
+"""The plan of an archive, in columns: as objects, the segments of a hundred thousand files would be a fifth of a GB."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from rushes.footage.index import Segment
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why a file or a segment cannot be used."""
+
+    reason: str
+    """A short slug."""
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A segment before it is encoded."""
+
+    segment: Segment
+    """With `end` as planned."""
+    limit: float
+    """Second at which decoding stops: `end`, or later where the file may be longer than it says."""
+    promised: int
+    """Frames that it should have, 0 where unknown."""
+    fps: float
+    """Frame rate of the footage."""
+    failure: Failure | None = None
+    """Known beforehand: it is not decoded."""
+
+
+class Plan(Sequence[Planned]):
+    """Planned segments in order. Each is an object only while somebody looks at it."""
+
+    def __init__(self) -> None:
+        self._keys, self._contents = array("Q"), bytearray()
+        self._seconds, self._promised = array("d"), array("q")
+        self._texts: list[str] = []
+        self._known: dict[str, str] = {}
+        self._failures: dict[int, Failure] = {}
+
+    def append(self, planned: Planned) -> None:
+        """Adds a segment at the end."""
+        segment = planned.segment
+        if planned.failure is not None:
+            self._failures[len(self)] = planned.failure
+        self._keys.append(int(segment.key, 16))
+        self._contents += bytes.fromhex(segment.source_sha256)
+        self._seconds.extend((segment.start, segment.end, planned.limit, planned.fps))
+        self._promised.append(planned.promised)
+        # The path is the source's own text; labels, groups and splits recur.
+        group = segment.source if segment.group == segment.source else self._shared(segment.group)
+        self._texts += (segment.source, self._shared(segment.label), group, self._shared(segment.split))
+
+    def _shared(self, text: str) -> str:
+        return self._known.setdefault(text, text)
+
+    @property
+    def keys(self) -> npt.NDArray[np.uint64]:
+        """[n]: the segments' keys as numbers."""
+        return np.array(self._keys, dtype=np.uint64)
+
+    @property
+    def failed(self) -> npt.NDArray[np.bool_]:
+        """[n]: which are known not to decode."""
+        mask = np.zeros(len(self), dtype=bool)
+        mask[list(self._failures)] = True
+        return mask
+
+    def part(self, places: Integers) -> "Part":
+        """Some of the segments, by place."""
+        return Part(self, places)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, place: int) -> Planned: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Planned]: ...
+    def __getitem__(self, place: int | slice) -> Planned | list[Planned]:
+        if isinstance(place, slice):
+            return [self[n] for n in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        start, end, limit, fps = self._seconds[4 * place : 4 * place + 4]
+        source, label, group, split = self._texts[4 * place : 4 * place + 4]
+        sha256 = self._contents[32 * place : 32 * place + 32].hex()
+        segment = Segment(
+            key=f"{self._keys[place]:016x}", source=source, source_sha256=sha256, start=start, end=end, label=label,
+            group=group, split=split,
+        )  # fmt: skip
+        return Planned(
+            segment=segment, limit=limit, promised=self._promised[place], fps=fps, failure=self._failures.get(place)
+        )
+
+
+class Part(Sequence[Planned]):
+    """Some segments of a plan; to another process they travel as a list."""
+
+    def __init__(self, plan: Plan, places: Integers) -> None:
+        self._plan, self._places = plan, places
+
+    @property
+    def keys(self) -> npt.NDArray[np.uint64]:
+        """[n]: the segments' keys as numbers."""
+        return self._plan.keys[self._places]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Planned: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Planned]: ...
+    def __getitem__(self, place: int | slice) -> Planned | list[Planned]:
+        if isinstance(place, slice):
+            return [self._plan[n] for n in self._places[place].tolist()]
+        return self._plan[int(self._places[place])]
+
+    def __iter__(self) -> Iterator[Planned]:
+        return (self._plan[place] for place in self._places.tolist())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
