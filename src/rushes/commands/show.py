@@ -27,6 +27,7 @@ from rushes.config import Sample
 from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.footage.catalogue import INDEX, PROBES
+from rushes.footage.columns import plain
 from rushes.footage.index import MOTION_QUANTILES, QUARANTINED, SAMPLED, read_index
 from rushes.footage.reader import Footage
 from rushes.home import open_store
@@ -215,8 +216,8 @@ def find_facts(seen: Seen) -> Facts:
     bad = seen.index.filter(pc.equal(seen.index["status"], QUARANTINED))
     segments = seen.footage.segments
     medians = segments.motion[:, _MEDIAN].astype(np.float64)
-    seconds = seen.probes["seconds"].drop_null().to_numpy()
-    cuts = pc.list_value_length(sampled["cuts"]).to_numpy()
+    seconds = plain(seen.probes["seconds"].drop_null())
+    cuts = plain(pc.list_value_length(sampled["cuts"]))
     twins, compared = find_twins(sampled)
     places = [_place(source, start) for source, start in _pairs(sampled)]
     most = [row for row in np.argsort(-cuts, kind="stable")[:10].tolist() if cuts[row]]
@@ -253,7 +254,7 @@ def find_twins(sampled: pa.Table) -> tuple[list[Twins], int]:
         were compared.
     """
     rows = np.unique(np.linspace(0, len(sampled) - 1, min(len(sampled), _COMPARED)).astype(np.int64))
-    prints = sampled["fingerprint"].combine_chunks().flatten().to_numpy().reshape(-1, 2)
+    prints = plain(sampled["fingerprint"])
     source, split = sampled["source"].to_pylist(), sampled["split"].to_pylist()
     found = []
     for a, b in near_duplicates(prints[rows], prints[rows]):

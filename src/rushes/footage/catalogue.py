@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rushes.errors import UserError
+from rushes.footage.columns import column, mask, plain, text
 from rushes.footage.index import (
     LEFT_OUT,
     QUARANTINED,
@@ -79,15 +80,14 @@ class Catalogue:
             if store.holds(shard_file(shard)) and store.holds(motion_file(shard)):
                 places[number] = len(self.shards)
                 self.shards.append(shard)
-        renumbered = places[table["shard"].to_numpy()]
+        renumbered = places[plain(table["shard"])]
         table = table.set_column(
             table.schema.get_field_index("shard"), pa.field("shard", pa.int32(), nullable=False),
-            pa.array(renumbered, pa.int32()),
+            column(renumbered, pa.int32()),
         )  # fmt: skip
-        usable = pc.and_(
-            pc.equal(table["status"], QUARANTINED), pc.invert(pc.is_in(table["reason"], pa.array(TRANSIENT)))
-        )
-        self._tables.append(table.filter(pc.or_(pc.greater_equal(table["shard"], 0), usable)))
+        passing = pc.is_in(table["reason"], column(TRANSIENT, pa.string()))
+        usable = pc.and_(pc.equal(table["status"], text(QUARANTINED)), pc.invert(passing))
+        self._tables.append(table.filter(pc.or_(mask(plain(table["shard"]) >= 0), usable)))
         self.probes = probes | self.probes
 
     def find(self, wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -102,7 +102,7 @@ class Catalogue:
         found: set[int] = set()
         for table, begin in zip(self._tables, self._starts, strict=False):
             mine = rows[(rows >= begin) & (rows < begin + len(table))] - begin
-            found |= set(np.unique(table["shard"].to_numpy()[mine]).tolist())
+            found |= set(np.unique(plain(table["shard"])[mine]).tolist())
         return sorted(found - {-1})
 
     def measured(self, rows: npt.NDArray[np.int64]) -> list[Measured]:
@@ -110,7 +110,7 @@ class Catalogue:
         found: list[Measured | None] = [None] * len(rows)
         for table, begin in zip(self._tables, self._starts, strict=False):
             mine = np.flatnonzero((rows >= begin) & (rows < begin + len(table)))
-            columns = {name: table[name].take(pa.array(rows[mine] - begin)).to_pylist() for name in _MEASURED}
+            columns = {name: table[name].take(column(rows[mine] - begin, pa.int64())).to_pylist() for name in _MEASURED}
             for n, place in enumerate(mine):
                 found[place] = _measured({name: column[n] for name, column in columns.items()})
         assert all(m is not None for m in found)
@@ -139,8 +139,8 @@ def tombstones(store: Store, ref: str, *, present: set[str]) -> list[Segment]:
         table, _ = read_index(store.checked(manifest.files[INDEX]), (*_SEGMENT, "status"))
     except UserError:
         return []
-    gone = pc.invert(pc.is_in(table["source"], pa.array(sorted(present), pa.string())))
-    whole = pc.is_in(table["status"], pa.array([SAMPLED, LEFT_OUT, REMOVED]))
+    gone = pc.invert(pc.is_in(table["source"], column(sorted(present), pa.string())))
+    whole = pc.is_in(table["status"], column([SAMPLED, LEFT_OUT, REMOVED], pa.string()))
     rows = table.filter(pc.and_(gone, whole)).select(_SEGMENT).to_pylist()
     return [Segment(**row) for row in rows]
 
@@ -198,19 +198,19 @@ class Probed:
         failed = np.zeros(len(order), dtype=bool)
         failed[list(self._failures)] = True
         sizes, rates = np.array(self._sizes).reshape(-1, 2)[order], np.array(self._rates).reshape(-1, 2)[order]
-        missing = failed[order]
+        missing, several = failed[order], order.tolist()
         columns = {
-            "width": pa.array(sizes[:, 0], pa.int32(), mask=missing),
-            "height": pa.array(sizes[:, 1], pa.int32(), mask=missing),
-            "fps": pa.array(rates[:, 0], pa.float64(), mask=missing),
-            "frames": pa.array(np.array(self._frames)[order], pa.int64(), mask=missing),
-            "seconds": pa.array(rates[:, 1], pa.float64(), mask=missing),
-            "codec": pa.array((None if failed[n] else self._codecs[n] for n in order), pa.string()),
-            "sha256": pa.array((self._contents[32 * n : 32 * n + 32].hex() for n in order), pa.string()),
+            "width": column(sizes[:, 0], pa.int32(), missing=missing),
+            "height": column(sizes[:, 1], pa.int32(), missing=missing),
+            "fps": column(rates[:, 0], pa.float64(), missing=missing),
+            "frames": column(np.array(self._frames)[order], pa.int64(), missing=missing),
+            "seconds": column(rates[:, 1], pa.float64(), missing=missing),
+            "codec": column([self._codecs[n] for n in several], pa.string(), missing=missing),
+            "sha256": column([self._contents[32 * n : 32 * n + 32].hex() for n in several], pa.string()),
         }
         for name in ("reason", "message"):
-            texts = (getattr(self._failures.get(n), name, "") for n in order.tolist())
-            columns[name] = pa.array(texts, pa.string())
+            texts = [getattr(self._failures.get(n), name, "") for n in several]
+            columns[name] = column(texts, pa.string())
         return pa.table(columns)
 
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from rushes.config import Sample
 from rushes.errors import UserError
+from rushes.footage.columns import column, mask, plain, text
 from rushes.footage.index import LEFT_OUT, MOTION_QUANTILES, SAMPLED
 from rushes.progress import Progress
 from rushes.video.content import near_duplicates
@@ -40,11 +41,11 @@ def _left_out(table: pa.Table, rows: Integers, reason: str, progress: Progress) 
     if not len(rows):
         return table
     progress.say(f"{len(rows)} segments are left out: {reason}")
-    mask = np.zeros(len(table), dtype=bool)
-    mask[rows] = True
+    chosen = np.zeros(len(table), dtype=bool)
+    chosen[rows] = True
     for name, value in (("status", LEFT_OUT), ("reason", reason)):
         place = table.schema.get_field_index(name)
-        changed = pc.if_else(pa.array(mask), value, table[name])
+        changed = pc.if_else(mask(chosen), text(value), table[name])
         table = table.set_column(place, table.schema.field(name), changed)
     return table
 
@@ -55,18 +56,21 @@ def shared_with_test(table: pa.Table) -> list[tuple[int, int]]:
     test, others = np.flatnonzero(sampled & tested), np.flatnonzero(sampled & ~tested)
     if not len(test) or not len(others):
         return []
-    prints = table["fingerprint"].combine_chunks().flatten().to_numpy().reshape(-1, 2)
+    prints = plain(table["fingerprint"])
     pairs = {(int(test[a]), int(others[b])) for a, b in near_duplicates(prints[test], prints[others])}
     contents = table["source_sha256"]
-    twice = others[pc.is_in(contents.take(pa.array(others)), contents.take(pa.array(test))).to_numpy()]
+    twice = others[plain(pc.is_in(_rows(contents, others), _rows(contents, test)))]
     by_content = {contents[int(row)].as_py(): int(row) for row in test} if len(twice) else {}
     pairs |= {(by_content[contents[int(row)].as_py()], int(row)) for row in twice}
     return sorted(pairs)
 
 
-def _are(table: pa.Table, column: str, value: str) -> npt.NDArray[np.bool_]:
-    mask: npt.NDArray[np.bool_] = pc.equal(table[column], value).to_numpy()
-    return mask
+def _are(table: pa.Table, name: str, value: str) -> npt.NDArray[np.bool_]:
+    return plain(pc.equal(table[name], text(value)))
+
+
+def _rows(texts: pa.ChunkedArray, rows: Integers) -> pa.Array:
+    return texts.combine_chunks().take(column(rows, pa.int64()))
 
 
 def _shared(table: pa.Table, pairs: Sequence[tuple[int, int]]) -> UserError:
@@ -86,6 +90,6 @@ def _shared(table: pa.Table, pairs: Sequence[tuple[int, int]]) -> UserError:
 def _still(table: pa.Table, config: Sample) -> Integers:
     """The unlabelled segments beyond the share of highest motion that the recipe keeps."""
     rows = np.flatnonzero(_are(table, "status", SAMPLED) & _are(table, "split", "unlabelled"))
-    motion = table["motion"].combine_chunks().flatten().to_numpy().reshape(-1, len(MOTION_QUANTILES))[rows, _MEDIAN]
+    motion = plain(table["motion"])[rows, _MEDIAN]
     order = np.argsort(-motion, kind="stable")
     return rows[order[int(np.ceil(config.keep * len(rows))) :]].astype(np.int64)

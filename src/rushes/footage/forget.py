@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from rushes.errors import UserError
 from rushes.footage.catalogue import FORGOTTEN, INDEX, PROBES, SHARDS
+from rushes.footage.columns import column, plain, text
 from rushes.footage.index import Shard, read_columns, read_index, read_shards, write_index, write_shards
 from rushes.footage.shards import ShardRecord, add_member, motion_file, put_sidecar, shard_file
 from rushes.footage.summary import summarise
@@ -60,7 +61,9 @@ def footage_with(store: Store, sha256: str) -> Iterator[Manifest]:
         except UserError:
             continue  # of another version, whose shards this one does not read
         shards = read_shards(store.checked(manifest.files[SHARDS]))
-        if pc.any(pc.equal(table["source_sha256"], sha256)).as_py() or any(shard.holds(sha256) for shard in shards):
+        if pc.any(pc.equal(table["source_sha256"], text(sha256))).as_py() or any(
+            shard.holds(sha256) for shard in shards
+        ):
             yield manifest
 
 
@@ -169,13 +172,13 @@ def _replace_footage(store: Store, ref: str, sha256: str, rests: dict[str, _Rest
 
 def _moved(table: pa.Table, number: int, rest: _Rest) -> pa.Table:
     """The index with the new places of the segments of one shard."""
-    here = np.flatnonzero(table["shard"].to_numpy() == number)
-    keys = table["key"].take(pa.array(here)).to_pylist()
-    for column, name in enumerate(("offset", "frame_offset")):
-        values = table[name].to_numpy().copy()
-        values[here] = [rest.places[key][column] for key in keys]
+    here = np.flatnonzero(plain(table["shard"]) == number)
+    keys = table["key"].take(column(here, pa.int64())).to_pylist()
+    for place_of, name in enumerate(("offset", "frame_offset")):
+        values = plain(table[name]).copy()
+        values[here] = [rest.places[key][place_of] for key in keys]
         place = table.schema.get_field_index(name)
-        table = table.set_column(place, table.schema.field(name), pa.array(values, pa.int64()))
+        table = table.set_column(place, table.schema.field(name), column(values, pa.int64()))
     return table
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rushes.errors import UserError
+from rushes.footage.columns import column
 
 SCHEMA = 2
 CODEC = "h264"
@@ -156,10 +157,9 @@ class IndexRows:
 
     def _flush(self) -> None:
         columns = [
-            pa.array([getattr(segment, name) for segment, _ in self._pending], kind) for name, kind in _SEGMENT.items()
+            column([getattr(segment, name) for segment, _ in self._pending], kind) for name, kind in _SEGMENT.items()
         ] + [
-            pa.array([getattr(measured, name) for _, measured in self._pending], kind)
-            for name, kind in _MEASURED.items()
+            column([getattr(measured, name) for _, measured in self._pending], kind) for name, kind in _MEASURED.items()
         ]
         self._batches.append(pa.RecordBatch.from_arrays(columns, schema=_INDEX))
         self._pending = []
@@ -178,7 +178,8 @@ def write_index(path: Path, table: pa.Table, geometry: Geometry) -> None:
 
 def write_shards(path: Path, shards: Sequence[Shard]) -> None:
     """Writes `shards.parquet`."""
-    pq.write_table(pa.Table.from_pylist([vars(s) for s in shards], schema=_SHARDS), path, compression="zstd")
+    columns = [column([getattr(shard, field.name) for shard in shards], field.type) for field in _SHARDS]
+    pq.write_table(pa.Table.from_arrays(columns, schema=_SHARDS), path, compression="zstd")
 
 
 def read_geometry(path: Path) -> Geometry:

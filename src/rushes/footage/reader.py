@@ -22,6 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from rushes.errors import UserError
+from rushes.footage.columns import plain
 from rushes.footage.index import SAMPLED, read_columns, read_geometry, read_index
 from rushes.footage.labels import SPLITS
 from rushes.footage.shards import MOTION
@@ -149,7 +150,8 @@ class Footage:
 
     def _cuts_of(self, rows: Integers) -> tuple[npt.NDArray[np.int32], Integers]:
         """The cuts of some segments, joined, and how many each has."""
-        starts, counts = self._cut_starts[rows], np.diff(self._cut_starts)[rows]
+        starts = self._cut_starts[rows].astype(np.int64)
+        counts = self._cut_starts[rows + 1].astype(np.int64) - starts
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return self._cuts[np.repeat(starts, counts) + within], counts
 
@@ -264,29 +266,20 @@ def _texts(index: Path, name: str) -> Texts:
     """A text column; equal texts are one object."""
     column = read_index(index, (name,))[0][name].combine_chunks().dictionary_encode()
     values = np.array(column.dictionary.to_pylist() or [""], dtype=object)
-    texts: Texts = values[_plain(column.indices)]
+    texts: Texts = values[plain(column.indices)]
     return texts
 
 
 def _numbers(index: Path, name: str) -> npt.NDArray[Any]:
-    column = read_index(index, (name,))[0][name].combine_chunks()
-    if pa.types.is_fixed_size_list(column.type):
-        return _plain(column.flatten()).reshape(-1, column.type.list_size)
-    return _plain(column)
+    return plain(read_index(index, (name,))[0][name])
 
 
-def _plain(column: pa.Array) -> npt.NDArray[Any]:
-    """A column of numbers without gaps as an array; Arrow's `to_numpy` would import pandas, which takes 40 MB."""
-    kind = {"double": "float64", "float": "float32"}.get(str(column.type), str(column.type))
-    return np.frombuffer(column.buffers()[1], kind)[column.offset : column.offset + len(column)]
-
-
-def _lists(index: Path, name: str, rows: npt.NDArray[np.int32]) -> tuple[Integers, npt.NDArray[np.int32]]:
+def _lists(index: Path, name: str, rows: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
     """The lists of some rows, ascending, joined, and where each begins (one more than there are rows)."""
     column = read_index(index, (name,))[0][name].combine_chunks()
-    offsets, values = _plain(column.offsets), _plain(column.values)
+    offsets, values = plain(column.offsets), plain(column.values)
     lengths = np.diff(offsets)
     chosen = np.zeros(len(lengths), dtype=bool)
     chosen[rows] = True
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[rows], dtype=np.int64)])
+    starts = np.concatenate([np.zeros(1, np.uint32), np.cumsum(lengths[rows], dtype=np.uint32)])
     return starts, values[offsets[0] : offsets[-1]][np.repeat(chosen, lengths)].astype(np.int32)

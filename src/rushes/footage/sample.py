@@ -32,6 +32,7 @@ from rushes.config import Sample, to_record
 from rushes.errors import OutrunError, RushesError, UserError
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, tombstones
 from rushes.footage.choice import choose
+from rushes.footage.columns import text
 from rushes.footage.index import (
     QUARANTINED,
     REMOVED,
@@ -383,7 +384,7 @@ class _Work:
 
     def check_any(self, table: pa.Table) -> None:
         """Raises UserError, with the reasons, where nothing of the archive decodes."""
-        if pc.any(pc.equal(table["status"], SAMPLED)).as_py():
+        if pc.any(pc.equal(table["status"], text(SAMPLED))).as_py():
             return
         reasons = Counter(row["reason"] for row in rows_of(table, ("status", "reason")) if row["status"] == QUARANTINED)
         listed = ", ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items()))
