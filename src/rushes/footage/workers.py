@@ -6,6 +6,7 @@ of its own, and only the one that dies again is reported as `Died`.
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import resource
@@ -151,6 +152,7 @@ def begin_worker(memory: int = 0) -> None:
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # a collection would write to, and so copy, the pages that forked workers share
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
