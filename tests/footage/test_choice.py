@@ -101,7 +101,7 @@ def test_the_share_of_highest_motion_is_kept_of_the_unlabelled(tmp_path: Path, s
     whole, _, _ = sample(root, annotations, config=store_config, name="whole")
     footage, summary, _ = sample(root, annotations, config=dataclasses.replace(store_config, keep=0.3), name="kept")
     unlabelled = whole.select("unlabelled")
-    busiest = np.argsort(-whole.segments.motion[unlabelled, 2])[:3]
+    busiest = np.argsort(-whole.motion_quantiles()[unlabelled, 2])[:3]
     assert set(footage.texts("source")) == {
         *whole.texts("source")[unlabelled][busiest],
         "x.mp4",

@@ -46,7 +46,7 @@ def test_motion_is_in_pixels_of_what_is_read(sampled: tuple[Path, Manifest, Stor
         assert less == pytest.approx(magnitude * 0.75)
         assert coarser == pytest.approx(grid * 0.75, abs=0.5)
         assert less.max() > 0
-    assert small.segments.motion == pytest.approx(large.segments.motion * 0.75)
+    assert small.motion_quantiles() == pytest.approx(large.motion_quantiles() * 0.75)
 
 
 @pytest.mark.parametrize("short_side", [0, 64])

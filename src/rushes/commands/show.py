@@ -215,7 +215,7 @@ def find_facts(seen: Seen) -> Facts:
     sampled = seen.index.filter(pc.equal(seen.index["status"], SAMPLED))
     bad = seen.index.filter(pc.equal(seen.index["status"], QUARANTINED))
     segments = seen.footage.segments
-    medians = segments.motion[:, _MEDIAN].astype(np.float64)
+    medians = seen.footage.motion_quantiles()[:, _MEDIAN].astype(np.float64)
     seconds = plain(seen.probes["seconds"].drop_null())
     cuts = plain(pc.list_value_length(sampled["cuts"]))
     twins, compared = find_twins(sampled)
@@ -315,7 +315,7 @@ def _place(source: str, start: float) -> tuple[str, str]:
 def _cells(seen: Seen, progress: Progress) -> list[Cell]:
     """Up to 48 segments, from the one with most motion to the one with least; of more, spread evenly over that."""
     footage = seen.footage
-    medians = footage.segments.motion[:, _MEDIAN]
+    medians = footage.motion_quantiles()[:, _MEDIAN]
     order = np.argsort(-medians, kind="stable")
     order = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), _CELLS)).astype(np.int64))]
     sources = footage.texts("source")

@@ -51,8 +51,6 @@ class Segments:
     offset: Integers
     length: npt.NDArray[np.int32]
     frame_offset: Integers
-    motion: npt.NDArray[np.float32]
-    """[n, 5] quantiles of the motion of 16-frame windows, pixels a frame."""
 
     @property
     def end(self) -> npt.NDArray[np.float64]:
@@ -64,7 +62,7 @@ class Segments:
 
 
 _TEXTS = ("label", "split")
-_NUMBERS = ("start", "fps", "frames", "width", "height", "shard", "offset", "length", "frame_offset", "motion")
+_NUMBERS = ("start", "fps", "frames", "width", "height", "shard", "offset", "length", "frame_offset")
 
 
 class Footage:
@@ -123,7 +121,12 @@ class Footage:
             for height, width in zip(segments.height.tolist(), segments.width.tolist(), strict=True)
         ]
         heights, widths = np.array(sizes, dtype=np.int32).reshape(-1, 2).T
-        return dataclasses.replace(segments, height=heights, width=widths, motion=segments.motion * self._shrink)
+        return dataclasses.replace(segments, height=heights, width=widths)
+
+    def motion_quantiles(self) -> npt.NDArray[np.float32]:
+        """[n, 5] for each row, .1 to .9: of the motion of 16-frame windows, pixels a frame."""
+        quantiles: npt.NDArray[np.float32] = _numbers(self._index, "motion")[self._sampled] * np.float32(self._shrink)
+        return quantiles
 
     def texts(self, column: str) -> Texts:
         """A text column of the sampled rows: key, source, source_sha256 or group."""
