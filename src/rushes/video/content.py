@@ -47,6 +47,7 @@ _STILL = 0.03  # weight of the mean picture: what does not move at all has a fin
 _TEXTURE = 2.0  # grey levels
 
 _BLOCK = 1 << 20  # pairs compared at once
+_PART = 64  # pictures looked at at once
 
 
 class Content:
@@ -73,11 +74,22 @@ class Content:
         """
         if not self._luma:
             return []
-        pictures = self._pictures()
-        change = np.zeros(len(pictures))
-        change[1:] = np.abs(np.diff(pictures, axis=0)).mean(1)
+        change = self._change()
         candidates = np.flatnonzero(change > _CHANGE).tolist()
-        return [k for k in candidates if _clear(change, k) and _lasting(pictures, change, k)]
+        return [k for k in candidates if _clear(change, k) and self._lasts(change, k)]
+
+    def _change(self) -> Doubles:
+        """[n]: how much each picture differs from the one before; block by block, since a minute's would take 15 MB."""
+        change = np.zeros(len(self._luma))
+        for begin in range(1, len(change), _PART):
+            pictures = self._pictures(begin - 1, begin + _PART)
+            change[begin : begin + _PART] = np.abs(np.diff(pictures, axis=0)).mean(1)
+        return change
+
+    def _lasts(self, change: Doubles, k: int) -> bool:
+        """Whether the picture before does not come back soon."""
+        before, after = self._pictures(max(0, k - _BACK), k), self._pictures(k, k + _BACK)
+        return bool(np.abs(before[:, None] - after).mean(-1).min() > change[k] / 2)
 
     def fingerprint(self) -> tuple[int, int]:
         """128 bits that re-encoding, scaling, brightening and another frame rate hardly change; two uint64.
@@ -89,7 +101,7 @@ class Content:
         if not self._luma:
             return (0, 0)
         luma = np.stack(self._luma)
-        if luma.std(axis=(1, 2)).mean() < _TEXTURE:
+        if np.mean([picture.std() for picture in luma]) < _TEXTURE:
             return (0, 0)
         waves = np.tensordot(_cosines(len(luma), _TEMPORAL + 1), luma, axes=1)
         spectrum = _cosines(_ROWS, _ROWS) @ waves @ _cosines(_COLUMNS, _COLUMNS).T
@@ -99,11 +111,12 @@ class Content:
         first, second = np.packbits(bits).view(">u8").tolist()
         return first, second
 
-    def _pictures(self) -> Floats:
+    def _pictures(self, start: int, stop: int) -> Floats:
         """Luma without its mean and contrast, and chroma: `[n, 480]` in standard deviations of luma."""
-        luma = np.stack(self._luma).reshape(len(self._luma), -1)
+        luma = np.stack(self._luma[start:stop])
+        luma = luma.reshape(len(luma), -1)
         luma = (luma - luma.mean(1, keepdims=True)) / (luma.std(1, keepdims=True) + _FLAT)
-        chroma = np.stack(self._chroma).reshape(len(self._chroma), -1) / _CHROMA
+        chroma = np.stack(self._chroma[start:stop]).reshape(len(luma), -1) / _CHROMA
         return np.concatenate([luma, chroma], axis=1)
 
 
@@ -148,11 +161,6 @@ def _averaging(length: int, cells: int) -> Floats:
 def _clear(change: Doubles, k: int) -> bool:
     around = np.concatenate([change[max(0, k - _AROUND) : k], change[k + 1 : k + 1 + _AROUND]])
     return bool(change[k] > _CLEAR * around.max())
-
-
-def _lasting(pictures: Floats, change: Doubles, k: int) -> bool:
-    before, after = pictures[max(0, k - _BACK) : k], pictures[k : k + _BACK]
-    return bool(np.abs(before[:, None] - after).mean(-1).min() > change[k] / 2)
 
 
 @lru_cache(64)
