@@ -24,7 +24,6 @@ from rushes.progress import NullProgress
 from rushes.store import Manifest, Store
 
 _INTERVAL = 0.1  # seconds between two looks at a tree's memory
-_BEGINNING = 5.0  # seconds during which nothing lies between them: the peak of a short job would go unseen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,6 @@ def _peak(process: "subprocess.Popen[str]") -> tuple[int, int]:
     import psutil
 
     tree, peak, worker = psutil.Process(process.pid), 0, 0
-    began = time.monotonic()
     while process.poll() is None:
         total = 0
         for member in [tree, *_children(tree)]:
@@ -84,7 +82,7 @@ def _peak(process: "subprocess.Popen[str]") -> tuple[int, int]:
             except psutil.Error:  # it ended meanwhile
                 continue
         peak = max(peak, total)
-        time.sleep(_INTERVAL if time.monotonic() - began > _BEGINNING else 0)
+        time.sleep(_INTERVAL)
     return peak, worker
 
 

@@ -152,7 +152,7 @@ def _cpu_clock() -> float:
 # Sampling ------------------------------------------------------------------------------------------------------------
 
 
-def sample(*, videos: Path, pairs: int = 5, films: int = 8, seconds: float = 60.0, out: Path = OUT) -> None:
+def sample(*, videos: Path, pairs: int = 5, films: int = 8, seconds: float = 24.0, out: Path = OUT) -> None:
     """Throughput of sampling, all that it finds out included, against plain re-encoding by ffmpeg on as many cores."""
     with tempfile.TemporaryDirectory() as folder:
         hd = Path(folder) / "hd"

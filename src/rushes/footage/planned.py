@@ -1,7 +1,8 @@
 """The plan of an archive, in columns: as objects, the segments of a hundred thousand files would be a fifth of a GB."""
 
+from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -38,7 +39,23 @@ class Planned:
     """Known beforehand: it is not decoded."""
 
 
-class Plan(Sequence[Planned]):
+class _Segments(Sequence[Planned], ABC):
+    """What is made when somebody looks at it."""
+
+    @abstractmethod
+    def _at(self, place: int) -> Planned:
+        """The segment at a place from 0 on."""
+
+    @overload
+    def __getitem__(self, place: int) -> Planned: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Planned]: ...
+    def __getitem__(self, place: int | slice) -> Planned | list[Planned]:
+        places = range(len(self))[place]
+        return self._at(places) if isinstance(places, int) else [self._at(n) for n in places]
+
+
+class Plan(_Segments):
     """Planned segments in order. Each is an object only while somebody looks at it."""
 
     def __init__(self) -> None:
@@ -83,14 +100,7 @@ class Plan(Sequence[Planned]):
     def __len__(self) -> int:
         return len(self._keys)
 
-    @overload
-    def __getitem__(self, place: int) -> Planned: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Planned]: ...
-    def __getitem__(self, place: int | slice) -> Planned | list[Planned]:
-        if isinstance(place, slice):
-            return [self[n] for n in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
+    def _at(self, place: int) -> Planned:
         start, end, limit, fps = self._seconds[4 * place : 4 * place + 4]
         source, label, group, split = self._texts[4 * place : 4 * place + 4]
         sha256 = self._contents[32 * place : 32 * place + 32].hex()
@@ -103,7 +113,7 @@ class Plan(Sequence[Planned]):
         )
 
 
-class Part(Sequence[Planned]):
+class Part(_Segments):
     """Some segments of a plan; to another process they travel as a list."""
 
     def __init__(self, plan: Plan, places: Integers) -> None:
@@ -117,17 +127,8 @@ class Part(Sequence[Planned]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, place: int) -> Planned: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Planned]: ...
-    def __getitem__(self, place: int | slice) -> Planned | list[Planned]:
-        if isinstance(place, slice):
-            return [self._plan[n] for n in self._places[place].tolist()]
+    def _at(self, place: int) -> Planned:
         return self._plan[int(self._places[place])]
-
-    def __iter__(self) -> Iterator[Planned]:
-        return (self._plan[place] for place in self._places.tolist())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
