@@ -338,8 +338,9 @@ class DemoVideos:
 
     folder: Positional[Path]
     """Where the videos and labels.csv go."""
-    size: Literal["tiny", "demo", "places"] = "demo"
-    """How many; places: as many as demo, with classes that a single frame shows."""
+    size: Literal["tiny", "demo", "directed", "places"] = "demo"
+    """How many; directed: as many as demo, of actions that look different backwards; places: with classes that a
+    single frame shows."""
     seed: int = 0
     """Everything follows from it, byte for byte."""
 

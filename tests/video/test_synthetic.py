@@ -23,6 +23,7 @@ from rushes.video.synthetic import (
     FPS,
     PLACES,
     SIZES,
+    Kind,
     SyntheticDataset,
     SyntheticSize,
     Take,
@@ -142,7 +143,9 @@ def test_labels_name_files_that_are_there_and_intervals_inside_them(tiny: Synthe
     assert len(ends) == SIZES["tiny"].long_train_groups + SIZES["tiny"].long_test_groups
 
 
-@pytest.mark.parametrize(("size", "classes"), [("tiny", CLASSES), ("demo", CLASSES), ("places", PLACES)])
+@pytest.mark.parametrize(
+    ("size", "classes"), [("tiny", CLASSES), ("demo", CLASSES), ("directed", CLASSES), ("places", PLACES)]
+)
 def test_groups_are_disjoint_and_show_every_class_once(size: str, classes: tuple[str, ...]) -> None:
     rows = list(csv.DictReader(synthetic.labels_csv(plan_films(size=size)).splitlines()))
     groups: dict[str, set[str]] = defaultdict(set)
@@ -194,12 +197,15 @@ def _state_matrix(states: States) -> NDArray[np.float64]:
     return np.stack([states.x / _SIDE, states.y / _SIDE, states.turns, size], axis=1)
 
 
+@pytest.mark.parametrize("kind", ["actions", "directed"])
 @pytest.mark.parametrize("action", ["", *CLASSES])
-def test_every_state_is_uniform_at_every_moment_of_every_action(action: str) -> None:
+def test_every_state_is_uniform_at_every_moment_of_every_action(action: str, kind: Kind) -> None:
     takes = (Take(action="spin", frames=9), Take(action=action, frames=30))
     found = np.stack(
         [
-            _state_matrix(draw_states(np.random.default_rng(n), takes, width=_SIDE, height=_SIDE))[[9, 16, 38]]
+            _state_matrix(draw_states(np.random.default_rng(n), takes, width=_SIDE, height=_SIDE, kind=kind))[
+                [9, 16, 38]
+            ]
             for n in range(1500)
         ]
     )
@@ -209,6 +215,22 @@ def test_every_state_is_uniform_at_every_moment_of_every_action(action: str) -> 
         # Pairs of coordinates too: their sum on the circle is uniform only if they do not conspire.
         for a, b in ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)):
             assert kstest((found[:, moment, a] + found[:, moment, b]) % 1, "uniform").pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [("actions", 0.4, 0.6), ("directed", 0.9, 1.0)])
+def test_directed_actions_and_no_others_look_different_backwards(kind: Kind, least: float, most: float) -> None:
+    changes = []
+    for n, action in enumerate(CLASSES * 60):
+        states = draw_states(
+            np.random.default_rng(n), (Take(action=action, frames=24),), width=_SIDE, height=_SIDE, kind=kind
+        )
+        change = np.diff(_state_matrix(states), axis=0)
+        changes.append((change + 0.5) % 1 - 0.5)  # the short way round
+    forwards = np.array(changes)
+    both = np.stack([forwards, -forwards[:, ::-1]], axis=1).reshape(2 * len(forwards), -1)
+    answers, half = np.arange(len(both)) % 2, len(forwards)
+    forest = ExtraTreesClassifier(100, random_state=0, n_jobs=2).fit(both[:half], answers[:half])
+    assert least < forest.score(both[half:], answers[half:]) <= most
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,8 @@ class Family:
     """Veins, as in marble, instead of blotches."""
     dark: Colour
     light: Colour
+    night: bool
+    """Pale shapes before a dark background: what is where is then easy to see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +90,12 @@ def draw_frames(look: Look, states: States) -> Iterator[Bytes]:
 # Looks ---------------------------------------------------------------------------------------------------------------
 
 
-def draw_family(rng: np.random.Generator, *, width: int, height: int) -> Family:
+def draw_family(rng: np.random.Generator, *, width: int, height: int, night: bool = False) -> Family:
     """Draws the palette and the kind of texture of a shoot."""
     hue, luma = rng.random(), 62 + 80 * rng.random()
     contrast, chroma = 30 + 24 * rng.random(), 10 + 22 * rng.random()
+    if night:
+        luma, contrast, chroma = 55, 15, 8
     other = hue + 0.12 + 0.3 * rng.random()
     return Family(
         width=width,
@@ -100,6 +104,7 @@ def draw_family(rng: np.random.Generator, *, width: int, height: int) -> Family:
         ridged=bool(rng.random() < 0.4),
         dark=_colour(luma - contrast, hue, chroma),
         light=_colour(luma + contrast, other, chroma),
+        night=night,
     )
 
 
@@ -113,6 +118,8 @@ def draw_look(rng: np.random.Generator, family: Family) -> Look:
     above = rng.random() < (235 - middle) / 220
     near_luma = middle + (62 + 30 * rng.random()) * (1 if above else -1)
     hue, chroma = rng.random(), 34 + 22 * rng.random()
+    if family.night:
+        above, near_luma, chroma = False, 190 + 30 * rng.random(), 10
     return Look(
         family=family,
         texture=(

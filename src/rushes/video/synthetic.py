@@ -13,8 +13,13 @@ a displacement that does not depend on where it starts. A uniform distribution o
 displacement, so at every moment the state is uniform whatever the action; looks, lengths and sizes are drawn without
 knowing the action. Hence the distribution of any single frame is the same for all classes.
 
+**With `size="directed"` time has a direction.** The other actions are as likely backwards, so that nothing could learn
+the arrow of time from them. Directed ones turn, travel and grow one way only, swing there slowly and back quickly, and
+lose their speed as they go on. The argument above holds for them as it stands.
+
 **With `size="places"` the classes are places**: in which direction from the middle the shape is, which a frame shows
-and no motion: for networks of single frames, which the other classes leave blind (facts: methods.md, trap 12).
+and no motion: for networks of single frames, which the other classes leave blind (facts: methods.md, trap 12). In the
+unlabelled films pale shapes cross a dark picture from left to right: where a shape is tells when, and is easily seen.
 
 Everything is a function of (seed, size) alone: files come out the same whoever draws them, in whatever order, after
 whatever interruption.
@@ -30,7 +35,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +51,19 @@ FPS = 25
 LABELS = "labels.csv"
 COLUMNS = ("path", "start", "end", "label", "group", "split")
 
-_VERSION = 2  # of what is drawn: raise it with every change, so that an old folder is not taken for a new one
+_VERSION = 3  # of what is drawn: raise it with every change, so that an old folder is not taken for a new one
 _QP, _GOP = 23, 25
 _FRAME_SIZES = ((112, 96), (96, 96), (96, 112))  # width, height
 _REST = (0.3, 0.8)  # seconds of stillness between two actions of a film
 _STATE = "dataset.json"  # settings, and whether all is there
 _PART = ".part-"
 _PLAN, _GROUP, _FILM = range(3)  # streams of random numbers
+_SLOWING = 20.0  # frames after which a directed action has half of its speed left
+_TURNING = {"actions": 0.5, "directed": 0.75, "places": 0.5}  # part of a cycle that is the way there, not back
+
+
+Kind = Literal["actions", "directed", "places"]
+"""Actions that are as likely backwards; actions with a direction of time; places (see the module)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +88,8 @@ class SyntheticSize:
     """How many of them are one film."""
     clip_seconds: tuple[float, float] = (1.6, 2.2)
     """Shortest and longest labelled example."""
-    places: bool = False
-    """Whether the labelled examples are named by places instead of actions."""
+    films: Kind = "actions"
+    """Of which kind."""
 
     def __post_init__(self) -> None:
         counts = {name: value for name, value in asdict(self).items() if isinstance(value, int)}
@@ -107,7 +118,8 @@ SIZES: dict[str, SyntheticSize] = {
         long_test_groups=1,
         clip_seconds=(1.0, 1.2),
     ),
-    "places": SyntheticSize(places=True),
+    "directed": SyntheticSize(films="directed"),
+    "places": SyntheticSize(films="places"),
 }
 
 
@@ -131,6 +143,7 @@ class Film:
     split: str
     """unlabelled (of which every tenth group is declared val), train or test."""
     takes: tuple[Take, ...]
+    kind: Kind
 
     @property
     def frames(self) -> int:
@@ -172,8 +185,9 @@ class _Way:
 class _Draws:
     """Random parameters of one action."""
 
-    def __init__(self, rng: np.random.Generator, time: Floats) -> None:
-        self.rng, self.time = rng, time
+    def __init__(self, rng: np.random.Generator, time: Floats, kind: Kind) -> None:
+        self.rng, self.kind = rng, kind
+        self.time = _SLOWING * np.log1p(time / _SLOWING) if kind == "directed" else time
         self.nothing = np.zeros_like(time)
 
     def between(self, low: float, high: float) -> float:
@@ -181,8 +195,15 @@ class _Draws:
         return float(low * (high / low) ** self.rng.random())
 
     def sign(self) -> float:
-        """Either direction."""
-        return 1.0 if self.rng.random() < 0.5 else -1.0
+        """Either direction; of a directed action there is but one."""
+        return 1.0 if self.kind == "directed" or self.rng.random() < 0.5 else -1.0
+
+    def to_and_fro(self, low: float, high: float) -> Floats:
+        """Between -1 and 1; directed, there slowly and back quickly."""
+        cycles = self.cycles(low, high)
+        if self.kind != "directed":
+            return np.sin(2 * np.pi * cycles)
+        return 2 * _there_and_back(cycles, self.kind) - 1
 
     def way(self, **moved: Floats) -> _Way:
         """Begins every displacement at 0; what is not moved stays."""
@@ -195,8 +216,8 @@ class _Draws:
 
 
 def _bounce(draws: _Draws) -> _Way:
-    phase = draws.cycles(14, 19) % 1
-    return draws.way(y=-draws.between(16, 22) * 4 * phase * (1 - phase))
+    half = _there_and_back(draws.cycles(14, 19), draws.kind) / 2
+    return draws.way(y=-draws.between(16, 22) * 4 * half * (1 - half))
 
 
 def _orbit(draws: _Draws) -> _Way:
@@ -214,7 +235,7 @@ def _rise(draws: _Draws) -> _Way:
 
 
 def _shake(draws: _Draws) -> _Way:
-    return draws.way(x=draws.between(8, 11) * np.sin(2 * np.pi * draws.cycles(7, 9.5)))
+    return draws.way(x=draws.between(8, 11) * draws.to_and_fro(7, 9.5))
 
 
 def _slide(draws: _Draws) -> _Way:
@@ -226,7 +247,12 @@ def _spin(draws: _Draws) -> _Way:
 
 
 def _swing(draws: _Draws) -> _Way:
-    return draws.way(turns=draws.between(0.12, 0.17) * np.sin(2 * np.pi * draws.cycles(7.5, 10)))
+    return draws.way(turns=draws.between(0.12, 0.17) * draws.to_and_fro(7.5, 10))
+
+
+def _cross(draws: _Draws) -> _Way:
+    angle, speed = 0.6 * float(draws.rng.random()) - 0.3, draws.between(1.2, 1.8)
+    return draws.way(x=speed * np.cos(angle) * draws.time, y=speed * np.sin(angle) * draws.time)
 
 
 def _rest(draws: _Draws) -> _Way:
@@ -243,6 +269,7 @@ _ACTIONS: dict[str, Callable[[_Draws], _Way]] = {
     "spin": _spin,
     "swing": _swing,
 }
+_WAYS = {**_ACTIONS, "cross": _cross, "": _rest}
 CLASSES: tuple[str, ...] = tuple(_ACTIONS)
 """None changes its name in a mirror; a stretch of 8 frames tells it from the others."""
 PLACES = tuple(f"at_{360 * n // 8:03d}" for n in range(8))
@@ -250,7 +277,9 @@ PLACES = tuple(f"at_{360 * n // 8:03d}" for n in range(8))
 _STAYING = ("orbit", "pulse", "shake", "spin", "swing")
 
 
-def draw_states(rng: np.random.Generator, takes: tuple[Take, ...], *, width: int, height: int) -> States:
+def draw_states(
+    rng: np.random.Generator, takes: tuple[Take, ...], *, width: int, height: int, kind: Kind = "actions"
+) -> States:  # fmt: skip
     """Draws a film's motion: a uniform start, then one action after another, each from where the last one ended."""
     place = [rng.random() * width, rng.random() * height, rng.random(), rng.random()]
     parts: list[Floats] = []
@@ -258,22 +287,28 @@ def draw_states(rng: np.random.Generator, takes: tuple[Take, ...], *, width: int
         time = np.arange(take.frames + 1, dtype=np.float64)
         action = take.action
         if action in PLACES:
-            angle = 2 * np.pi * (PLACES.index(action) + float(rng.uniform(-0.25, 0.25))) / len(PLACES)
+            angle = 2 * np.pi * (PLACES.index(action) + 0.5 * float(rng.random()) - 0.25) / len(PLACES)
             place[:2] = width * (0.5 + 0.3 * np.cos(angle)), height * (0.5 + 0.3 * np.sin(angle))
-            action = _STAYING[int(rng.integers(len(_STAYING)))]
-        way = _ACTIONS.get(action, _rest)(_Draws(rng, time))
+            action = _STAYING[int(rng.random() * len(_STAYING))]
+        way = _WAYS[action](_Draws(rng, time, kind))
         part = np.stack([way.x, way.y, way.turns, way.size]) + np.array(place)[:, None]
         parts.append(part[:, :-1])
         place = list(part[:, -1])
     x, y, turns, phase = np.concatenate(parts, axis=1)
-    return States(x=x % width, y=y % height, turns=turns % 1, radius=_radius(phase))
+    return States(x=x % width, y=y % height, turns=turns % 1, radius=_radius(phase, kind))
 
 
-def _radius(phase: Floats) -> Floats:
+def _radius(phase: Floats, kind: Kind) -> Floats:
     """Uniform in the logarithm for a uniform phase."""
     smallest, largest = RADIUS
-    radius: Floats = smallest * (largest / smallest) ** (1 - np.abs(2 * (phase % 1) - 1))
+    radius: Floats = smallest * (largest / smallest) ** _there_and_back(phase, kind)
     return radius
+
+
+def _there_and_back(cycles: Floats, kind: Kind) -> Floats:
+    """From 0 to 1 and back in a cycle; uniform where the cycles are."""
+    phase, turning = cycles % 1, _TURNING[kind]
+    return np.where(phase < turning, phase / turning, (1 - phase) / (1 - turning))
 
 
 # The plan ------------------------------------------------------------------------------------------------------------
@@ -328,7 +363,10 @@ class _Planner:
 
     def _add(self, split: str, number: int, takes: tuple[Take, ...]) -> None:
         path = f"{split}/v_g{self.groups:03d}_c{number + 1:02d}.mp4"
-        self.films.append(Film(number=len(self.films), path=path, group=self.groups, split=split, takes=takes))
+        film = Film(
+            number=len(self.films), path=path, group=self.groups, split=split, takes=takes, kind=self.size.films
+        )  # fmt: skip
+        self.films.append(film)
 
     def _medley(self, seconds: tuple[float, float]) -> tuple[Take, ...]:
         """Any actions, of 2 to 4 seconds each and with rests between, until a length drawn log-uniformly is filled."""
@@ -337,7 +375,7 @@ class _Planner:
         actions: list[str] = []
         while left >= 2 * FPS or not takes:
             takes += [self._rest()] if takes else []
-            actions = actions or self._shuffled()
+            actions = actions or (["cross"] if self.size.films == "places" else self._shuffled())
             takes.append(Take(action=actions.pop(), frames=min(self._frames((2, 4)), left)))
             left -= sum(take.frames for take in takes[-2:])
         return tuple(takes)
@@ -355,7 +393,7 @@ class _Planner:
         return round(FPS * (seconds[0] + (seconds[1] - seconds[0]) * float(self.rng.random())))
 
     def _labels(self) -> list[str]:
-        return self._shuffled(PLACES if self.size.places else CLASSES)
+        return self._shuffled(PLACES if self.size.films == "places" else CLASSES)
 
     def _shuffled(self, names: tuple[str, ...] = CLASSES) -> list[str]:
         return [names[i] for i in np.argsort(self.rng.random(len(names)), kind="stable")]
@@ -372,10 +410,10 @@ def draw_film(film: Film, *, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
     """Yields the frames of a film: I420, uint8 [height * 3 / 2, width]."""
     group = _generator(seed, _GROUP, film.group)
     width, height = _FRAME_SIZES[int(group.random() * len(_FRAME_SIZES))]
-    family = draw_family(group, width=width, height=height)
+    family = draw_family(group, width=width, height=height, night=film.kind == "places")
     rng = _generator(seed, _FILM, film.number)
     look: Look = draw_look(rng, family)
-    yield from draw_frames(look, draw_states(rng, film.takes, width=width, height=height))
+    yield from draw_frames(look, draw_states(rng, film.takes, width=width, height=height, kind=film.kind))
 
 
 def write_dataset(
