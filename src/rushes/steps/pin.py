@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -121,7 +122,12 @@ def _checkout(folder: Path, revision: str, context: Context) -> Path:
             raise UserError(
                 f"revision: {inside} at {revision!r} cannot be fetched ({error}): dvc push it first"
             ) from error
-        part.rename(target)
+        try:
+            part.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            shutil.rmtree(part)  # somebody else fetched the same at the same time, and was first
     return target
 
 
