@@ -1,0 +1,251 @@
+"""A Kubeflow Pipelines server as Rushes uses it: what is there, and the few things that are done to it.
+
+Each is one request, or one a page. The server is the one that `host` or KF_PIPELINES_ENDPOINT names; in a pod, the
+cluster's own.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from rushes.config import Json
+from rushes.errors import ServiceError, UserError
+from rushes.orchestration.schedules import Pipeline, Schedule
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_SECONDS = 60.0
+"""What a submission may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """IDs of what a run needs on the server."""
+
+    experiment_id: str
+    pipeline_id: str
+    version_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recurring:
+    """A recurring run that is on the server."""
+
+    id: str
+    name: str
+    description: str
+    cron: str
+    version_id: str
+    concurrency: int
+    enabled: bool
+    arguments: Mapping[str, Json]
+
+
+def _told(method: Callable[P, R]) -> Callable[P, R]:
+    """Turns what goes wrong on the way to the server, and at the server, into one line."""
+
+    @functools.wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        from kfp_server_api import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return method(*args, **kwargs)
+        except ApiException as error:
+            raise ServiceError(f"Kubeflow Pipelines refused ({error.status}): {_reason(error)}") from error
+        except (HTTPError, TimeoutError) as error:
+            raise ServiceError(
+                f"Kubeflow Pipelines does not answer ({error}): give --host URL, or set KF_PIPELINES_ENDPOINT"
+            ) from error
+
+    return wrapped
+
+
+class Cluster:
+    """The server's part that belongs to one experiment.
+
+    Args:
+        host: the server's URL; empty for KF_PIPELINES_ENDPOINT or the cluster that this pod runs in.
+        experiment: name of the experiment.
+    """
+
+    @_told
+    def __init__(self, host: str, *, experiment: str) -> None:
+        from kfp import Client
+
+        with _quiet():
+            self._client: Any = Client(host=host or None)
+        self.experiment = experiment
+
+    # What is there ---------------------------------------------------------------------------------------------------
+
+    @_told
+    def experiment_id(self) -> str | None:
+        """The experiment's ID, or None where it is not there."""
+        found = self._client.list_experiments(filter=_named(self.experiment)).experiments
+        return found[0].experiment_id if found else None
+
+    @_told
+    def pipeline_id(self, pipeline: Pipeline) -> str | None:
+        """The pipeline's ID, or None where no version of it was ever uploaded."""
+        namespace = self._client.get_user_namespace() or None
+        found = self._client.list_pipelines(filter=_named(pipeline.name), namespace=namespace).pipelines
+        return found[0].pipeline_id if found else None
+
+    @_told
+    def version_id(self, pipeline: Pipeline) -> str | None:
+        """ID of the version that has the pipeline's digest, or None where it is not there."""
+        pipeline_id = self.pipeline_id(pipeline)
+        if pipeline_id is None:
+            return None
+        found = self._client.list_pipeline_versions(pipeline_id, filter=_named(pipeline.version)).pipeline_versions
+        return found[0].pipeline_version_id if found else None
+
+    @_told
+    def target(self, pipeline: Pipeline) -> Target:
+        """Where a run of the pipeline goes.
+
+        Raises:
+            UserError: the experiment or the pipeline is not there.
+        """
+        experiment_id, pipeline_id = self.experiment_id(), self.pipeline_id(pipeline)
+        version_id = self.version_id(pipeline)
+        if experiment_id is None or pipeline_id is None or version_id is None:
+            missing = f"experiment: {self.experiment!r}" if experiment_id is None else f"pipeline: {pipeline.version!r}"
+            raise UserError(f"{missing} is not on the server: run `rushes schedules apply`")
+        return Target(experiment_id=experiment_id, pipeline_id=pipeline_id, version_id=version_id)
+
+    @_told
+    def recurring(self) -> list[Recurring]:
+        """All recurring runs of the experiment, whoever made them."""
+        experiment = self.experiment_id()
+        if experiment is None:
+            return []
+        return [_recurring(record) for record in self._pages("list_recurring_runs", "recurring_runs", experiment)]
+
+    @_told
+    def run_id(self, name: str) -> str | None:
+        """ID of a run of the experiment, or None where there is none of that name."""
+        found = self._client.list_runs(experiment_id=self.experiment_id(), filter=_named(name)).runs
+        return found[0].run_id if found else None
+
+    # What is done ----------------------------------------------------------------------------------------------------
+
+    @_told
+    def create_experiment(self) -> None:
+        """Makes the experiment."""
+        with _quiet():
+            self._client.create_experiment(self.experiment)
+
+    @_told
+    def upload(self, pipeline: Pipeline) -> None:
+        """Uploads the pipeline as a version that bears its digest."""
+        from kfp_server_api import V2beta1Pipeline
+
+        pipeline_id = self.pipeline_id(pipeline)
+        if pipeline_id is None:
+            # Not by `upload_pipeline`, which would make a first version whose name is no digest.
+            made = self._client.pipelines.pipeline_service_create_pipeline(
+                V2beta1Pipeline(
+                    display_name=pipeline.name, name=pipeline.name, namespace=self._client.get_user_namespace() or None
+                )
+            )
+            pipeline_id = made.pipeline_id
+        with _quiet():
+            self._client.upload_pipeline_version(
+                str(pipeline.path), pipeline.version, pipeline_id=pipeline_id, description=pipeline.digest
+            )
+
+    @_told
+    def create(self, schedule: Schedule, *, description: str) -> None:
+        """Makes a recurring run; missed times are not caught up, since one run sees all that is new."""
+        target = self.target(schedule.pipeline)
+        self._client.create_recurring_run(
+            experiment_id=target.experiment_id, pipeline_id=target.pipeline_id, version_id=target.version_id,
+            job_name=schedule.name, description=description, params=dict(schedule.arguments), no_catchup=True,
+            cron_expression=schedule.cron, max_concurrency=schedule.concurrency, enabled=schedule.enabled,
+        )  # fmt: skip
+
+    @_told
+    def switch(self, recurring: Recurring, *, enabled: bool) -> None:
+        """Enables or disables a recurring run."""
+        client = self._client
+        (client.enable_recurring_run if enabled else client.disable_recurring_run)(recurring.id)
+
+    @_told
+    def delete(self, recurring: Recurring) -> None:
+        """Deletes a recurring run, and leaves the runs that it has started to end by themselves."""
+        # kfp.Client's own way takes no policy, and the server's default ends runs that are under way.
+        self._client.recurring_runs.recurring_run_service_delete_recurring_run(
+            recurring.id, propagation_policy="ORPHAN"
+        )
+
+    @_told
+    def submit(self, schedule: Schedule, target: Target, *, name: str, description: str) -> str:
+        """Starts a run of the schedule's pipeline now; returns its ID."""
+        import kfp_server_api as api
+
+        run = api.V2beta1Run(
+            display_name=name,
+            description=description,
+            experiment_id=target.experiment_id,
+            pipeline_version_reference=api.V2beta1PipelineVersionReference(
+                pipeline_id=target.pipeline_id, pipeline_version_id=target.version_id
+            ),
+            runtime_config=api.V2beta1RuntimeConfig(parameters=dict(schedule.arguments)),
+        )
+        # kfp.Client's own way has neither a description nor a limit of time.
+        return str(self._client.runs.run_service_create_run(run, _request_timeout=_SECONDS).run_id)
+
+    def _pages(self, method: str, records: str, experiment: str) -> Iterator[Any]:
+        token = ""
+        while True:
+            page = getattr(self._client, method)(experiment_id=experiment, page_token=token, page_size=100)
+            yield from getattr(page, records) or ()
+            token = page.next_page_token
+            if not token:
+                return
+
+
+def _named(name: str) -> str:
+    """The server's filter for a name."""
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+
+
+def _recurring(record: Any) -> Recurring:
+    trigger, reference, config = record.trigger, record.pipeline_version_reference, record.runtime_config
+    cron = trigger.cron_schedule if trigger else None
+    return Recurring(
+        id=record.recurring_run_id, name=record.display_name, description=record.description or "",
+        cron=(cron.cron if cron else None) or "", concurrency=int(record.max_concurrency or 0),
+        version_id=(reference.pipeline_version_id if reference else None) or "", enabled=record.mode == "ENABLE",
+        arguments=(config.parameters if config else None) or {},
+    )  # fmt: skip
+
+
+def _reason(error: Any) -> str:
+    """What the server said."""
+    try:
+        record = json.loads(error.body)
+        return str(record.get("message") or record.get("error"))
+    except (TypeError, ValueError, AttributeError):
+        return str(error.reason)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what kfp prints, warns and logs away from people."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

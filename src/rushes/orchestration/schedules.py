@@ -1,0 +1,268 @@
+"""schedules.yaml: which compiled pipeline runs when, on which data. Read and checked whole before a server is asked.
+
+    experiment: rushes                   # where the runs appear; one file an experiment
+    schedules:
+      - name: nightly
+        cron: 0 0 2 * * *                # six fields, seconds first; UTC
+        pipeline: sha256:12ab...         # of the compiled pipeline's file: what was reviewed is what runs
+        data: {videos: /data/footage/videos, revision: main}    # a reference, which each run pins for itself
+        parameters: {endpoint: gestures, recipe: pace-r2plus1d:pretrain.epochs=60}
+        concurrency: 1
+        enabled: true
+
+`recipe` is a model as `rushes compare` takes it, or a whole recipe.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rushes.config import Json, build, parse_recipe, to_record
+from rushes.errors import UserError
+from rushes.footage.archive import is_url
+from rushes.orchestration.comparison import parse_member
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_CRON: Mapping[str, tuple[int, int, Sequence[str]]] = {
+    "second": (0, 59, ()), "minute": (0, 59, ()), "hour": (0, 23, ()), "day of the month": (1, 31, ()),
+    "month": (1, 12, _MONTHS), "day of the week": (0, 6, _DAYS),
+}  # fmt: skip
+"""Each field's lowest and highest value, and the names that stand for its values in order."""
+_KINDS: Mapping[str, type] = {
+    "STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool, "LIST": list, "STRUCT": dict,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A parameter that a pipeline takes."""
+
+    kind: str
+    """KFP's name of its type."""
+    required: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A compiled pipeline, identified by its file's bytes."""
+
+    path: Path
+    digest: str
+    """sha256:<64 hex characters>."""
+    name: str
+    inputs: Mapping[str, Input]
+
+    @property
+    def version(self) -> str:
+        """Name of its version on a server."""
+        return f"{self.name}-{self.digest.removeprefix('sha256:')[:16]}"
+
+    @classmethod
+    def read(cls, path: Path) -> "Pipeline":
+        """Reads a compilation.
+
+        Raises:
+            UserError: it cannot be read, or is none.
+        """
+        try:
+            content = path.read_bytes()
+            spec = next(yaml.safe_load_all(content))
+            found = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+            inputs = {
+                name: Input(kind=entry["parameterType"], required=not entry.get("isOptional", False))
+                for name, entry in found.items()
+            }
+            name = str(spec["pipelineInfo"]["name"])
+        except OSError as error:
+            raise UserError(
+                f"pipeline: {str(path)!r} cannot be read ({error.strerror}): give a compiled one"
+            ) from error
+        except (yaml.YAMLError, StopIteration, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"pipeline: {str(path)!r} is no compiled pipeline: `make compile` writes one") from error
+        return cls(path=path, digest=f"sha256:{hashlib.sha256(content).hexdigest()}", name=name, inputs=inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data reference, as `rushes pin` takes it: what it stands for may change, and then there is something to do."""
+
+    videos: str
+    labels: str = ""
+    splits: str = ""
+    fold: int = 1
+    revision: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A schedule as it is written."""
+
+    name: str
+    cron: str
+    pipeline: str
+    data: Data
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    concurrency: int = 1
+    enabled: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A schedule that was checked: what is to be on the server."""
+
+    name: str
+    cron: str
+    pipeline: Pipeline
+    data: Data
+    arguments: Mapping[str, Json]
+    """All that the pipeline is given: the data reference and the parameters."""
+    concurrency: int
+    enabled: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedules:
+    """A file of schedules that was checked."""
+
+    experiment: str
+    schedules: tuple[Schedule, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    experiment: str
+    schedules: tuple[dict[str, Any], ...]
+
+
+def read_schedules(path: Path, pipelines: Sequence[Pipeline]) -> Schedules:
+    """Reads and checks a file of schedules.
+
+    Args:
+        path: the file.
+        pipelines: the compiled pipelines that a schedule may name.
+
+    Raises:
+        UserError: it cannot be read, or something in it is wrong; the message names schedule and field.
+    """
+    try:
+        record = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"file: {str(path)!r} cannot be read ({error.strerror}): give a file of schedules") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"file: {str(path)!r} is no YAML: {' '.join(str(error).split())}") from error
+    file = build(_File, record, str(path))
+    _check_name(file.experiment, f"{path}: experiment")
+    names = [str(item.get("name")) for item in file.schedules]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{path}: name: {twice!r} is there twice: give each schedule a name of its own")
+    schedules = []
+    for name, item in zip(names, file.schedules, strict=True):
+        where = f"schedule {name!r}"
+        schedules.append(_checked(build(Entry, item, where), pipelines, where))
+    return Schedules(experiment=file.experiment, schedules=tuple(schedules))
+
+
+def _checked(entry: Entry, pipelines: Sequence[Pipeline], where: str) -> Schedule:
+    _check_name(entry.name, f"{where}: name")
+    _check_cron(entry.cron, f"{where}: cron")
+    if not 1 <= entry.concurrency <= 10:
+        raise UserError(f"{where}: concurrency: {entry.concurrency!r} is not allowed; runs at a time, 1 to 10")
+    pipeline = next((known for known in pipelines if known.digest == entry.pipeline), None)
+    if pipeline is None:
+        known = ", ".join(f"{known.digest} ({known.path.name})" for known in pipelines)
+        raise UserError(
+            f"{where}: pipeline: {entry.pipeline!r} is not known; known: {known}: review what was compiled and write "
+            "its digest, or give --pipeline FILE"
+        )
+    _check_data(entry.data, f"{where}: data")
+    return Schedule(
+        name=entry.name, cron=entry.cron, pipeline=pipeline, data=entry.data,
+        arguments=_arguments(entry, pipeline, where), concurrency=entry.concurrency, enabled=entry.enabled,
+    )  # fmt: skip
+
+
+def _check_name(name: str, where: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{where}: {name!r} is not allowed; lower-case letters, digits and -, up to 63")
+
+
+def _check_data(data: Data, where: str) -> None:
+    for name in ("videos", "labels", "splits"):
+        value = getattr(data, name)
+        if value and not is_url(value) and not Path(value).is_absolute():
+            raise UserError(
+                f"{where}.{name}: {value!r} is relative, and runs are elsewhere: give a whole path or a URL"
+            )
+    if _COMMIT.fullmatch(data.revision):
+        raise UserError(
+            f"{where}.revision: {data.revision!r} is a commit, on which every run would train the same: name a branch "
+            "or a tag"
+        )
+
+
+def _arguments(entry: Entry, pipeline: Pipeline, where: str) -> dict[str, Json]:
+    """What the pipeline is given, checked against what it takes."""
+    arguments: dict[str, Json] = {}
+    for f in fields(Data):
+        value = getattr(entry.data, f.name)
+        if f.name in pipeline.inputs:
+            arguments[f.name] = value
+        elif value != f.default:
+            raise UserError(f"{where}: data.{f.name}: {value!r}, but the pipeline takes no such thing: leave it out")
+    own = [name for name in pipeline.inputs if name not in arguments]
+    for name, value in entry.parameters.items():
+        if name not in own:
+            hint = "belongs under data" if name in arguments else f"is unknown; known: {', '.join(own)}"
+            raise UserError(f"{where}: parameters: {name!r} {hint}")
+        arguments[name] = _argument(name, value, pipeline.inputs[name].kind, f"{where}: parameters: {name}")
+    if missing := [name for name in own if pipeline.inputs[name].required and name not in arguments]:
+        raise UserError(f"{where}: parameters: {missing[0]!r} is missing: the pipeline needs it")
+    return arguments
+
+
+def _argument(name: str, value: Json, kind: str, where: str) -> Json:
+    if name != "recipe":
+        return build(_KINDS[kind], value, where)
+    try:
+        recipe = parse_member(value, size="full").recipe if isinstance(value, str) else parse_recipe(value)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return to_record(recipe)
+
+
+def _check_cron(cron: str, where: str) -> None:
+    """Refuses what Kubeflow would take for something else, or would find out when the first run is due."""
+    texts = cron.split()
+    if len(texts) != len(_CRON):
+        hint = f": write {f'0 {cron}'!r}" if len(texts) == 5 else ""
+        raise UserError(f"{where}: {cron!r} has {len(texts)} fields; Kubeflow wants six, the seconds first{hint}")
+    for text, (name, (low, high, names)) in zip(texts, _CRON.items(), strict=True):
+        if not all(_fits(part, low, high, names) for part in text.split(",")):
+            spelled = f" or {names[0]} to {names[-1]}" if names else ""
+            raise UserError(
+                f"{where}: {cron!r}: {text!r} is no {name}; {low} to {high}{spelled}, ranges (a-b), steps (*/n), "
+                "lists (a,b) or *"
+            )
+
+
+def _fits(part: str, low: int, high: int, names: Sequence[str]) -> bool:
+    match = re.fullmatch(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/0*([1-9]\d*))?", part, re.ASCII)
+    if match is None:
+        return False
+    ends = [_value(text, low, names) for text in match.groups()[:2] if text is not None]
+    return all(low <= end <= high for end in ends) and ends == sorted(ends)
+
+
+def _value(text: str, low: int, names: Sequence[str]) -> int:
+    """The number that a text stands for; -1 where it stands for none."""
+    if text.isdigit():
+        return int(text)
+    return low + names.index(text.upper()) if text.upper() in names else -1
