@@ -556,6 +556,59 @@ class Compare:
         return run_compare(self.models, protocol, size=self.size, plugins=files, out=self.out)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Schedules:
+    """What commands that read schedules share."""
+
+    file: Positional[Path] = Path("deploy/schedules.yaml")
+    """The schedules."""
+    host: str = ""
+    """URL of Kubeflow Pipelines. Default: KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
+    pipeline: UseAppendAction[tuple[Path, ...]] = ()
+    """A compiled pipeline that a schedule may name; may be given several times. Default: the one of this version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulesPlan(_Schedules):
+    """What `rushes schedules apply` would do on Kubeflow Pipelines; changes nothing.
+
+    rushes schedules plan deploy/schedules.yaml
+    """
+
+    def execute(self) -> int:
+        from rushes.commands.schedules import plan
+
+        return plan(self.file, pipelines=self.pipeline, host=self.host)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulesApply(_Schedules):
+    """Makes Kubeflow Pipelines have the schedules of a file, and no other of its experiment that was made this way.
+
+    rushes schedules apply deploy/schedules.yaml
+
+    Recurring runs that people made are left alone. Twice is once.
+    """
+
+    def execute(self) -> int:
+        from rushes.commands.schedules import apply
+
+        return apply(self.file, pipelines=self.pipeline, host=self.host)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulesCheck(_Schedules):
+    """Submits a run for each enabled schedule whose data changed since the last one; for a small CronJob.
+
+    rushes schedules check deploy/schedules.yaml
+    """
+
+    def execute(self) -> int:
+        from rushes.commands.schedules import check
+
+        return check(self.file, pipelines=self.pipeline, host=self.host)
+
+
 GROUPS: dict[str, dict[str, type]] = {
     "Whole workflow": {"run": Run, "demo": Demo, "predict": Predict, "compare": Compare, "models": Models},
     "Servers of this machine": {"up": Up, "down": Down, "status": Status, "reconcile": Reconcile},
@@ -564,6 +617,9 @@ GROUPS: dict[str, dict[str, type]] = {
         "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
     },
     "Pretext tasks": {"pretext show": PretextShow, "pretext control": PretextControl, "pretext maps": PretextMaps},
+    "Schedules on Kubeflow": {
+        "schedules plan": SchedulesPlan, "schedules apply": SchedulesApply, "schedules check": SchedulesCheck,
+    },
     "Data": {"footage show": FootageShow, "footage forget": FootageForget, "demo-videos": DemoVideos},
 }  # fmt: skip
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
