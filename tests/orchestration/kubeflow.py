@@ -116,7 +116,7 @@ class Kubeflow:
         """Does what a request asks."""
         call = f"{method} {path}"
         if self.gate is not None and self.gate[0] == call:
-            self.gate[1].wait(30)
+            self.gate[1].wait(240)
         with self._lock:
             self.calls.append(call)
             fault = self.faults.pop(call, None)

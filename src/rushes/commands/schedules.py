@@ -63,7 +63,7 @@ def _to_do(actions: Sequence[Action]) -> list[Action]:
 
 
 def _show(actions: Sequence[Action]) -> None:
-    table = Table("", "schedule", "why", box=None, header_style="bold")
+    table = Table("", "what", "why", box=None, header_style="bold")
     for action in actions:
         table.add_row(action.kind, action.what, action.why)
     console.print(table if actions else "No schedules, here or there.")

@@ -87,12 +87,14 @@ def _do(cluster: Cluster, file: Schedules, action: Action) -> None:
 def _actions(schedule: Schedule, owned: list[Recurring], *, version_id: str) -> list[Action]:
     name = schedule.name
     if not owned:
-        why = f"cron {schedule.cron}{'' if schedule.enabled else ', disabled'}"
-        return [Action(kind="create", what=name, why=why, schedule=schedule)]
+        when = f"cron {schedule.cron}{'' if schedule.enabled else ', disabled'}"
+        return [Action(kind="create", what=name, why=when, schedule=schedule)]
     kept = next((recurring for recurring in owned if not _differences(schedule, recurring, version_id)), None)
     if kept is None:
-        why = "; ".join(_differences(schedule, owned[0], version_id))
-        return [Action(kind="change", what=name, why=why, schedule=schedule, recurring=tuple(owned))]
+        why = _differences(schedule, owned[0], version_id)
+        if owned[0].enabled != schedule.enabled:
+            why.append(f"enabled: {owned[0].enabled} -> {schedule.enabled}")
+        return [Action(kind="change", what=name, why="; ".join(why), schedule=schedule, recurring=tuple(owned))]
     actions = [Action(kind="keep", what=name)]
     if kept.enabled != schedule.enabled:
         actions = [Action(kind="enable" if schedule.enabled else "disable", what=name, recurring=(kept,))]
