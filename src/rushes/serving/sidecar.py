@@ -88,7 +88,7 @@ def watch(watcher: Watcher, *, every: float, port: int, stop: threading.Event | 
         stop: ends it; a signal does as well.
     """
     stop = stop or threading.Event()
-    with _answered(watcher, port):
+    with answered(watcher, port=port):
         while not stop.is_set():
             watcher.look()
             stop.wait(every)
@@ -135,7 +135,8 @@ def _total(lines: list[str], name: str) -> float:
 
 
 @contextmanager
-def _answered(watcher: Watcher, port: int) -> Iterator[None]:
+def answered(watcher: Watcher, *, port: int, host: str = "") -> Iterator[None]:
+    """Answers probes meanwhile, on one address or on all."""
     answers: Mapping[str, Callable[[], tuple[bool, object]]] = {
         "/live": lambda: (watcher.live, {"live": watcher.live}),
         "/ready": lambda: (watcher.state.ready, asdict(watcher.state)),
@@ -155,7 +156,7 @@ def _answered(watcher: Watcher, port: int) -> Iterator[None]:
         def log_message(self, format: str, *args: object) -> None:
             """Probes come every few seconds: no line for each."""
 
-    server = ThreadingHTTPServer(("", port), Probes)
+    server = ThreadingHTTPServer((host, port), Probes)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
