@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from rushes.config import Deploy, load_recipe
 from rushes.errors import ServiceError, UserError
+from rushes.ledger import Champion
+from rushes.serving.bundle import Bundle
 from rushes.serving.replicas import VARIABLE, await_replicas, replicas_address
 from rushes.serving.sidecar import State, Watcher, answered
-from rushes.store import Store
+from rushes.steps.deploy import deploy
+from rushes.store import Manifest, Store
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
@@ -77,6 +81,35 @@ def test_a_replica_that_stays_behind_is_named_with_its_reason(
     words = str(failed.value)
     assert "127.0.0.2 serves version 1 (the golden clip failed)" in words
     assert "127.0.0.3 serves nothing (nothing has been looked at yet)" in words and "127.0.0.1 " not in words
+
+
+def test_the_step_deploy_waits_for_the_replicas_where_it_is_told_of_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free_port: Any,
+    store: Store,
+    promote: Callable[..., Champion],
+    five_actions: Bundle,
+) -> None:
+    promote("actions", 2, five_actions.folder)
+    decision = tmp_path / "decision.json"
+    Manifest(
+        kind="decision", step="promote", digest="actions-000001", inputs={}, config={}, code="", files={},
+        summary={"endpoint": "actions"},
+    ).write(decision)  # fmt: skip
+    port = free_port()
+    monkeypatch.setenv("RUSHES_STORE", store.url)
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
+    with replicas(tmp_path, monkeypatch, port) as watchers:
+        monkeypatch.setenv(VARIABLE, f"replicas:{port}")
+        recipe = replace(load_recipe("pace-r2plus1d"), deploy=Deploy(timeout_seconds=0.5))
+        for watcher in watchers[1:]:
+            watcher.state = serving(2)
+        with pytest.raises(ServiceError, match=r"version 2 of actions: 127\.0\.0\.1 serves nothing"):
+            deploy(recipe=recipe, decision=decision, out=tmp_path / "deployment.json")
+        watchers[0].state = serving(2)
+        deployment = deploy(recipe=recipe, decision=decision, out=tmp_path / "deployment.json")
+    assert deployment.summary == {"endpoint": "actions", "version": 2, "served_by": "triton"}
 
 
 def test_no_replica_at_all_is_no_success(free_port: Any) -> None:
