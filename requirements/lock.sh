@@ -35,3 +35,4 @@ uv pip compile requirements/triton-image.in --constraint requirements/all.lock "
   --python-version 3.12 --python-platform x86_64-unknown-linux-gnu -o requirements/triton-image.lock
 rm requirements/all.lock
 uv pip compile requirements/triton.in --no-deps "${common[@]}" -o requirements/triton.lock
+uv pip compile requirements/build.in "${common[@]}" -o requirements/build.lock
