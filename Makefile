@@ -1,6 +1,7 @@
 # make demo    the whole workflow on this machine, from nothing: environments, servers, pipeline, an answer
 # make test    every property with small counts       make soak   the large counts
 # make check   lint, types, layers, committed files    make down   stop the servers
+# make image   the image of the pipeline's steps, by Docker; image-gpu and image-triton: deploy/Dockerfile
 
 PYTHON ?= python3
 MODEL ?= pace-r2plus1d
@@ -9,7 +10,11 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCKS := requirements/torch.lock requirements/rushes.lock
 
-.PHONY: demo install test soak check format compile lock build up down status clean
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BASE ?=
+DOCKER_BUILD := DOCKER_BUILDKIT=1 docker build --file deploy/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(DOCKER_FLAGS)
+
+.PHONY: demo install test soak check format compile lock build image image-gpu image-triton up down status clean
 
 demo: $(INSTALLED)
 	@$(BIN)/rushes demo $(MODEL) --size $(SIZE)
@@ -30,6 +35,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/python -m pipelines.pipeline --check
 	$(BIN)/python -m pipelines.dvc --check
 	$(BIN)/python -m pipelines.readmes --check
@@ -48,6 +54,15 @@ lock:
 
 build: $(INSTALLED)
 	$(BIN)/python -m build --no-isolation --wheel
+
+image:
+	$(DOCKER_BUILD) --target cpu --build-arg TORCH_INDEX=$(RUSHES_TORCH_INDEX) --tag rushes/python:$(VERSION) .
+
+image-gpu:
+	$(DOCKER_BUILD) --target gpu --tag rushes/python:$(VERSION)-gpu .
+
+image-triton:
+	$(DOCKER_BUILD) --target triton --tag rushes/triton:$(VERSION) .
 
 up down status: $(INSTALLED)
 	@$(BIN)/rushes $@

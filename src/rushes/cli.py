@@ -321,15 +321,42 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True)
 class Reconcile:
-    """Makes what is served equal to what the ledger says: publishes, probes, routes, heals. Once."""
+    """Makes what is served equal to what the ledger says: publishes, probes, routes, heals."""
 
     once: bool = True
-    """One look, then exit."""
+    """One look, then exit. --no-once: look again and again, and answer probes, as beside a cluster's Triton."""
+    server: str = ""
+    """gRPC host:port of the Triton that reads this home; by default the one that `rushes up` started."""
+    every: float = 15.0
+    """Seconds between two looks."""
+    port: int = 8080
+    """Where probes are answered: /live and /ready."""
 
     def execute(self) -> int:
-        from rushes.commands.servers import reconcile
+        from rushes.commands.servers import reconcile, watch_triton
 
-        return reconcile()
+        if self.once:
+            return reconcile(self.server)
+        return watch_triton(self.server, every=self.every, port=self.port)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drain:
+    """Waits until Triton has no more requests: a pod's last act before Triton is told to end."""
+
+    metrics: str = "http://127.0.0.1:8002/metrics"
+    """URL of Triton's metrics."""
+    settle: float = 10.0
+    """Seconds that it takes at least: until load balancers have heard."""
+    quiet: float = 3.0
+    """Seconds without a request that count as none."""
+    limit: float = 60.0
+    """Seconds that it takes at most."""
+
+    def execute(self) -> int:
+        from rushes.serving.sidecar import drain
+
+        return 0 if drain(metrics=self.metrics, settle=self.settle, quiet=self.quiet, limit=self.limit) else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -611,7 +638,7 @@ class SchedulesCheck(_Schedules):
 
 GROUPS: dict[str, dict[str, type]] = {
     "Whole workflow": {"run": Run, "demo": Demo, "predict": Predict, "compare": Compare, "models": Models},
-    "Servers of this machine": {"up": Up, "down": Down, "status": Status, "reconcile": Reconcile},
+    "Servers of this machine": {"up": Up, "down": Down, "status": Status, "reconcile": Reconcile, "drain": Drain},
     "Steps": {
         "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "evaluate": Evaluate,
         "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,

@@ -289,7 +289,7 @@ class Deploy:
     """Waiting until what the ledger says is what is served."""
 
     timeout_seconds: float = 180.0
-    """How long to wait for servers that are still starting."""
+    """How long to wait for servers that are still starting, or for replicas that do not serve the version yet."""
 
     def __post_init__(self) -> None:
         _require(self.timeout_seconds > 0, "deploy.timeout_seconds", self.timeout_seconds, "above 0 seconds")

@@ -9,7 +9,13 @@ from google.protobuf import text_format
 
 from rushes.errors import UserError
 from rushes.serving.bundle import Bundle
-from rushes.serving.repository import Repository, classifier_config, endpoint_config, staging_folder
+from rushes.serving.repository import (
+    GPU_VARIABLE,
+    Repository,
+    classifier_config,
+    endpoint_config,
+    staging_folder,
+)
 from rushes.serving.routing import Routing
 
 
@@ -30,6 +36,15 @@ def test_tritons_parser_reads_the_classifier_config() -> None:
     assert policy.timeout_action == policy.REJECT
     assert policy.default_timeout_microseconds > 0 and policy.max_queue_size > 0 and policy.allow_timeout_override
     assert config.instance_group[0].kind == config.instance_group[0].KIND_CPU
+
+
+def test_on_a_gpu_run_the_graphs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(GPU_VARIABLE, "1")
+    graphs, decoder = (
+        parsed(config.to_pbtxt()).instance_group[0]
+        for config in (classifier_config("jumps", versions=(1,)), endpoint_config("jumps"))
+    )
+    assert (graphs.kind, decoder.kind) == (graphs.KIND_GPU, graphs.KIND_CPU)
 
 
 def test_tritons_parser_reads_the_endpoint_config() -> None:

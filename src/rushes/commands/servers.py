@@ -1,4 +1,4 @@
-"""`rushes up`, `down`, `status`, `reconcile`."""
+"""`rushes up`, `down`, `status`, `reconcile`, once or again and again."""
 
 import json
 import os
@@ -10,13 +10,15 @@ from rich.table import Table
 
 from rushes import servers
 from rushes.console import console, watching
+from rushes.errors import UserError
 from rushes.home import home_folder, open_store
 from rushes.ledger import Ledger, endpoints
-from rushes.progress import EventLog
+from rushes.progress import Bar, EventLog, NullProgress
 from rushes.serving.environment import can_run_triton
 from rushes.serving.reconciler import reconcile as reconcile_all
 from rushes.serving.repository import Repository
 from rushes.serving.server import address, triton_status
+from rushes.serving.sidecar import Watcher, watch
 from rushes.tracking.server import tracking_url
 
 
@@ -61,16 +63,39 @@ def status(*, as_json: bool) -> int:
     return 0
 
 
-def reconcile() -> int:
+def reconcile(server: str) -> int:
     """One look at every endpoint of the ledger."""
     home = home_folder()
-    server = triton_status(home=home)
-    results = reconcile_all(home=home, store=open_store(), server=address(server) if server else None)
+    local = triton_status(home=home)
+    results = reconcile_all(home=home, store=open_store(), server=server or (address(local) if local else None))
     for result in results:
         console.print(f"{result.endpoint}: version {result.version}: {result.action}", markup=False)
     if not results:
         console.print("Nothing to serve: no version has been promoted.", markup=False)
     return 0
+
+
+def watch_triton(server: str, *, every: float, port: int) -> int:
+    """Looks until a signal ends it."""
+    home = home_folder()
+    local = triton_status(home=home)
+    if not server:
+        if local is None:
+            raise UserError("server: no Triton was started from this home: name one (--server 127.0.0.1:8001)")
+        server = address(local)
+    watcher = Watcher(home=home, store=open_store(), server=server, progress=_Lines())
+    watch(watcher, every=every, port=port)
+    return 0
+
+
+class _Lines:
+    """Progress as lines of a log."""
+
+    def bar(self, label: str, *, total: float, unit: str) -> Bar:
+        return NullProgress().bar(label, total=total, unit=unit)
+
+    def say(self, message: str) -> None:
+        console.print(message, markup=False, soft_wrap=True)
 
 
 def _status() -> dict[str, Any]:

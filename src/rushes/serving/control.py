@@ -1,12 +1,17 @@
 """Triton's control API: load, unload, what is ready. Only the reconciler uses it."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from rushes.errors import ServiceError
 from rushes.serving.client import one_line
 
+KEY_VARIABLE = "RUSHES_TRITON_KEY"
+"""Names what Triton expects of who may load and unload, where others can reach it too:
+`--grpc-restricted-protocol=model-repository:rushes-key=<key>`. Loading a model is running code.
+"""
 _TIMEOUT = 120.0
 
 
@@ -18,6 +23,8 @@ class Control:
 
         self.address = address
         self._client = tritonclient.grpc.InferenceServerClient(address)
+        key = os.environ.get(KEY_VARIABLE)
+        self._headers = {"triton-grpc-protocol-rushes-key": key} if key else None
 
     def load(self, model: str) -> None:
         """Loads a model, or takes up what changed in its folder; returns when that is done.
@@ -26,7 +33,7 @@ class Control:
             ServiceError: it did not load; Triton's words say why.
         """
         with self._explained(f"loading {model}"):
-            self._client.load_model(model, client_timeout=_TIMEOUT)
+            self._client.load_model(model, self._headers, client_timeout=_TIMEOUT)
 
     def unload(self, model: str) -> None:
         """Begins to unload a model; does not wait, since one with a killed stub stays "unloading" for good.
@@ -37,7 +44,7 @@ class Control:
             ServiceError: the server refused.
         """
         with self._explained(f"unloading {model}"):
-            self._client.unload_model(model, client_timeout=_TIMEOUT)
+            self._client.unload_model(model, self._headers, client_timeout=_TIMEOUT)
 
     def ready_versions(self, model: str) -> set[int]:
         """Versions that Triton says it serves. A killed stub still counts: only an inference tells."""
@@ -45,7 +52,7 @@ class Control:
 
     def _states(self, model: str) -> dict[int, str]:
         with self._explained("listing the models"):
-            index: Any = self._client.get_model_repository_index(client_timeout=_TIMEOUT)
+            index: Any = self._client.get_model_repository_index(self._headers, client_timeout=_TIMEOUT)
         return {int(entry.version or 0): entry.state for entry in index.models if entry.name == model}
 
     def close(self) -> None:

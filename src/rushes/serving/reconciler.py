@@ -1,11 +1,12 @@
-"""Makes what is served what the ledger says: `rushes reconcile --once`, and the end of every `deploy`.
+"""Makes what is served what the ledger says: `rushes reconcile`, and the end of every `deploy` on one machine.
 
 For each endpoint: stage the champion's bundle, verify its digests, rename it into the repository, load it, require
 exactly that version ready, send the golden clip through the whole path to exactly that version, and only then replace
 `routing.json`. If anything fails the version's folder goes and the old version stays. Run again, it changes nothing;
 run after a stub was killed, it unloads and loads. Bundles come from the store, so MLflow may be away.
 
-Only this module writes a model repository, and loads and unloads. A lock keeps two of them apart.
+Only this module writes a model repository, and loads and unloads. A lock keeps two of them apart. On a cluster it runs
+beside each Triton, again and again (`rushes.serving.sidecar`).
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from rushes.progress import NullProgress, Progress
 from rushes.serving.bundle import Bundle, InProcess, fetch_bundle, golden_difference
 from rushes.serving.client import predict
 from rushes.serving.control import Control
-from rushes.serving.repository import Repository, endpoint_config, staging_folder
+from rushes.serving.repository import Repository, endpoint_config, endpoints_here, staging_folder
 from rushes.serving.routing import Routing
 from rushes.store import Store
 
@@ -87,6 +88,31 @@ def reconcile(
     if failures:
         raise failures[0]
     return outcomes
+
+
+def routed_and_answering(*, home: Path, server: str) -> dict[str, tuple[int, str | None]]:
+    """What is routed here, whatever the ledger says: endpoint to version, and what its golden clip failed with."""
+    found: dict[str, tuple[int, str | None]] = {}
+    with _locked(home):
+        for name in endpoints_here(home):
+            repository = Repository(home, name)
+            try:
+                found[name] = _tried(repository, server)
+            except RushesError as error:
+                found[name] = (0, str(error))
+    return found
+
+
+def _tried(repository: Repository, server: str) -> tuple[int, str | None]:
+    routing = repository.routing()
+    bundle = repository.bundle(routing.version) if routing else None
+    if routing is None or bundle is None:
+        return 0, "its bundle is not whole"
+    triton = _Triton(repository, server)
+    try:
+        return routing.version, triton.probe(routing.version, bundle)
+    finally:
+        triton.close()
 
 
 class _Endpoint:
@@ -204,7 +230,7 @@ class _Triton:
             repository.write_classifier(tuple(wanted))
             self._load_both()
             action = "loaded"
-        if self._probe(routing.version, bundle) is not None:
+        if self.probe(routing.version, bundle) is not None:
             # A killed stub leaves its model "ready" and every request failing; only this brings it back.
             control.unload(repository.endpoint)
             control.unload(repository.classifier)
@@ -245,11 +271,11 @@ class _Triton:
         self.control.load(self.repository.endpoint)
 
     def _require(self, version: int, bundle: Bundle) -> None:
-        failure = self._probe(version, bundle)
+        failure = self.probe(version, bundle)
         if failure is not None:
             raise ServiceError(f"the golden clip failed: {failure}")
 
-    def _probe(self, version: int, bundle: Bundle) -> str | None:
+    def probe(self, version: int, bundle: Bundle) -> str | None:
         """Sends the golden clip through the whole path to one version; returns what is wrong, or None.
 
         Twice as many at once as there are decoders: one dead among several must not hide behind the others.

@@ -29,6 +29,8 @@ from rushes.store import write_atomic
 
 CLASSIFIER_SUFFIX = "_classifier"
 BACKENDS = Path(__file__).parent / "backends"
+GPU_VARIABLE = "RUSHES_TRITON_GPU"
+"""Set to 1 where the Triton that is served from here has a GPU: the graphs run on it; videos are decoded on the CPU."""
 
 
 # config.pbtxt --------------------------------------------------------------------------------------------------------
@@ -146,6 +148,7 @@ def classifier_config(endpoint: str, *, versions: tuple[int, ...], max_batch: in
         versions=versions,
         max_batch_size=max_batch,
         batching=Batching(),
+        kind="KIND_GPU" if os.environ.get(GPU_VARIABLE) == "1" else "KIND_CPU",
     )
 
 

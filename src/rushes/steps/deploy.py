@@ -9,6 +9,7 @@ from rushes.ledger import Ledger
 from rushes.processes import Server, is_starting
 from rushes.serving.environment import can_run_triton
 from rushes.serving.reconciler import reconcile
+from rushes.serving.replicas import await_replicas, replicas_address
 from rushes.serving.server import NAME, address, triton_status
 from rushes.steps.base import Context, read_input, reported, versions
 from rushes.store import Manifest
@@ -17,6 +18,8 @@ from rushes.store import Manifest
 @reported("deploy")
 def deploy(*, recipe: Recipe, decision: Path, out: Path) -> Manifest:
     """Reconciles this machine's Triton with the ledger of the decision's endpoint.
+
+    On a cluster the reconcilers beside its Tritons do that (`RUSHES_REPLICAS` names them), and this waits for all.
 
     Args:
         recipe: section `deploy` counts.
@@ -28,7 +31,17 @@ def deploy(*, recipe: Recipe, decision: Path, out: Path) -> Manifest:
     endpoint = str(decided.summary["endpoint"])
     last = Ledger(context.store, endpoint).last()
     served: dict[str, object] = {"endpoint": endpoint, "version": None, "served_by": None}
-    if last is not None and last.champion is not None:
+    replicas = replicas_address()
+    if replicas is not None and last is not None and last.champion is not None:
+        version = await_replicas(
+            replicas,
+            endpoint=endpoint,
+            wanted=lambda: _champion(context, endpoint),
+            seconds=recipe.deploy.timeout_seconds,
+            progress=context.progress,
+        )
+        served |= {"version": version, "served_by": "triton"}
+    elif last is not None and last.champion is not None:
         server = _triton(context, seconds=recipe.deploy.timeout_seconds) if can_run_triton() is None else None
         reconcile(
             home=context.home,
@@ -44,6 +57,12 @@ def deploy(*, recipe: Recipe, decision: Path, out: Path) -> Manifest:
     )  # fmt: skip
     context.store.publish(manifest)
     return context.done(manifest, out, cached=False)
+
+
+def _champion(context: Context, endpoint: str) -> int:
+    last = Ledger(context.store, endpoint).last()
+    assert last is not None and last.champion is not None, "a champion is replaced, never taken away"
+    return last.champion.version
 
 
 def _triton(context: Context, *, seconds: float) -> Server:

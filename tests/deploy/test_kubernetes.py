@@ -1,0 +1,335 @@
+"""deploy/kubernetes: renders, fits the schemas of Kubernetes and of the operators, and keeps to the rules.
+
+No cluster is asked: what is checked is what a cluster would be given.
+"""
+
+import functools
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.image import IMAGE
+from rushes.cli import COMMANDS, parse
+from rushes.serving.control import KEY_VARIABLE
+from rushes.serving.environment import environment_folder, is_ready, site_packages
+from tests.deploy.manifests import (
+    KUBERNETES,
+    OVERLAYS,
+    REPOSITORY,
+    RULES,
+    Resource,
+    containers,
+    named,
+    rendered,
+    templates,
+)
+
+SCHEMAS = Path(__file__).parent / "schemas"
+VERSION = "1.33"
+"""The oldest Kubernetes that the manifests are for: the first with sidecars for good."""
+
+Change = Callable[[list[Resource]], object]
+
+
+def fit(resources: list[Resource]) -> None:
+    """Raises unless every resource is what its kind's schema says, with no field besides."""
+    for resource in resources:
+        _fit(json.dumps(resource))
+
+
+@functools.cache  # overlays share most of their resources, and a look takes a second
+def _fit(text: str) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="`make install` brings it")
+    jsonschema = pytest.importorskip("jsonschema", reason="`make install` brings it")
+    resource = json.loads(text)
+    schema = SCHEMAS / f"{resource['kind']}.json"
+    if schema.is_file():
+        jsonschema.validate(resource, json.loads(schema.read_text()))
+    else:
+        kubernetes_validate.validate(resource, VERSION, strict=True)
+
+
+def pod(resources: list[Resource], kind: str, name: str) -> Any:
+    return named(resources, kind, name)["spec"]["template"]["spec"]
+
+
+def triton(resources: list[Resource]) -> Any:
+    return pod(resources, "Deployment", "triton")
+
+
+# Schemas -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_folder_is_an_overlay_that_is_tested() -> None:
+    assert {path.parent.name for path in KUBERNETES.glob("*/kustomization.yaml")} == {"base", *OVERLAYS}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_fits_the_schemas(overlay: str) -> None:
+    resources = rendered(overlay)
+    fit(resources)
+    names = [(r["kind"], r["metadata"].get("namespace"), r["metadata"]["name"]) for r in resources]
+    assert len(set(names)) == len(names)
+    assert all(namespace for kind, namespace, _ in names if kind != "Namespace")
+
+
+REQUIRED = {
+    "Deployment": ["spec.selector", "spec.template"],
+    "StatefulSet": ["spec.selector", "spec.template"],
+    "CronJob": ["spec.schedule", "spec.jobTemplate"],
+    "Service": ["spec.ports.0.port"],
+    "HorizontalPodAutoscaler": ["spec.maxReplicas", "spec.scaleTargetRef", "spec.metrics.0.type"],
+    "RoleBinding": ["roleRef", "subjects.0.name"],
+    "Role": ["rules.0.verbs"],
+    "ServiceMonitor": ["spec.endpoints", "spec.selector", "metadata.name"],
+}
+"""Kind to fields that a cluster refuses it without."""
+WHERE = {
+    "HorizontalPodAutoscaler": "production", "ServiceMonitor": "production", "Role": "pipelines",
+    "RoleBinding": "pipelines",
+}  # fmt: skip
+"""The overlay that has the kind, if small has not."""
+
+
+@pytest.mark.parametrize(
+    ("overlay", "kind", "field"),
+    [
+        (overlay, kind, field)
+        for kind, fields in REQUIRED.items()
+        for field in fields
+        for overlay in OVERLAYS
+        if overlay == WHERE.get(kind, "small")
+    ],
+)
+def test_without_a_required_field_it_does_not_fit(overlay: str, kind: str, field: str) -> None:
+    resources = rendered(overlay)
+    broken: Any = next(r for r in resources if r["kind"] == kind)
+    *parents, last = field.split(".")
+    part = broken
+    for parent in parents:
+        part = part[int(parent) if parent.isdecimal() else parent]
+    del part[last]
+    with pytest.raises(Exception, match=f"'{last}' is a required property"):
+        fit([broken])
+
+
+@pytest.mark.parametrize(
+    ("overlay", "change"),
+    [
+        ("small", lambda r: triton(r).update(terminationGracePeriod=5)),
+        ("small", lambda r: triton(r)["containers"][0].update(imagePullPolicy=True)),
+        ("small", lambda r: triton(r)["containers"][0]["livenessProbe"].update(failureTreshold=3)),
+        ("production", lambda r: named(r, "ServiceMonitor", "triton")["spec"]["endpoints"][0].update(intervall="5s")),
+        ("production", lambda r: named(r, "ServiceMonitor", "triton")["spec"]["endpoints"][0].update(interval="5 s")),
+        ("production", lambda r: named(r, "HorizontalPodAutoscaler", "triton")["spec"].update(minReplica=2)),
+    ],
+)
+def test_a_slip_of_the_pen_does_not_fit(overlay: str, change: Change) -> None:
+    resources = rendered(overlay)
+    change(resources)
+    with pytest.raises(Exception, match=r"unexpected|is not of type|does not match|is not valid"):
+        fit(resources)
+
+
+# Rules ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("rule", RULES)
+def test_an_overlay_keeps_to_the_rules(overlay: str, rule: str) -> None:
+    assert RULES[rule](rendered(overlay)) == []
+
+
+def without(resources: list[Resource], kind: str, name: str) -> None:
+    resources.remove(named(resources, kind, name))
+
+
+def scaled(resources: list[Resource]) -> Any:
+    return named(resources, "HorizontalPodAutoscaler", "triton")["spec"]["scaleTargetRef"]
+
+
+OTHER = {"app.kubernetes.io/name": "other"}
+BROKEN: dict[str, list[tuple[str, Change]]] = {
+    "no_pod_is_root": [
+        ("small", lambda r: triton(r)["securityContext"].pop("runAsNonRoot")),
+        ("small", lambda r: triton(r)["securityContext"].update(runAsUser=0)),
+        ("small", lambda r: triton(r)["securityContext"].pop("seccompProfile")),
+        ("small", lambda r: triton(r)["containers"][0].pop("securityContext")),
+        ("small", lambda r: triton(r)["initContainers"][0]["securityContext"].update(readOnlyRootFilesystem=False)),
+        ("small", lambda r: pod(r, "StatefulSet", "postgres")["containers"][0]["securityContext"].pop("capabilities")),
+    ],
+    "no_image_changes": [
+        ("small", lambda r: triton(r)["containers"][0].update(image="rushes/triton")),
+        ("small", lambda r: triton(r)["containers"][0].update(image="rushes/triton:latest")),
+        ("small", lambda r: triton(r)["initContainers"][0].update(image="rushes/triton:main")),
+        ("small", lambda r: pod(r, "StatefulSet", "postgres")["containers"][0].update(image="postgres:17")),
+    ],
+    "secrets_are_references": [
+        ("small", lambda r: triton(r)["containers"][0]["env"].append({"name": KEY_VARIABLE, "value": "x"})),
+        ("small", lambda r: named(r, "ConfigMap", "rushes-settings")["data"].update(URL="postgresql://m:pw@db/mlflow")),
+        ("small", lambda r: r.append({"kind": "Secret", "metadata": {"name": "mine"}, "data": {}})),
+    ],
+    "everything_is_bounded": [
+        ("small", lambda r: triton(r)["containers"][0].pop("resources")),
+        ("small", lambda r: triton(r)["initContainers"][0]["resources"]["limits"].pop("memory")),
+        ("small", lambda r: triton(r)["volumes"][0].update(emptyDir={})),
+    ],
+    "every_pod_has_its_policy": [
+        ("small", lambda r: without(r, "NetworkPolicy", "deny-all")),
+        ("small", lambda r: without(r, "NetworkPolicy", "postgres")),
+        ("production", lambda r: named(r, "NetworkPolicy", "triton")["spec"]["ingress"][0].pop("from")),
+        ("production", lambda r: named(r, "NetworkPolicy", "object-store")["spec"]["egress"][0].pop("ports")),
+    ],
+    "nobody_holds_a_token": [
+        ("small", lambda r: triton(r).pop("automountServiceAccountToken")),
+        ("small", lambda r: triton(r).pop("serviceAccountName")),
+        ("small", lambda r: named(r, "ServiceAccount", "mlflow").pop("automountServiceAccountToken")),
+        ("small", lambda r: triton(r).update(hostNetwork=True)),
+        ("pipelines", lambda r: named(r, "Role", "rushes-schedules")["rules"][0].update(verbs=["*"])),
+    ],
+    "names_meet": [
+        ("small", lambda r: triton(r)["volumes"].pop()),
+        ("small", lambda r: triton(r)["containers"][0]["ports"].pop()),
+        ("small", lambda r: named(r, "ConfigMap", "rushes-settings")["data"].pop("RUSHES_STORE")),
+        ("production", lambda r: scaled(r).update(name="x")),
+        ("small", lambda r: named(r, "PodDisruptionBudget", "triton")["spec"]["selector"].update(matchLabels=OTHER)),
+        ("production", lambda r: named(r, "ServiceMonitor", "triton")["spec"]["endpoints"][0].update(port="metric")),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "overlay", "change"),
+    [(rule, overlay, change) for rule, cases in BROKEN.items() for overlay, change in cases],
+)
+def test_a_rule_that_is_broken_is_noticed(rule: str, overlay: str, change: Change) -> None:
+    resources = rendered(overlay)
+    change(resources)
+    assert RULES[rule](resources) != []
+
+
+def test_every_rule_is_broken_somewhere() -> None:
+    assert set(BROKEN) == set(RULES)
+
+
+# Triton --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_a_replica_is_ready_when_the_reconciler_says_so_and_ends_when_nobody_asks(overlay: str) -> None:
+    spec = triton(rendered(overlay))
+    reconciler, server = spec["initContainers"][0], spec["containers"][0]
+    assert reconciler["restartPolicy"] == "Always" and reconciler["readinessProbe"]["httpGet"]["path"] == "/ready"
+    assert reconciler["startupProbe"]["httpGet"]["path"] == "/live" and "readinessProbe" not in server
+    drain: Any = parse(server["lifecycle"]["preStop"]["exec"]["command"][1:])
+    (wait,) = (a.split("=")[1] for a in server["command"] if a.startswith("--exit-timeout-secs="))
+    assert spec["terminationGracePeriodSeconds"] >= drain.limit + float(wait) + 10
+    homes = {
+        mount["name"]: mount.get("readOnly", False)
+        for container in (reconciler, server)
+        for mount in container["volumeMounts"]
+        if mount["mountPath"] == "/var/lib/rushes"
+    }
+    assert homes == {"home": True}, "one volume for both, and Triton only reads it"
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_loading_needs_the_key_that_the_reconciler_has(overlay: str) -> None:
+    spec = triton(rendered(overlay))
+    keys = [
+        variable["valueFrom"]["secretKeyRef"]
+        for container in (*spec["initContainers"], *spec["containers"])
+        for variable in container["env"]
+        if variable["name"] == KEY_VARIABLE
+    ]
+    assert len(keys) == 2 and keys[0] == keys[1]
+    for flag in ("--grpc-restricted-protocol", "--http-restricted-api"):
+        (value,) = (a.split("=", 1)[1] for a in spec["containers"][0]["command"] if a.startswith(flag))
+        closed, key = value.split(":")
+        assert "model-repository" in closed.split(",") and "inference" not in closed and "health" not in closed
+        assert key == f"rushes-key=$({KEY_VARIABLE})"
+
+
+def test_triton_knows_its_flags() -> None:
+    if not is_ready():
+        pytest.skip("no Triton here: `make demo` or the serving tests bring it")
+    packages = site_packages(environment_folder())
+    binary = packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"
+    libraries = {"LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs")}
+    told = subprocess.run(
+        [str(binary), "--help"], capture_output=True, text=True, env=libraries, timeout=60, check=False
+    )
+    for argument in triton(rendered("production"))["containers"][0]["command"][1:]:
+        assert re.search(rf"(?m)^  {argument.split('=')[0]}( <|$)", told.stdout + told.stderr), argument
+
+
+def test_production_grows_with_what_waits_and_spreads_over_zones() -> None:
+    resources = rendered("production")
+    (metric,) = named(resources, "HorizontalPodAutoscaler", "triton")["spec"]["metrics"]
+    values = yaml.safe_load((KUBERNETES / "production" / "metrics-adapter-values.yaml").read_text())
+    (rule,) = values["rules"]["custom"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"] and re.match(
+        rule["name"]["matches"], rule["name"]["as"]
+    )
+    assert "replicas" not in named(resources, "Deployment", "triton")["spec"], "an apply would undo the autoscaler's"
+    keys = [constraint["topologyKey"] for constraint in triton(resources)["topologySpreadConstraints"]]
+    assert sorted(keys) == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    resources_of_triton = triton(resources)["containers"][0]["resources"]
+    assert resources_of_triton["limits"]["nvidia.com/gpu"] == resources_of_triton["requests"]["nvidia.com/gpu"] == "1"
+    assert {"name": "RUSHES_TRITON_GPU", "value": "1"} in triton(resources)["initContainers"][0]["env"]
+    assert "nvidia.com/gpu" not in triton(rendered("small"))["containers"][0]["resources"]["limits"]
+
+
+# With the rest of the repository -------------------------------------------------------------------------------------
+
+
+def test_the_commands_exist() -> None:
+    for overlay in ("small", "production"):
+        for name, container in containers(rendered(overlay)):
+            command = container.get("command", [])
+            if command[:2] == ["rushes", "schedules"] and "schedules check" not in COMMANDS:
+                continue
+            if command[:1] == ["rushes"]:
+                assert parse(command[1:]), name
+
+
+def test_the_pipelines_run_in_the_image_that_is_deployed() -> None:
+    images = {container["image"] for _, container in containers(rendered("small"))}
+    assert IMAGE in images and IMAGE.replace("python", "triton") in images
+
+
+def test_the_runbook_makes_every_secret_that_is_referenced() -> None:
+    runbook = (REPOSITORY / "docs" / "runbook.md").read_text().replace("\\\n", " ")
+    for overlay in ("small", "production"):
+        for _, container in containers(rendered(overlay)):
+            for variable in container.get("env", []):
+                reference = variable.get("valueFrom", {}).get("secretKeyRef")
+                if reference:
+                    made = re.findall(rf"create secret generic {reference['name']} .*", runbook)
+                    assert any(f"={reference['key']}=" in line or f"={reference['key']}'" in line for line in made), (
+                        reference
+                    )
+
+
+def test_settings_agree_wherever_they_are_said() -> None:
+    pipelines = named(rendered("pipelines"), "ConfigMap", "rushes-settings")["data"]
+    for overlay in ("small", "production"):
+        settings = named(rendered(overlay), "ConfigMap", "rushes-settings")["data"]
+        assert {key: pipelines[key] for key in settings.keys() & pipelines.keys()} == {
+            key: settings[key] for key in settings.keys() & pipelines.keys()
+        }
+    host, port = pipelines["RUSHES_REPLICAS"].split(":")
+    service = named(rendered("small"), "Service", host.split(".")[0])
+    assert [p["port"] for p in service["spec"]["ports"]] == [int(port)] and service["spec"]["publishNotReadyAddresses"]
+
+
+def test_a_job_that_is_scheduled_has_a_token_for_pipelines_alone() -> None:
+    (template,) = (t for name, t in templates(rendered("small")) if name == "CronJob/schedules-check")
+    (source,) = (v["projected"]["sources"] for v in template["spec"]["volumes"] if "projected" in v)
+    assert [s["serviceAccountToken"]["audience"] for s in source] == ["pipelines.kubeflow.org"]

@@ -1,0 +1,193 @@
+"""The reconciler as a cluster's sidecar: when a replica may be asked, who may load, and when Triton may end."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rushes.errors import ServiceError
+from rushes.ledger import Champion
+from rushes.processes import Server
+from rushes.serving import server as triton_server
+from rushes.serving.bundle import Bundle
+from rushes.serving.client import predict
+from rushes.serving.control import KEY_VARIABLE, Control
+from rushes.serving.server import address, start_triton, stop_triton
+from rushes.serving.sidecar import Watcher, drain, watch
+from rushes.store import Store
+
+pytestmark = pytest.mark.servers
+
+Promote = Callable[..., Champion]
+KEY = "a key that clients do not have"
+
+
+@pytest.fixture
+def replica(triton_possible: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Any) -> Iterator[Server]:
+    """A Triton of its own, closed to whoever has no key: as deploy/kubernetes starts it."""
+    plain = triton_server._argv
+
+    def restricted(*arguments: Any) -> list[str]:
+        closed = "model-repository,model-config,shared-memory,statistics,trace,logging"
+        return [
+            *plain(*arguments),
+            f"--grpc-restricted-protocol={closed}:rushes-key={KEY}",
+            f"--http-restricted-api={closed}:rushes-key={KEY}",
+        ]
+
+    monkeypatch.setattr(triton_server, "_argv", restricted)
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    server = start_triton(home=tmp_path / "home", port=free_port())
+    yield server
+    stop_triton(home=tmp_path / "home")
+
+
+@pytest.fixture
+def watcher(replica: Server, tmp_path: Path, store: Store) -> Watcher:
+    return Watcher(home=tmp_path / "home", store=store, server=address(replica))
+
+
+def asked(port: int, path: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+    except OSError:  # it does not listen yet
+        return 0, {}
+
+
+def eventually(probe: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not probe():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+
+
+def test_a_replica_is_ready_from_the_first_champion_it_answers_with(
+    watcher: Watcher, promote: Promote, five_actions: Bundle, free_port: Callable[[], int]
+) -> None:
+    port, stop = free_port(), threading.Event()
+    thread = threading.Thread(target=watch, args=(watcher,), kwargs={"every": 0.2, "port": port, "stop": stop})
+    thread.start()
+    try:
+        eventually(lambda: asked(port, "/ready")[1].get("problem") == "no version has been promoted")
+        assert asked(port, "/ready")[0] == 503 and asked(port, "/live") == (200, {"live": True})
+        promote("actions", 1, five_actions.folder)
+        eventually(lambda: asked(port, "/ready")[0] == 200)
+        assert asked(port, "/ready")[1] == {"ready": True, "endpoints": {"actions": 1}, "problem": None}
+        assert asked(port, "/")[0] == 404
+    finally:
+        stop.set()
+        thread.join()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+
+
+def test_a_champion_that_cannot_be_served_keeps_a_new_replica_out_and_an_old_one_in(
+    watcher: Watcher, promote: Promote, five_actions: Bundle, three_actions: Bundle
+) -> None:
+    promote("actions", 1, five_actions.folder, onnx_sha256="0" * 64)
+    state = watcher.look()
+    assert not state.ready and "holds another graph" in str(state.problem)
+    promote("actions", 2, five_actions.folder)
+    assert watcher.look().ready
+    promote("actions", 3, three_actions.folder, onnx_sha256="0" * 64)
+    state = watcher.look()
+    assert state.ready and state.endpoints == {"actions": 2} and "version 2 stays" in str(state.problem)
+    promote("actions", 4, three_actions.folder)
+    state = watcher.look()
+    assert (state.ready, state.endpoints, state.problem) == (True, {"actions": 4}, None)
+
+
+def test_without_the_store_a_replica_goes_on_and_a_dead_one_says_so(
+    watcher: Watcher, replica: Server, promote: Promote, five_actions: Bundle, video: bytes
+) -> None:
+    promote("actions", 1, five_actions.folder)
+    assert watcher.look().ready
+    assert watcher.store.local is not None
+    shutil.move(watcher.store.local, away := watcher.store.local.with_name("away"))
+    watcher.store.local.write_text("no folder any more")
+    state = watcher.look()
+    assert state.ready and state.endpoints == {"actions": 1} and state.problem
+    assert predict(video, endpoint="actions", url=address(replica)).version == 1
+
+    shown = subprocess.run(["ps", "-ww", "-eo", "pid=,pgid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in shown.splitlines() if "/models/actions/" in line]
+    for row in rows:
+        if int(row[1]) == replica.pid:
+            os.kill(int(row[0]), signal.SIGKILL)
+    state = watcher.look()
+    assert not state.ready and state.endpoints == {}
+
+    watcher.store.local.unlink()
+    shutil.move(away, watcher.store.local)
+    assert watcher.look().ready  # healed, now that the ledger can be read again
+
+
+def test_only_who_has_the_key_loads_and_everybody_may_ask(
+    watcher: Watcher,
+    replica: Server,
+    promote: Promote,
+    five_actions: Bundle,
+    video: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    promote("actions", 1, five_actions.folder)
+    assert watcher.look().ready
+    for key in ("", "guessed"):
+        monkeypatch.setenv(KEY_VARIABLE, key)
+        control = Control(address(replica))
+        for call in (control.load, control.unload, control.ready_versions):
+            with pytest.raises(ServiceError, match="restricted"):
+                call("actions")
+        control.close()
+    url = f"{replica.url('http')}/v2/repository/models/actions/unload"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(url, data=b"{}", method="POST"), timeout=10)
+    assert refused.value.code == 403
+    assert predict(video, endpoint="actions", url=address(replica)).version == 1
+
+
+def test_triton_may_end_once_nobody_has_asked_for_a_while(
+    watcher: Watcher, replica: Server, promote: Promote, five_actions: Bundle, video: bytes
+) -> None:
+    promote("actions", 1, five_actions.folder)
+    assert watcher.look().ready
+    metrics = f"{replica.url('metrics')}/metrics"
+    ended = []
+
+    def keep_asking(until: float) -> None:
+        while time.monotonic() < until:
+            predict(video, endpoint="actions", url=address(replica))
+        ended.append(time.monotonic())
+
+    def draining(limit: float) -> tuple[bool, float]:
+        drained = drain(metrics=metrics, settle=0.5, quiet=1.5, limit=limit)
+        return drained, time.monotonic()
+
+    clients = [threading.Thread(target=keep_asking, args=(time.monotonic() + 5,)) for _ in range(3)]
+    for client in clients:
+        client.start()
+    assert not draining(limit=2)[0]
+    drained, when = draining(limit=60)
+    for client in clients:
+        client.join()
+    assert drained and when >= max(ended)
+
+
+def test_a_triton_that_is_gone_needs_no_waiting_for(free_port: Callable[[], int]) -> None:
+    began = time.monotonic()
+    assert drain(metrics=f"http://127.0.0.1:{free_port()}/metrics", settle=1.0, quiet=0.5, limit=30)
+    assert 1.0 <= time.monotonic() - began < 10
