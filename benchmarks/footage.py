@@ -37,8 +37,9 @@ from benchmarks._runs import Run, footage, run, sampled
 from rushes.config import Sample
 from rushes.footage.archive import list_archive
 from rushes.footage.catalogue import INDEX, SHARDS
-from rushes.footage.index import Geometry, IndexRows, Measured, Segment, Shard, source_number, write_index, write_shards
+from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.reader import Footage
+from rushes.footage.rows import Measured, Segment, Shard, source_number
 from rushes.store import Store
 
 OUT = Path(__file__).with_name("footage.md")

@@ -33,21 +33,11 @@ from rushes.errors import OutrunError, RushesError, UserError
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, tombstones
 from rushes.footage.choice import choose
 from rushes.footage.columns import text
-from rushes.footage.index import (
-    QUARANTINED,
-    REMOVED,
-    SAMPLED,
-    Geometry,
-    IndexRows,
-    Measured,
-    Segment,
-    Shard,
-    write_index,
-    write_shards,
-)
+from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.labels import Annotation
 from rushes.footage.plan import Source, check_coverage, plan_segments, share_of
 from rushes.footage.planned import Failure, Part, Plan, Planned
+from rushes.footage.rows import QUARANTINED, REMOVED, SAMPLED, Measured, Segment, Shard
 from rushes.footage.shards import (
     ProbeTask,
     ShardRecord,

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rushes.config import Sample
-from rushes.footage.index import CODEC, QUARANTINED, Measured, Shard, source_number
 from rushes.footage.planned import Failure, Planned
+from rushes.footage.rows import CODEC, QUARANTINED, Measured, Shard, source_number
 from rushes.footage.workers import alarm
 from rushes.store import File, Store
 from rushes.video.content import Content
