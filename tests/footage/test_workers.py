@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rushes.footage.workers import Died, Pool, Workers, alarm
@@ -81,6 +82,19 @@ def test_an_iterator_that_is_given_up_ends_the_processes() -> None:
         assert Path(f"/proc/{pid}").exists()
         del results
         assert not Path(f"/proc/{pid}").exists()
+
+
+def imported(size: int) -> tuple[set[str], int]:
+    square = np.ones((size, size)) @ np.ones((size, size))  # large enough to be worth threads
+    assert square[0, 0] == size
+    threads = list(Path("/proc/self/task").iterdir())
+    return {"fsspec", "pyarrow", "rushes.footage.shards", "yaml"} & set(sys.modules), len(threads)
+
+
+def test_processes_have_what_decoding_needs_and_no_more() -> None:
+    with Pool(Workers(count=1)) as pool:
+        ((_, found),) = pool.run(imported, [500])
+    assert found == ({"rushes.footage.shards"}, 2), "the second thread waits for the parent's end"
 
 
 def test_errors_of_the_work_itself_come_through() -> None:

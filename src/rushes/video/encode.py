@@ -48,7 +48,7 @@ def encode_h264(frames: Iterable[Frames], *, fps: float, qp: int, gop: int) -> b
         if stream is None:
             raise ValueError("frames: none given, expected at least one")
         container.mux(stream.encode())
-    return _with_size(buffer.getvalue(), height=shape[0] * 2 // 3, width=shape[1])
+    return _with_size(buffer, height=shape[0] * 2 // 3, width=shape[1])
 
 
 def _configure(stream: VideoStream, *, height: int, width: int, qp: int, gop: int) -> None:
@@ -80,15 +80,17 @@ def _configure(stream: VideoStream, *, height: int, width: int, qp: int, gop: in
     stream.width, stream.height = coded_width, coded_height
 
 
-def _with_size(mp4: bytes, *, height: int, width: int) -> bytes:
+def _with_size(file: io.BytesIO, *, height: int, width: int) -> bytes:
     """The file with the picture's size in its header, where the muxer wrote that of the whole macroblocks."""
-    data = bytearray(mp4)
+    data = file.getvalue()
     moov = data.rindex(b"moov")
-    track = data.index(b"tkhd", moov)
+    track, entry = data.index(b"tkhd", moov), data.index(b"avc1", moov)
     length = int.from_bytes(data[track - 4 : track], "big")
-    struct.pack_into(">II", data, track - 4 + length - 8, width << 16, height << 16)
-    struct.pack_into(">HH", data, data.index(b"avc1", moov) + 28, width, height)
-    return bytes(data)
+    del data  # held by nobody else, the file is not copied to be written to
+    with file.getbuffer() as view:
+        struct.pack_into(">II", view, track - 4 + length - 8, width << 16, height << 16)
+        struct.pack_into(">HH", view, entry + 28, width, height)
+    return file.getvalue()
 
 
 def _coded(side: int) -> int:
