@@ -8,9 +8,9 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 # As many processes as cores do the same: a thread more would only spin beside them.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-# Left alone, glibc comes to keep large buffers on the heap, whose holes then grow with every segment of a long file.
+# Left alone, glibc comes to keep large buffers on the heap, whose holes then grow with every segment and every file.
 if hasattr(ctypes.CDLL(None), "mallopt"):
-    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 19)
+    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 17)
     ctypes.CDLL(None).mallopt(_TRIM_THRESHOLD, 1 << 20)
 gc.disable()  # all of it stays
 

@@ -18,10 +18,9 @@ from typing import Any, TypeVar
 import av
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import SideDataContainer
 
 from rushes.errors import UserError
-from rushes.video.decode import Frames
+from rushes.video.decode import Frames, side_data
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -68,8 +67,7 @@ def encoder_motion(mp4: bytes) -> Motion:
         # Vectors are coded, not computed from pixels: without the loop filter they are the same.
         stream.codec_context.options = {"flags2": "+export_mvs", "skip_loop_filter": "all"}
         for frame in container.decode(stream):
-            # Not frame.side_data: the frame would hold it, it the frame, and both stay until the collector comes round.
-            vectors: Any = SideDataContainer(frame).get("MOTION_VECTORS")  # type: ignore[call-arg]
+            vectors = side_data(frame, "MOTION_VECTORS")
             cells.append(None if vectors is None else _of_vectors(vectors.to_ndarray(), frame.height, frame.width))
         return _interpolated(cells, stream.codec_context.height, stream.codec_context.width)
 
