@@ -6,6 +6,7 @@
 It imports nothing that the work itself does not need.
 """
 
+import compileall
 import json
 import resource
 import subprocess
@@ -13,9 +14,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import rushes
 from rushes.config import Sample
 from rushes.footage.archive import content_digest, list_archive
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
@@ -43,6 +46,7 @@ def run(job: str, *, memory: bool = False, **arguments: object) -> Run:
     Raises:
         CalledProcessError: it fails.
     """
+    _compile()
     command = [sys.executable, "-m", "benchmarks._runs", job, json.dumps(arguments, default=str)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         peak, worker = _peak(process) if memory else (0, 0)
@@ -50,6 +54,12 @@ def run(job: str, *, memory: bool = False, **arguments: object) -> Run:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return Run(figures=json.loads(output), peak=peak, worker=worker)
+
+
+@cache
+def _compile() -> None:
+    """Writes the package's bytecode, as an installer does: else each process may have to compile what it imports."""
+    compileall.compile_dir(Path(rushes.__file__).parent, quiet=1)
 
 
 def sampled(root: Path, work: Path, *, memory: bool = False, **config: object) -> tuple[Run, Manifest, Store]:

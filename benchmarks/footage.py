@@ -37,8 +37,9 @@ from benchmarks._runs import Run, footage, run, sampled
 from rushes.config import Sample
 from rushes.footage.archive import list_archive
 from rushes.footage.catalogue import INDEX, SHARDS
-from rushes.footage.index import Geometry, IndexRows, Measured, Segment, Shard, source_number, write_index, write_shards
+from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.reader import Footage
+from rushes.footage.rows import Measured, Segment, Shard, source_number
 from rushes.store import Store
 
 OUT = Path(__file__).with_name("footage.md")
@@ -47,6 +48,7 @@ CORES = os.cpu_count() or 1
 Pictures = npt.NDArray[np.uint8]
 Row = tuple[str, str, str]
 """What, measured, target."""
+_COMPILED = "The package's bytecode is compiled beforehand, as an installer does."
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -170,7 +172,7 @@ def sample(*, videos: Path, pairs: int = 5, films: int = 8, seconds: float = 24.
         "includes probing, starting its workers, motion, cuts, "
         f"fingerprints, shards and index. The 1280 x 720 videos are H.264 of {seconds:g} s, made of UT-Interaction's "
         "with grain. Shards of 8 segments and of 1, so that each core has work: the recipe's default of 64 would leave "
-        f"one core with all of the long files.\n\n`ffmpeg -i FILE {shlex.join(_recipe())} OUT`"
+        f"one core with all of the long files. {_COMPILED}\n\n`ffmpeg -i FILE {shlex.join(_recipe())} OUT`"
     )
     write_section(out, "Sampling against ffmpeg", rows, remark)
 
@@ -259,7 +261,7 @@ def long(*, minutes: int = 120, seconds: float = 10.0, windows: int = 100, out: 
     remark = (
         f"{seconds:g} seconds and {minutes} minutes of the same film (320 x 240, H.264). Peak memory while one worker "
         f"samples. Windows of {SPAN} frames: anywhere in the short file, and in the middle tenth of the long one; CPU "
-        "time of one thread, in turns, medians."
+        f"time of one thread, in turns, medians. {_COMPILED}"
     )
     write_section(out, "A file of two hours", rows, remark)
 
@@ -298,7 +300,8 @@ def scale(*, clips: int = 20_000, segments: int = 333_333, out: Path = OUT) -> N
     ]
     remark = (
         f"Distinct clips of 16 frames, {CORES} workers, the default recipe. The index is synthetic: {segments:,} "
-        "segments of 1,500 frames, each of a file and group of its own, a cut every 125 frames. Resident memory."
+        "segments of 1,500 frames, each of a file and group of its own, a cut every 125 frames. Resident memory. "
+        f"{_COMPILED}"
     )
     write_section(out, "Many files", rows, remark)
 

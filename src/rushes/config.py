@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
 from rushes.errors import UserError
 
 _FREE = {"digest": False}
@@ -361,7 +359,7 @@ def known_models() -> list[str]:
 
 def recipe_sizes(model: str) -> list[str]:
     """The variants that a model's recipe has, `full` first."""
-    record = yaml.safe_load((models_folder() / model / "recipe.yaml").read_text())
+    record = _yaml(models_folder() / model / "recipe.yaml")
     return ["full", *(record.get("sizes") or {})]
 
 
@@ -374,7 +372,13 @@ def load_recipe(model: str, *, size: str = "full") -> Recipe:
     path = models_folder() / model / "recipe.yaml"
     if model not in known_models():
         raise UserError(f"model: {model!r} is not known{_suggest(model, known_models())}")
-    return parse_recipe(yaml.safe_load(path.read_text()), size=size, source=str(path))
+    return parse_recipe(_yaml(path), size=size, source=str(path))
+
+
+def _yaml(path: Path) -> Any:
+    import yaml  # here: the processes that decode read no recipe
+
+    return yaml.safe_load(path.read_text())
 
 
 def parse_recipe(record: Mapping[str, Json], *, size: str = "full", source: str = "recipe") -> Recipe:

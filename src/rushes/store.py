@@ -115,9 +115,13 @@ class Store:
     """
 
     def __init__(self, url: str, *, cache: Path | None = None) -> None:
+        self.url = url
+        self.cache = cache or Path(tempfile.gettempdir()) / "rushes-cache"
+        if ":" not in url:  # a folder: without fsspec, whose import costs a process 0.1 s
+            self.local: Path | None = Path(url).expanduser().absolute()
+            return
         import fsspec
 
-        self.url = url
         try:
             # Listings are not cached: others write too, and a ledger must be seen as it is.
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
@@ -126,7 +130,6 @@ class Store:
         self._root = root.rstrip("/")
         protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
         self.local = Path(self._root) if "file" in protocols else None
-        self.cache = cache or Path(tempfile.gettempdir()) / "rushes-cache"
 
     # Objects ---------------------------------------------------------------------------------------------------------
 
@@ -230,7 +233,7 @@ class Store:
     def read(self, name: str) -> bytes | None:
         """Returns the bytes of a small record, or None where there is none."""
         try:
-            data: bytes = self._fs.cat_file(self._join(name))
+            data: bytes = (self.local / name).read_bytes() if self.local else self._fs.cat_file(self._join(name))
         except FileNotFoundError:
             return None
         return data
@@ -271,10 +274,11 @@ class Store:
     def names(self, prefix: str) -> list[str]:
         """Names of the records directly under a folder, sorted."""
         try:
-            entries = self._fs.ls(self._join(prefix), detail=False)
+            listed = (self.local / prefix).iterdir() if self.local else self._fs.ls(self._join(prefix), detail=False)
+            names = [str(entry).rsplit("/", 1)[-1] for entry in listed]
         except FileNotFoundError:
             return []
-        return sorted(name for name in (str(e).rsplit("/", 1)[-1] for e in entries) if not name.startswith("."))
+        return sorted(name for name in names if not name.startswith("."))
 
     def folder(self, name: str) -> Path:
         """A folder for a step's unfinished work; remote stores keep it in the cache."""

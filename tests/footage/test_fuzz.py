@@ -19,9 +19,10 @@ import pytest
 from rushes.config import Sample
 from rushes.footage import sample as sampling
 from rushes.footage import shards
-from rushes.footage.index import QUARANTINED, SAMPLED, read_index
+from rushes.footage.index import read_index
 from rushes.footage.labels import Annotation, list_videos
 from rushes.footage.reader import Footage
+from rushes.footage.rows import QUARANTINED, SAMPLED
 from rushes.footage.shards import ShardRecord, ShardTask
 from rushes.video.decode import Frames, decode_i420
 from rushes.video.encode import encode_h264

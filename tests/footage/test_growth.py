@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from rushes.errors import UserError
-from rushes.footage import sample as sampling
 from rushes.footage.index import read_index, write_index
 from rushes.footage.labels import Annotation
 from rushes.footage.sample import Partition, sample_footage
+from rushes.footage.workers import Pool
 from rushes.progress import NullProgress
 from rushes.store import Store
 from tests.footage.conftest import SMALL, Sampler, archive_of, numbers, write_video
@@ -76,7 +76,7 @@ def test_an_unchanged_archive_opens_no_video(tmp_path: Path, sample: Sampler, mo
     (root / "bad.mp4").write_bytes(b"nonsense" * 50)
     _, _, out = sample(root, store=store, digest="aa")
     before = segments(out)
-    monkeypatch.setattr(sampling, "run_tasks", lambda function, tasks, *, workers: no_decoder() if tasks else iter(()))
+    monkeypatch.setattr(Pool, "run", lambda pool, function, tasks: no_decoder() if tasks else iter(()))
     _, summary, out = sample(root, store=store, digest="bb", previous=["sample/aa"])
     assert summary["new_shards"] == summary["new_bytes"] == 0
     assert segments(out) == before, "the quarantined file too"

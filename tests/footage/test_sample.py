@@ -24,7 +24,7 @@ from rushes.errors import UserError
 from rushes.footage import sample as sampling
 from rushes.footage.labels import Annotation, list_videos, read_annotations
 from rushes.footage.reader import Footage
-from rushes.footage.shards import ShardRecord, ShardTask, is_abandoned, try_sources, write_shard
+from rushes.footage.shards import MOTION, ShardRecord, ShardTask, Sidecar, is_abandoned, try_sources, write_shard
 from rushes.store import Store
 from rushes.video.decode import decode_all
 from rushes.video.encode import encode_h264
@@ -362,6 +362,17 @@ def test_ut_interaction_by_its_official_lists(shared_data: Path, tmp_path: Path,
     test = {str(g) for g in footage.texts("group")[footage.select("test")]}
     assert test and not test & {str(g) for g in footage.texts("group")[footage.select("train", "val")]}
     assert len(footage.select("test")) == sum(a.split == "test" for a in annotations)
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [3], [7, 1, 2], [60_000, 60_000]])
+def test_a_sidecar_filled_bit_by_bit_is_the_file_that_numpy_writes(lengths: list[int]) -> None:
+    rng, sidecar, whole = np.random.default_rng(0), Sidecar(), io.BytesIO()
+    parts = [np.frombuffer(rng.bytes(length * MOTION.itemsize), MOTION) for length in lengths]
+    for part in parts:
+        sidecar.add(part)
+    np.save(whole, np.concatenate([np.empty(0, MOTION), *parts]))
+    assert sidecar.to_bytes() == whole.getvalue()
+    assert (sidecar.segments, sidecar.frames) == (len(lengths), sum(lengths))
 
 
 def test_motion_by_optical_flow_on_demand(tmp_path: Path, sample: Sampler) -> None:

@@ -7,9 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rushes.footage.workers import Died, Workers, alarm, run_alone, run_tasks
+from rushes.footage.workers import Died, Pool, Workers, alarm
 
 
 def square(n: int) -> int:
@@ -33,7 +34,8 @@ def die_once(flag: str) -> str:
 
 
 def test_a_crash_and_a_hang_are_reported_and_the_rest_is_done() -> None:
-    results = dict(run_tasks(square, range(8), workers=Workers(count=2)))
+    with Pool(Workers(count=2)) as pool:
+        results = dict(pool.run(square, range(8)))
     assert {n: r for n, r in results.items() if n not in (3, 5)} == {n: n * n for n in range(8) if n not in (3, 5)}
     crash, hang = results[3], results[5]
     assert isinstance(crash, Died) and crash.exitcode == -signal.SIGSEGV and not crash.by_alarm
@@ -42,22 +44,74 @@ def test_a_crash_and_a_hang_are_reported_and_the_rest_is_done() -> None:
 
 def test_a_process_killed_by_accident_costs_only_a_repetition(tmp_path: Path) -> None:
     flag = str(tmp_path / "flag")
-    assert list(run_tasks(die_once, [flag], workers=Workers(count=1))) == [(flag, "done")]
+    with Pool(Workers(count=1)) as pool:
+        assert list(pool.run(die_once, [flag])) == [(flag, "done")]
+
+
+def process(_: int) -> int:
+    return os.getpid()
+
+
+def test_processes_stay_until_one_dies_or_the_pool_is_closed() -> None:
+    def found() -> set[int | Died[int]]:
+        return {pid for _, pid in pool.run(process, range(8))}
+
+    with Pool(Workers(count=1)) as pool:
+        first = found()
+        assert len(first) == 1 and found() == first
+        assert not [n for n, _ in pool.run(square, [3, 4]) if n not in (3, 4)]
+        second = found()
+        assert len(second) == 1 and second != first
+        (left,) = second
+    assert isinstance(left, int) and not Path(f"/proc/{left}").exists()
+
+
+def test_whoever_dies_between_two_runs_is_replaced() -> None:
+    with Pool(Workers(count=2)) as pool:
+        for _ in range(3):
+            (pid,) = {pid for _, pid in pool.run(process, [0])}
+            assert isinstance(pid, int)
+            os.kill(pid, signal.SIGKILL)
+            assert dict(pool.run(square, [1, 2])) == {1: 1, 2: 4}
+
+
+def test_an_iterator_that_is_given_up_ends_the_processes() -> None:
+    with Pool(Workers(count=2)) as pool:
+        results = pool.run(process, range(100))
+        _, pid = next(results)
+        assert Path(f"/proc/{pid}").exists()
+        del results
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def imported(size: int) -> tuple[set[str], int]:
+    square = np.ones((size, size)) @ np.ones((size, size))  # large enough to be worth threads
+    assert square[0, 0] == size
+    threads = list(Path("/proc/self/task").iterdir())
+    return {"fsspec", "pyarrow", "rushes.footage.shards", "yaml"} & set(sys.modules), len(threads)
+
+
+def test_processes_have_what_decoding_needs_and_no_more() -> None:
+    with Pool(Workers(count=1)) as pool:
+        ((_, found),) = pool.run(imported, [500])
+    assert found == ({"rushes.footage.shards"}, 2), "the second thread waits for the parent's end"
 
 
 def test_errors_of_the_work_itself_come_through() -> None:
-    with pytest.raises(ValueError, match="bad 1"):
-        list(run_tasks(fail, [1], workers=Workers(count=1)))
-    with pytest.raises(ValueError, match="bad 2"):
-        run_alone(fail, 2, workers=Workers(count=1))
+    with Pool(Workers(count=1)) as pool:
+        with pytest.raises(ValueError, match="bad 1"):
+            list(pool.run(fail, [1]))
+        with pytest.raises(ValueError, match="bad 2"):
+            pool.run_alone(fail, 2)
 
 
 def test_a_long_temporary_folder_holds_no_socket(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
     code = (
-        "from rushes.footage.workers import Workers, run_tasks\n"
-        "print(sorted(run_tasks(abs, [-1, -2], workers=Workers(count=1))))"
+        "from rushes.footage.workers import Pool, Workers\n"
+        "with Pool(Workers(count=1)) as pool:\n"
+        "    print(sorted(pool.run(abs, [-1, -2])))"
     )
     environment = os.environ | {"TMPDIR": str(folder)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -69,9 +123,9 @@ def hog(size: int) -> int:
 
 
 def test_no_process_takes_more_memory_than_it_may() -> None:
-    limited = Workers(count=1, memory=1 << 30)
-    assert list(run_tasks(hog, [100 << 20], workers=limited)) == [(100 << 20, 100 << 20)]
-    with pytest.raises(MemoryError):
-        list(run_tasks(hog, [2 << 30], workers=limited))
-    with pytest.raises(MemoryError):
-        run_alone(hog, 2 << 30, workers=limited)
+    with Pool(Workers(count=1, memory=1 << 30)) as pool:
+        assert list(pool.run(hog, [100 << 20])) == [(100 << 20, 100 << 20)]
+        with pytest.raises(MemoryError):
+            list(pool.run(hog, [2 << 30]))
+        with pytest.raises(MemoryError):
+            pool.run_alone(hog, 2 << 30)

@@ -28,8 +28,9 @@ from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.footage.catalogue import INDEX, PROBES
 from rushes.footage.columns import plain
-from rushes.footage.index import MOTION_QUANTILES, QUARANTINED, SAMPLED, read_index
+from rushes.footage.index import read_index
 from rushes.footage.reader import Footage
+from rushes.footage.rows import MOTION_QUANTILES, QUARANTINED, SAMPLED
 from rushes.home import open_store
 from rushes.progress import EventLog, Progress
 from rushes.store import Manifest

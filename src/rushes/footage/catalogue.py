@@ -12,20 +12,9 @@ import pyarrow.compute as pc
 
 from rushes.errors import UserError
 from rushes.footage.columns import column, mask, plain, text
-from rushes.footage.index import (
-    LEFT_OUT,
-    QUARANTINED,
-    REMOVED,
-    SAMPLED,
-    Measured,
-    Segment,
-    Shard,
-    read_columns,
-    read_index,
-    read_shards,
-    source_number,
-)
+from rushes.footage.index import read_columns, read_index, read_shards
 from rushes.footage.planned import Failure
+from rushes.footage.rows import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED, Measured, Segment, Shard, source_number
 from rushes.footage.shards import motion_file, shard_file
 from rushes.store import Manifest, Store
 from rushes.video.decode import Probe

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from rushes.config import Sample
 from rushes.errors import UserError
 from rushes.footage.columns import column, mask, plain, text
-from rushes.footage.index import LEFT_OUT, MOTION_QUANTILES, SAMPLED
+from rushes.footage.rows import LEFT_OUT, MOTION_QUANTILES, SAMPLED
 from rushes.progress import Progress
 from rushes.video.content import near_duplicates
 

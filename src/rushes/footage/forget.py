@@ -14,10 +14,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,8 +23,9 @@ import pyarrow.parquet as pq
 from rushes.errors import UserError
 from rushes.footage.catalogue import FORGOTTEN, INDEX, PROBES, SHARDS
 from rushes.footage.columns import column, plain, text
-from rushes.footage.index import Shard, read_columns, read_index, read_shards, write_index, write_shards
-from rushes.footage.shards import ShardRecord, add_member, motion_file, put_sidecar, shard_file
+from rushes.footage.index import read_columns, read_index, read_shards, write_index, write_shards
+from rushes.footage.rows import Shard
+from rushes.footage.shards import ShardRecord, Sidecar, add_member, motion_file, put_sidecar, shard_file
 from rushes.footage.summary import summarise
 from rushes.progress import Progress
 from rushes.store import Manifest, Store, sha256_file
@@ -186,7 +185,7 @@ def _rest_of(store: Store, shard: Shard, sha256: str) -> _Rest:
     """Writes the shard's other segments, byte for byte, as a new shard."""
     motion = np.load(io.BytesIO(store.checked(motion_file(shard)).read_bytes()))
     places: dict[str, tuple[int, int]] = {}
-    kept: list[npt.NDArray[Any]] = []
+    kept = Sidecar()
     sources: list[str] = []
     frames = 0
     with tempfile.NamedTemporaryFile(prefix="rushes-forget-", suffix=".part") as file:
@@ -197,8 +196,8 @@ def _rest_of(store: Store, shard: Shard, sha256: str) -> _Rest:
                 frames += facts["frames"]
                 if facts["source_sha256"] == sha256:
                     continue
-                places[key] = tar.offset + tarfile.BLOCKSIZE, sum(len(part) for part in kept)
-                kept.append(mine)
+                places[key] = tar.offset + tarfile.BLOCKSIZE, kept.frames
+                kept.add(mine)
                 sources.append(facts["source_sha256"])
                 add_member(tar, f"{key}.mp4", mp4)
                 add_member(tar, f"{key}.json", card)

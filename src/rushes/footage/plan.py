@@ -16,9 +16,9 @@ from typing import Protocol
 
 from rushes.config import Sample
 from rushes.errors import UserError
-from rushes.footage.index import Segment
 from rushes.footage.labels import Annotation
 from rushes.footage.planned import Failure, Plan, Planned
+from rushes.footage.rows import Segment
 from rushes.video.decode import Probe
 
 SHORTEST_GAP = 1.0

@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from rushes.footage.index import Segment
+from rushes.footage.rows import Segment
 
 Integers = npt.NDArray[np.int64]
 

@@ -33,21 +33,11 @@ from rushes.errors import OutrunError, RushesError, UserError
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, tombstones
 from rushes.footage.choice import choose
 from rushes.footage.columns import text
-from rushes.footage.index import (
-    QUARANTINED,
-    REMOVED,
-    SAMPLED,
-    Geometry,
-    IndexRows,
-    Measured,
-    Segment,
-    Shard,
-    write_index,
-    write_shards,
-)
+from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.labels import Annotation
 from rushes.footage.plan import Source, check_coverage, plan_segments, share_of
 from rushes.footage.planned import Failure, Part, Plan, Planned
+from rushes.footage.rows import QUARANTINED, REMOVED, SAMPLED, Measured, Segment, Shard
 from rushes.footage.shards import (
     ProbeTask,
     ShardRecord,
@@ -59,7 +49,7 @@ from rushes.footage.shards import (
     write_shard,
 )
 from rushes.footage.summary import rows_of, summarise
-from rushes.footage.workers import Died, Workers, run_alone, run_tasks
+from rushes.footage.workers import Died, Pool, Workers
 from rushes.progress import Progress
 from rushes.store import Store
 from rushes.video.decode import Probe
@@ -136,15 +126,16 @@ def sample_footage(
             training segments.
     """
     work = _Work(archive=archive, config=config, store=store, digest=digest, progress=progress)
-    planned = work.plan()
-    check_coverage((p.segment.label, p.segment.split, p.segment.group) for p in planned)
-    known = work.known(planned)
-    tasks = work.tasks(planned, np.flatnonzero((known < 0) & ~planned.failed))
-    if partition is not None:
-        mine = [task for task in tasks if task.number % partition.count == partition.number - 1]
-        work.write(mine)
-        return {"shards": len(mine), "of": len(tasks), "partition": f"{partition.number}/{partition.count}"}
-    work.write(tasks)
+    with work.pool:
+        planned = work.plan()
+        check_coverage((p.segment.label, p.segment.split, p.segment.group) for p in planned)
+        known = work.known(planned)
+        tasks = work.tasks(planned, np.flatnonzero((known < 0) & ~planned.failed))
+        if partition is not None:
+            mine = [task for task in tasks if task.number % partition.count == partition.number - 1]
+            work.write(mine)
+            return {"shards": len(mine), "of": len(tasks), "partition": f"{partition.number}/{partition.count}"}
+        work.write(tasks)
     table, shards = work.assemble(planned, known, tasks)
     fresh = shards[len(shards) - len(tasks) :]
     del planned, known, tasks
@@ -177,11 +168,12 @@ def peek_footage(
         UserError: nothing decodes.
     """
     work = _Work(archive=archive, config=config, store=store, digest="peek", progress=progress)
-    planned = work.plan()
-    usable = np.flatnonzero(~planned.failed)
-    shares = [share_of(planned[place].segment.key) for place in usable.tolist()]
-    tasks = work.tasks(planned, np.sort(usable[np.argsort(shares)[:segments]]))
-    tasks = sorted(work.write(tasks, seconds=seconds), key=lambda task: task.number)
+    with work.pool:
+        planned = work.plan()
+        usable = np.flatnonzero(~planned.failed)
+        shares = [share_of(planned[place].segment.key) for place in usable.tolist()]
+        tasks = work.tasks(planned, np.sort(usable[np.argsort(shares)[:segments]]))
+        tasks = sorted(work.write(tasks, seconds=seconds), key=lambda task: task.number)
     done = {p.segment.key for task in tasks for p in task.planned}
     shown = planned.part(np.array([n for n, p in enumerate(planned) if p.failure or p.segment.key in done], np.int64))
     table, shards = work.assemble(shown, np.full(len(shown), -1), tasks)
@@ -196,7 +188,9 @@ class _Work:
         self.archive, self.config, self.store, self.digest = archive, config, store, digest
         self.files = 0
         self.progress = progress
-        self.workers = Workers(count=config.workers or os.cpu_count() or 1, memory=round(config.max_memory_gb * 2**30))
+        self.pool = Pool(
+            Workers(count=config.workers or os.cpu_count() or 1, memory=round(config.max_memory_gb * 2**30))
+        )
         self.folder = store.folder(f"partial/{digest}")
         store.sweep(f"partial/{digest}")
         self.previous = self._history()
@@ -236,10 +230,11 @@ class _Work:
         if not wanted:
             return
         listed = list(wanted.items())
-        batches = [dict(listed[n : n + _PROBES_A_TASK]) for n in range(0, len(listed), _PROBES_A_TASK)]
+        size = min(_PROBES_A_TASK, -(-len(listed) // self.pool.workers.count))
+        batches = [dict(listed[n : n + size]) for n in range(0, len(listed), size)]
         tasks = [ProbeTask(root=self.archive.root, paths=batch, config=self.config) for batch in batches]
         bar = self.progress.bar("probe", total=len(wanted), unit="files")
-        for task, result in run_tasks(probe_sources, tasks, workers=self.workers):
+        for task, result in self.pool.run(probe_sources, tasks):
             found = self._probe_one_by_one(task) if isinstance(result, Died) else result
             for sha256 in task.paths:
                 self.probed.add(sha256, found[sha256])
@@ -249,7 +244,7 @@ class _Work:
         found: dict[str, Probe | Failure] = {}
         for sha256, path in task.paths.items():
             alone = dataclasses.replace(task, paths={sha256: path})
-            result = run_alone(probe_sources, alone, workers=self.workers)
+            result = self.pool.run_alone(probe_sources, alone)
             found |= {sha256: _death(path, result)} if isinstance(result, Died) else result
         return found
 
@@ -285,7 +280,7 @@ class _Work:
         numbers = {task.number for task in complete}
         remaining = [task for task in tasks if task.number not in numbers]
         began, frames = time.monotonic(), 0
-        for task, result in run_tasks(write_shard, remaining, workers=self.workers):
+        for task, result in self.pool.run(write_shard, remaining):
             record = self._write_without_killers(task) if isinstance(result, Died) else result
             self.store.write(self._name(task), record.to_json())
             frames += record.shard.frames
@@ -321,10 +316,10 @@ class _Work:
         banned: dict[str, Failure] = {}
         for path in sorted({p.segment.source for p in task.planned}):
             part = dataclasses.replace(task, planned=[p for p in task.planned if p.segment.source == path])
-            result = run_alone(try_sources, part, workers=self.workers)
+            result = self.pool.run_alone(try_sources, part)
             if isinstance(result, Died):
                 banned[path] = _death(path, result)
-        record = run_alone(write_shard, dataclasses.replace(task, banned=banned), workers=self.workers)
+        record = self.pool.run_alone(write_shard, dataclasses.replace(task, banned=banned))
         if isinstance(record, Died):
             raise RushesError(
                 f"sample: the process that writes shard {task.number} dies (exit {record.exitcode}) though every file "

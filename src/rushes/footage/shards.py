@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rushes.config import Sample
-from rushes.footage.index import CODEC, QUARANTINED, Measured, Shard, source_number
 from rushes.footage.planned import Failure, Planned
+from rushes.footage.rows import CODEC, QUARANTINED, Measured, Shard, source_number
 from rushes.footage.workers import alarm
 from rushes.store import File, Store
 from rushes.video.content import Content
@@ -124,8 +124,7 @@ def write_shard(task: ShardTask) -> ShardRecord:
     """Writes the shard and its sidecar into the store, and returns what its segments became."""
     store = Store(task.store)
     written: list[Written] = []
-    motion: list[npt.NDArray[Any]] = []
-    frames = 0
+    sidecar = Sidecar()
     with _temporary(task) as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for planned, made in _encoded(task):
@@ -133,19 +132,22 @@ def write_shard(task: ShardTask) -> ShardRecord:
                     measured = Measured(status=QUARANTINED, reason=made.reason, message=made.message)
                 else:
                     measured = dataclasses.replace(
-                        made.measured, shard=task.number, offset=tar.offset + tarfile.BLOCKSIZE, frame_offset=frames
+                        made.measured,
+                        shard=task.number,
+                        offset=tar.offset + tarfile.BLOCKSIZE,
+                        frame_offset=sidecar.frames,
                     )
                     add_member(tar, f"{planned.segment.key}.mp4", made.mp4)
                     add_member(tar, f"{planned.segment.key}.json", _card(planned, measured))
-                    motion.append(_sidecar(made.motion))
-                    frames += measured.frames
+                    sidecar.add(_entries(made.motion))
+                del made  # while the next one is encoded
                 written.append(
                     Written(key=planned.segment.key, source_sha256=planned.segment.source_sha256, measured=measured)
                 )
         file.flush()
         tar_file = store.put(Path(file.name))
     sources = {s.source_sha256 for s in written if s.measured.frames}
-    return ShardRecord(shard=put_sidecar(store, task.number, tar_file, motion, sources=sources), segments=written)
+    return ShardRecord(shard=put_sidecar(store, task.number, tar_file, sidecar, sources=sources), segments=written)
 
 
 @contextlib.contextmanager
@@ -177,22 +179,45 @@ def is_abandoned(part: Path) -> bool:
     return True
 
 
-def put_sidecar(
-    store: Store, number: int, tar: File, motion: Sequence[npt.NDArray[Any]], *, sources: Iterable[str]
-) -> Shard:
-    """Stores the motion of each of a shard's segments; returns the row of a shard with these contents."""
-    joined = np.concatenate([np.empty(0, MOTION), *motion])
-    buffer = io.BytesIO()
-    np.save(buffer, joined)
-    sidecar = store.put_bytes(buffer.getvalue())
+class Sidecar:
+    """The motion of a shard's segments as a NumPy file, filled as they come: joined at the end, it is there thrice."""
+
+    def __init__(self) -> None:
+        self.segments = self.frames = 0
+        self._file = io.BytesIO()
+        self._write_header()
+
+    def add(self, entries: npt.NDArray[Any]) -> None:
+        """Appends the motion of a segment, an array of `MOTION`."""
+        self._file.write(entries.tobytes())
+        self.segments += 1
+        self.frames += len(entries)
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        end = self._file.tell()
+        self._file.seek(0)
+        self._write_header()
+        self._file.seek(end)
+        return self._file.getvalue()
+
+    def _write_header(self) -> None:
+        """For any number of frames it has the same length: NumPy leaves room for the digits."""
+        header = {"descr": np.lib.format.dtype_to_descr(MOTION), "fortran_order": False, "shape": (self.frames,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def put_sidecar(store: Store, number: int, tar: File, sidecar: Sidecar, *, sources: Iterable[str]) -> Shard:
+    """Stores the sidecar; returns the row of a shard with these contents."""
+    motion = store.put_bytes(sidecar.to_bytes())
     return Shard(
-        shard=number, sha256=tar.sha256, size=tar.size, segments=len(motion), frames=len(joined),
-        motion_sha256=sidecar.sha256, motion_size=sidecar.size,
+        shard=number, sha256=tar.sha256, size=tar.size, segments=sidecar.segments, frames=sidecar.frames,
+        motion_sha256=motion.sha256, motion_size=motion.size,
         sources=tuple(sorted(source_number(sha256) for sha256 in set(sources))),
     )  # fmt: skip
 
 
-def _sidecar(motion: Motion) -> npt.NDArray[Any]:
+def _entries(motion: Motion) -> npt.NDArray[Any]:
     entries = np.empty(len(motion.magnitude), MOTION)
     entries["magnitude"], entries["grid"] = motion.magnitude, motion.grid
     return entries

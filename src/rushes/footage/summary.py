@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from rushes.footage.index import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED
 from rushes.footage.labels import SPLITS
+from rushes.footage.rows import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED
 
 _BATCH = 512
 _LISTED = 20  # quarantined segments that the summary names

@@ -54,15 +54,22 @@ class Content:
     """Thumbnails of the frames of one segment, and what they tell."""
 
     def __init__(self) -> None:
-        self._luma: list[Floats] = []
-        self._chroma: list[Floats] = []
+        self._count = 0
+        self._luma: Floats = np.empty((0, _ROWS, _COLUMNS), np.float32)
+        self._chroma: Floats = np.empty((0, 2, _ROWS // 2, _COLUMNS // 2), np.float32)
 
     def feed(self, frame: Frames) -> None:
         """Takes the next frame: I420, uint8 `[H * 3/2, W]`, of the same shape as those before."""
+        if self._count == len(self._luma):
+            # Where they lie, if there is room: thousands of small arrays would be strewn over the heap.
+            room = self._count + max(_PART, self._count // 8)
+            for thumbnails in (self._luma, self._chroma):
+                thumbnails.resize((room, *thumbnails.shape[1:]), refcheck=False)
         height, width = frame.shape[0] * 2 // 3, frame.shape[1]
-        self._luma.append(_shrunk(frame[:height], _ROWS, _COLUMNS))
+        self._luma[self._count] = _shrunk(frame[:height], _ROWS, _COLUMNS)
         chroma = frame[height:].reshape(2, height // 2, width // 2)
-        self._chroma.append(_shrunk(chroma, _ROWS // 2, _COLUMNS // 2))
+        self._chroma[self._count] = _shrunk(chroma, _ROWS // 2, _COLUMNS // 2)
+        self._count += 1
 
     def cuts(self) -> list[int]:
         """Numbers of the frames that begin a new shot, ascending, without 0.
@@ -72,7 +79,7 @@ class Content:
         fades, two cuts within 6 frames of each other, and a shot of up to 12 frames inserted into another. Found,
         though none: a knock that moves a resting camera at once by a sixteenth of the picture or more.
         """
-        if not self._luma:
+        if not self._count:
             return []
         change = self._change()
         candidates = np.flatnonzero(change > _CHANGE).tolist()
@@ -80,7 +87,7 @@ class Content:
 
     def _change(self) -> Doubles:
         """[n]: how much each picture differs from the one before; block by block, since a minute's would take 15 MB."""
-        change = np.zeros(len(self._luma))
+        change = np.zeros(self._count)
         for begin in range(1, len(change), _PART):
             pictures = self._pictures(begin - 1, begin + _PART)
             change[begin : begin + _PART] = np.abs(np.diff(pictures, axis=0)).mean(1)
@@ -98,9 +105,9 @@ class Content:
         others; what does not move has the signs of its mean picture. (0, 0) stands for a segment without texture
         (black, fog): it is not to be compared.
         """
-        if not self._luma:
+        if not self._count:
             return (0, 0)
-        luma = np.stack(self._luma)
+        luma = self._luma[: self._count]
         if np.mean([picture.std() for picture in luma]) < _TEXTURE:
             return (0, 0)
         waves = np.tensordot(_cosines(len(luma), _TEMPORAL + 1), luma, axes=1)
@@ -113,10 +120,10 @@ class Content:
 
     def _pictures(self, start: int, stop: int) -> Floats:
         """Luma without its mean and contrast, and chroma: `[n, 480]` in standard deviations of luma."""
-        luma = np.stack(self._luma[start:stop])
-        luma = luma.reshape(len(luma), -1)
+        stop = min(stop, self._count)
+        luma = self._luma[start:stop].reshape(stop - start, -1)
         luma = (luma - luma.mean(1, keepdims=True)) / (luma.std(1, keepdims=True) + _FLAT)
-        chroma = np.stack(self._chroma[start:stop]).reshape(len(luma), -1) / _CHROMA
+        chroma = self._chroma[start:stop].reshape(stop - start, -1) / _CHROMA
         return np.concatenate([luma, chroma], axis=1)
 
 

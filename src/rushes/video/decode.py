@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
@@ -573,13 +574,24 @@ def _quarter_turns(frame: VideoFrame) -> int:
 def _mirrored(frame: VideoFrame) -> bool:
     """Whether the display matrix mirrors: then the frame is flipped upside down before it is turned."""
     try:
-        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+        matrix = side_data(frame, "DISPLAYMATRIX")
     except ValueError:  # beside side data of a kind that PyAV does not know, such as EXIF, it cannot be read
         return False
     if matrix is None:
         return False
     a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].astype(np.int64)
     return bool(a * d < b * c)
+
+
+def side_data(frame: VideoFrame, kind: str) -> Any:
+    """What a frame carries beside its picture, None where there is no such thing.
+
+    Not `frame.side_data`: the frame would hold it, it the frame, and both stay until the collector comes round.
+
+    Raises:
+        ValueError: there is something beside it that PyAV does not know.
+    """
+    return SideDataContainer(frame).get(kind)  # type: ignore[call-arg]
 
 
 def _matrix(frame: VideoFrame) -> int:

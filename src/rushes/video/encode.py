@@ -48,7 +48,7 @@ def encode_h264(frames: Iterable[Frames], *, fps: float, qp: int, gop: int) -> b
         if stream is None:
             raise ValueError("frames: none given, expected at least one")
         container.mux(stream.encode())
-    return _with_size(buffer.getvalue(), height=shape[0] * 2 // 3, width=shape[1])
+    return _with_size(buffer, height=shape[0] * 2 // 3, width=shape[1])
 
 
 def _configure(stream: VideoStream, *, height: int, width: int, qp: int, gop: int) -> None:
@@ -80,33 +80,34 @@ def _configure(stream: VideoStream, *, height: int, width: int, qp: int, gop: in
     stream.width, stream.height = coded_width, coded_height
 
 
-def _with_size(mp4: bytes, *, height: int, width: int) -> bytes:
+def _with_size(file: io.BytesIO, *, height: int, width: int) -> bytes:
     """The file with the picture's size in its header, where the muxer wrote that of the whole macroblocks."""
-    data = bytearray(mp4)
+    data = file.getvalue()
     moov = data.rindex(b"moov")
-    track = data.index(b"tkhd", moov)
+    track, entry = data.index(b"tkhd", moov), data.index(b"avc1", moov)
     length = int.from_bytes(data[track - 4 : track], "big")
-    struct.pack_into(">II", data, track - 4 + length - 8, width << 16, height << 16)
-    struct.pack_into(">HH", data, data.index(b"avc1", moov) + 28, width, height)
-    return bytes(data)
+    del data  # held by nobody else, the file is not copied to be written to
+    with file.getbuffer() as view:
+        struct.pack_into(">II", view, track - 4 + length - 8, width << 16, height << 16)
+        struct.pack_into(">HH", view, entry + 28, width, height)
+    return file.getvalue()
 
 
 def _coded(side: int) -> int:
     return -(-side // 16) * 16
 
 
-def _padded(frame: Frames) -> Frames:
-    """The picture with its last row and column repeated up to whole macroblocks."""
+def _picture(frame: Frames) -> VideoFrame:
+    """The frame for the encoder, its last row and column repeated up to whole macroblocks."""
     height, width = frame.shape[0] * 2 // 3, frame.shape[1]
-    coded_height, coded_width = _coded(height), _coded(width)
-    if (coded_height, coded_width) == (height, width):
-        return np.ascontiguousarray(frame)
-    out = np.empty((coded_height * 3 // 2, coded_width), dtype=np.uint8)
-    _extend(frame[:height], out[:coded_height])
-    chroma = out[coded_height:].reshape(2, coded_height // 2, coded_width // 2)
-    for plane, target in zip(frame[height:].reshape(2, height // 2, width // 2), chroma, strict=True):
-        _extend(plane, target)
-    return out
+    picture = VideoFrame(_coded(width), _coded(height), "yuv420p")
+    blue, red = frame[height:].reshape(2, height // 2, width // 2)
+    for plane, source in zip(picture.planes, (frame[:height], blue, red), strict=True):
+        # A line in memory may be longer than the plane is wide.
+        lines: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)
+        _extend(source, lines[:, : plane.width])
+    picture.colorspace, picture.color_range = Colorspace.ITU601, ColorRange.MPEG
+    return picture
 
 
 def _extend(plane: Frames, target: Frames) -> None:
@@ -114,12 +115,6 @@ def _extend(plane: Frames, target: Frames) -> None:
     target[:height, :width] = plane
     target[:height, width:] = plane[:, -1:]
     target[height:] = target[height - 1]
-
-
-def _picture(frame: Frames) -> VideoFrame:
-    picture = VideoFrame.from_ndarray(frame, format="yuv420p")
-    picture.colorspace, picture.color_range = Colorspace.ITU601, ColorRange.MPEG
-    return picture
 
 
 class _Still:
@@ -133,7 +128,7 @@ class _Still:
         self.shown: Frames | None = None
 
     def source_of(self, frame: Frames) -> Frames:
-        """The pixels to encode for `frame`, in whole macroblocks."""
+        """The pixels to encode for `frame`."""
         if self.count % self.gop == 0:
             self.packets, self.shown = [], None
             repeated = False
@@ -143,7 +138,7 @@ class _Still:
         self.previous = frame
         if not repeated:
             self.shown = None
-            return _padded(frame)
+            return frame
         if self.shown is None:
             self.shown = self._decoded()
         return self.shown

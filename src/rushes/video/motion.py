@@ -12,15 +12,15 @@ without B-frames are a flow too, from each frame's predecessor, and cost one pas
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import av
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import SideDataContainer
 
 from rushes.errors import UserError
-from rushes.video.decode import Frames
+from rushes.video.decode import Frames, side_data
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -67,8 +67,7 @@ def encoder_motion(mp4: bytes) -> Motion:
         # Vectors are coded, not computed from pixels: without the loop filter they are the same.
         stream.codec_context.options = {"flags2": "+export_mvs", "skip_loop_filter": "all"}
         for frame in container.decode(stream):
-            # Not frame.side_data: the frame would hold it, it the frame, and both stay until the collector comes round.
-            vectors: Any = SideDataContainer(frame).get("MOTION_VECTORS")  # type: ignore[call-arg]
+            vectors = side_data(frame, "MOTION_VECTORS")
             cells.append(None if vectors is None else _of_vectors(vectors.to_ndarray(), frame.height, frame.width))
         return _interpolated(cells, stream.codec_context.height, stream.codec_context.width)
 
@@ -126,9 +125,15 @@ def _of_pixels(lengths: Floats) -> Floats:
 
 def overlap(start: npt.NDArray[_Float], stop: npt.NDArray[_Float], *, cells: int, length: float) -> npt.NDArray[_Float]:
     """How much of each span `[start, stop)` lies in each of the equal cells of `length`: `[cells, spans]`."""
-    edges = np.linspace(0, length, cells + 1, dtype=start.dtype)[:, None]
+    edges: npt.NDArray[_Float] = _edges(cells, length, start.dtype.str)
     inside: npt.NDArray[_Float] = np.minimum(stop, edges[1:]) - np.maximum(start, edges[:-1])
     return np.maximum(inside, 0, out=inside)
+
+
+@lru_cache(64)
+def _edges(cells: int, length: float, kind: str) -> npt.NDArray[Any]:
+    """Where equal cells of a length begin and end: `[cells + 1, 1]`."""
+    return np.linspace(0, length, cells + 1, dtype=kind)[:, None]
 
 
 def _interpolated(cells: list[Floats | None], height: int, width: int) -> Motion:
@@ -168,7 +173,7 @@ def quantiles(magnitude: npt.ArrayLike) -> tuple[float, float, float, float, flo
 # Draws ---------------------------------------------------------------------------------------------------------------
 
 
-def draw_window(magnitude: npt.ArrayLike, *, span: int, rng: np.random.Generator) -> int:
+def draw_window(magnitude: npt.ArrayLike, *, span: int, rng: "np.random.Generator") -> int:
     """Start of a window of `span` frames, drawn in proportion to its mean motion; uniformly where nothing moves.
 
     Raises:
@@ -182,7 +187,7 @@ def draw_window(magnitude: npt.ArrayLike, *, span: int, rng: np.random.Generator
     return int(rng.choice(len(means), p=means / total if total > 0 else None))
 
 
-def draw_frames(magnitude: npt.ArrayLike, *, count: int, rng: np.random.Generator) -> Numbers:
+def draw_frames(magnitude: npt.ArrayLike, *, count: int, rng: "np.random.Generator") -> Numbers:
     """Numbers of `count` distinct frames, sorted, int64 `[count]`: drawn one after another in proportion to motion.
 
     Frames without motion are drawn, uniformly, when no others are left.

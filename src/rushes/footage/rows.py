@@ -1,0 +1,93 @@
+"""What a row of footage's index says, and a row of its list of shards.
+
+Apart from the tables (`rushes.footage.index`), so that the processes that decode do without pyarrow.
+"""
+
+from dataclasses import dataclass
+
+CODEC = "h264"
+SAMPLED = "sampled"
+"""In use."""
+QUARANTINED = "quarantined"
+"""Could not be decoded, or must not be."""
+LEFT_OUT = "left_out"
+"""Decodes, but the recipe leaves it out: too little motion, or a duplicate."""
+REMOVED = "removed"
+"""A tombstone: its file was there when an earlier run read the archive."""
+STATUSES = (SAMPLED, QUARANTINED, LEFT_OUT, REMOVED)
+MOTION_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What encoding a segment told about it."""
+
+    frames: int = 0
+    fps: float = 0.0
+    width: int = 0
+    height: int = 0
+    codec: str = ""
+    """"" where there is no footage."""
+    shard: int = -1
+    """-1 where there is no footage."""
+    offset: int = 0
+    """Of the mp4 in the shard, bytes."""
+    length: int = 0
+    """Of the mp4, bytes."""
+    frame_offset: int = 0
+    """Of its first frame in the shard's motion sidecar."""
+    motion: tuple[float, ...] = (0.0,) * len(MOTION_QUANTILES)
+    """Quantiles (`MOTION_QUANTILES`) of the mean motion of its 16-frame windows, pixels a frame."""
+    cuts: tuple[int, ...] = ()
+    """Numbers of the frames that begin a new shot."""
+    fingerprint: tuple[int, int] = (0, 0)
+    """Perceptual hash (`rushes.video.content`); (0, 0) compares with nothing."""
+    status: str = SAMPLED
+    """One of `STATUSES`."""
+    reason: str = ""
+    """Why it is not used: a short slug."""
+    message: str = ""
+    """The same as a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A row of the index, but for what encoding tells (`Measured`)."""
+
+    key: str
+    """16 hex characters that stand for the encoded frames: of equal content, equal."""
+    source: str
+    """Path of the file it was cut from, relative to the videos' place."""
+    source_sha256: str
+    start: float
+    """Seconds from the file's first frame."""
+    end: float
+    label: str
+    """Class name, "" where there is none."""
+    group: str
+    split: str
+    """unlabelled, train, val or test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A row of `shards.parquet`: a tar of `<key>.mp4` and `<key>.json`, and its motion sidecar; two objects."""
+
+    shard: int
+    sha256: str
+    size: int
+    segments: int
+    frames: int
+    motion_sha256: str
+    motion_size: int
+    sources: tuple[int, ...]
+    """`source_number` of each content in it, ascending: what must be known to forget one, rows or not."""
+
+    def holds(self, sha256: str) -> bool:
+        """Whether footage of this content may be in it."""
+        return source_number(sha256) in self.sources
+
+
+def source_number(sha256: str) -> int:
+    """The first 64 bits of a content's SHA-256."""
+    return int(sha256[:16], 16)
