@@ -167,7 +167,8 @@ class Probed:
         assert self._contents[32 * place : 32 * place + 32].hex() == sha256
         if place in self._failures:
             return self._failures[place]
-        (width, height), (fps, seconds) = self._sizes[2 * place :][:2], self._rates[2 * place : 2 * place + 2]
+        pair = slice(2 * place, 2 * place + 2)
+        (width, height), (fps, seconds) = self._sizes[pair], self._rates[pair]
         return Probe(
             width=width, height=height, fps=fps, frames=self._frames[place], seconds=seconds, codec=self._codecs[place]
         )

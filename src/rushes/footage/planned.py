@@ -12,6 +12,7 @@ import numpy.typing as npt
 from rushes.footage.rows import Segment
 
 Integers = npt.NDArray[np.int64]
+_SOURCE = -1  # stands for the segment's own path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +62,11 @@ class Plan(_Segments):
     def __init__(self) -> None:
         self._keys, self._contents = array("Q"), bytearray()
         self._seconds, self._promised = array("d"), array("q")
+        # No text is kept as an object: between what else is made while planning, each would hold a page for itself.
+        self._paths, self._ends = bytearray(), array("q")
+        self._codes = array("i")
         self._texts: list[str] = []
-        self._known: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
         self._failures: dict[int, Failure] = {}
 
     def append(self, planned: Planned) -> None:
@@ -74,12 +78,17 @@ class Plan(_Segments):
         self._contents += bytes.fromhex(segment.source_sha256)
         self._seconds.extend((segment.start, segment.end, planned.limit, planned.fps))
         self._promised.append(planned.promised)
-        # The path is the source's own text; labels, groups and splits recur.
-        group = segment.source if segment.group == segment.source else self._shared(segment.group)
-        self._texts += (segment.source, self._shared(segment.label), group, self._shared(segment.split))
+        self._paths += segment.source.encode("utf-8", "surrogateescape")
+        self._ends.append(len(self._paths))
+        group = _SOURCE if segment.group == segment.source else self._code(segment.group)
+        self._codes.extend((self._code(segment.label), group, self._code(segment.split)))
 
-    def _shared(self, text: str) -> str:
-        return self._known.setdefault(text, text)
+    def _code(self, text: str) -> int:
+        """Number of a text that recurs."""
+        number = self._numbers.setdefault(text, len(self._texts))
+        if number == len(self._texts):
+            self._texts.append(text)
+        return number
 
     @property
     def keys(self) -> npt.NDArray[np.uint64]:
@@ -102,7 +111,10 @@ class Plan(_Segments):
 
     def _at(self, place: int) -> Planned:
         start, end, limit, fps = self._seconds[4 * place : 4 * place + 4]
-        source, label, group, split = self._texts[4 * place : 4 * place + 4]
+        begin = self._ends[place - 1] if place else 0
+        source = self._paths[begin : self._ends[place]].decode("utf-8", "surrogateescape")
+        codes = self._codes[3 * place : 3 * place + 3]
+        label, group, split = (source if code == _SOURCE else self._texts[code] for code in codes)
         sha256 = self._contents[32 * place : 32 * place + 32].hex()
         segment = Segment(
             key=f"{self._keys[place]:016x}", source=source, source_sha256=sha256, start=start, end=end, label=label,

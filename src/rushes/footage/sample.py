@@ -12,6 +12,7 @@ first of these runs, which the first run writes down.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -58,6 +59,7 @@ __all__ = ["Annotation", "Archive", "Source", "sample_footage"]
 
 Integers = npt.NDArray[np.int64]
 _PROBES_A_TASK = 16
+_LASTING = 16  # tasks a process; probing more leaves 3 MB of holes on its heap, which are worth a new process
 _BATCH = 512
 _ORDER = [(name, "ascending") for name in ("source", "start", "end", "label")]
 
@@ -213,32 +215,39 @@ class _Work:
         """The segments that there will be."""
         sources = sorted(self.archive.sources, key=lambda source: source.path)
         self.files = len(sources)
-        self._probe_all({source.sha256: source.path for source in sources})
+        self._probe_all(sources)
         return plan_segments(sources, self.archive.annotations, self.probed, self.config)
 
-    def _probe_all(self, paths: Mapping[str, str]) -> None:
+    def _probe_all(self, sources: Sequence[Source]) -> None:
         """Finds out what each content promises; those that an earlier run probed are not opened."""
-        wanted = {}
-        for sha256, path in paths.items():
+        wanted = {source.sha256: source.path for source in sources}
+        for sha256 in list(wanted):
             if sha256 in self.archive.forgotten:
                 self.probed.add(sha256, _FORGOTTEN)
             elif sha256 in self.catalogue.probes:
                 self.probed.add(sha256, self.catalogue.probes[sha256])
             else:
-                wanted[sha256] = path
+                continue
+            del wanted[sha256]
         self.catalogue.probes = {}
         if not wanted:
             return
-        listed = list(wanted.items())
-        size = min(_PROBES_A_TASK, -(-len(listed) // self.pool.workers.count))
-        batches = [dict(listed[n : n + size]) for n in range(0, len(listed), size)]
-        tasks = [ProbeTask(root=self.archive.root, paths=batch, config=self.config) for batch in batches]
         bar = self.progress.bar("probe", total=len(wanted), unit="files")
+        tasks = self._probe_tasks(wanted)
         for task, result in self.pool.run(probe_sources, tasks):
             found = self._probe_one_by_one(task) if isinstance(result, Died) else result
             for sha256 in task.paths:
                 self.probed.add(sha256, found[sha256])
             bar.advance(len(task.paths))
+        if len(tasks) > _LASTING * self.pool.workers.count:
+            self.pool.close()
+
+    def _probe_tasks(self, wanted: Mapping[str, str]) -> list[ProbeTask]:
+        """Some files each: few files are spread over all workers."""
+        size = min(_PROBES_A_TASK, -(-len(wanted) // self.pool.workers.count))
+        items = iter(wanted.items())
+        batches = iter(lambda: dict(itertools.islice(items, size)), {})
+        return [ProbeTask(root=self.archive.root, paths=batch, config=self.config) for batch in batches]
 
     def _probe_one_by_one(self, task: ProbeTask) -> dict[str, Probe | Failure]:
         found: dict[str, Probe | Failure] = {}
