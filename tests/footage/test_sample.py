@@ -25,6 +25,7 @@ from rushes.footage import sample as sampling
 from rushes.footage.labels import Annotation, list_videos, read_annotations
 from rushes.footage.reader import Footage
 from rushes.footage.shards import MOTION, ShardRecord, ShardTask, Sidecar, is_abandoned, try_sources, write_shard
+from rushes.footage.workers import Pool
 from rushes.store import Store
 from rushes.video.decode import decode_all
 from rushes.video.encode import encode_h264
@@ -108,6 +109,25 @@ def test_bytes_depend_on_the_plan_and_not_on_the_workers(tmp_path: Path, sample:
     two, _, out_two = sample(tmp_path / "videos", annotations, name="two", config=dataclasses.replace(SMALL, workers=2))
     assert contents(out_one, one) == contents(out_two, two)
     assert len(contents(out_one, one)) == 2 + 3, "three shards of at most four segments"
+
+
+def test_processes_that_probed_many_files_are_replaced_and_no_byte_changes(
+    tmp_path: Path, sample: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations, close, ended = small_dataset(tmp_path / "videos"), Pool.close, list[bool]()
+
+    def counted(pool: Pool) -> None:
+        ended.append(pool._executor is not None)
+        close(pool)
+
+    monkeypatch.setattr(Pool, "close", counted)
+    few, _, out_few = sample(tmp_path / "videos", annotations, name="few")
+    assert ended == [True]
+    monkeypatch.setattr(sampling, "_PROBES_A_TASK", 1)
+    monkeypatch.setattr(sampling, "_LASTING", 1)
+    many, _, out_many = sample(tmp_path / "videos", annotations, name="many")
+    assert ended == [True, True, True], "after probing, and at the end"
+    assert contents(out_few, few) == contents(out_many, many)
 
 
 def slow_first(task: ShardTask) -> ShardRecord:
