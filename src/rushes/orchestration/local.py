@@ -8,12 +8,12 @@ import json
 import sys
 from pathlib import Path
 
+from rushes.orchestration.resources import bundled
+
 
 def compiled_pipeline() -> Path:
-    """The committed compilation: beside the package in a wheel, `pipelines/` in a checkout."""
-    package = Path(__file__).parents[1]
-    bundled = package / "_bundled" / "pipeline.yaml"
-    return bundled if bundled.is_file() else package.parents[1] / "pipelines" / "pipeline.yaml"
+    """The committed compilation."""
+    return bundled("pipeline.yaml")
 
 
 def execute(folder: Path) -> None:
