@@ -8,6 +8,8 @@ import json
 import sys
 from pathlib import Path
 
+import yaml
+
 from rushes.orchestration.resources import bundled
 
 
@@ -27,8 +29,22 @@ def execute(folder: Path) -> None:
         workspace_root=str(folder / "workspace"),
         raise_on_error=True,
     )
-    pipeline = components.load_component_from_file(str(compiled_pipeline()))
-    pipeline(**arguments)
+    components.load_component_from_text(for_one_machine(compiled_pipeline().read_text()))(**arguments)
+
+
+def for_one_machine(compiled: str) -> str:
+    """The compiled pipeline as one machine is to run it.
+
+    Nothing is tried again, since a person is looking on, and models train one after the other. kfp.local itself leaves
+    out what only a cluster knows.
+    """
+    documents = list(yaml.safe_load_all(compiled))
+    components = [documents[0]["root"], *documents[0]["components"].values()]
+    for task in (task for component in components for task in component.get("dag", {}).get("tasks", {}).values()):
+        task.pop("retryPolicy", None)
+        if "parameterIterator" in task:
+            task["iteratorPolicy"] = {"parallelismLimit": 1}
+    return yaml.safe_dump_all(documents, sort_keys=False)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 from rushes.config import Recipe, to_record
 from rushes.errors import RushesError
+from rushes.journal import RUN
 from rushes.progress import read_events
 
 Event = dict[str, Any]
@@ -25,16 +26,17 @@ class Arguments:
     """The pipeline's parameters."""
 
     videos: str
-    recipe: Recipe
+    models: tuple[Recipe, ...]
     endpoint: str
     labels: str = ""
     splits: str = ""
     fold: int = 1
     revision: str = ""
+    partitions: int = 1
 
     def to_record(self) -> dict[str, Any]:
         """Plain data, as the compiled pipeline takes it."""
-        return vars(self) | {"recipe": to_record(self.recipe)}
+        return vars(self) | {"models": [to_record(recipe) for recipe in self.models]}
 
 
 class Run:
@@ -49,6 +51,7 @@ class Run:
         environment = os.environ | {
             "RUSHES_HOME": str(home),
             "RUSHES_PROGRESS": str(self.events),
+            RUN: self.folder.name,
             "PYTHONUNBUFFERED": "1",
         }
         with self.log.open("wb") as log:
