@@ -189,7 +189,7 @@ def _place_training(task: dsl.PipelineTask, profile: Profile) -> None:
 
 
 def _image(profile: Profile, *, gpu: bool) -> str:
-    name = profile.gpu_image if gpu else profile.image
+    name = profile.gpu_image if gpu and profile.gpu_image else profile.image
     return name if "@sha256:" in name else f"{name}:{tag()}"
 
 

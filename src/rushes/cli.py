@@ -612,6 +612,77 @@ class Compare:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PipelineCompile:
+    """Compiles the pipeline for a cluster: images, GPU nodes, secrets by reference, retries. Changes nothing there.
+
+    rushes pipeline compile --profile mine.yaml --out mine-pipeline.yaml
+    """
+
+    profile: str = "gpu"
+    """gpu, cpu, or a file.yaml of yours: pipelines/profiles has those to begin with."""
+    out: Path = Path("pipeline.yaml")
+    """Where the compiled pipeline goes."""
+
+    def execute(self) -> int:
+        from rushes.commands.pipeline import compile_pipeline
+
+        return compile_pipeline(self.profile, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineSubmit(Run):
+    """Starts a run on Kubeflow Pipelines; the compiled pipeline is uploaded if the server does not have it.
+
+    rushes pipeline submit pace-r2plus1d --profile mine.yaml --videos s3://archive/videos
+    """
+
+    profile: str = "gpu"
+    """The cluster: gpu, cpu, or a file.yaml of yours."""
+    pipeline: Path | None = None
+    """What `rushes pipeline compile` wrote for it. Default: the one of this version, for the profile gpu."""
+    host: str = ""
+    """URL of Kubeflow Pipelines. Default: the profile's, KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
+    wait: bool = False
+    """Follow the run until it has ended; exit status 1 if it failed."""
+
+    def execute(self) -> int:
+        return self._submit(wait=self.wait)
+
+    def _submit(self, *, wait: bool) -> int:
+        from rushes.commands.pipeline import submit
+        from rushes.commands.run import endpoint_name
+        from rushes.orchestration.schedules import Data
+
+        data = Data(videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold, revision=self.revision)
+        return submit(
+            models=self.models, data=data, endpoint=endpoint_name(self.endpoint or Path(self.videos).name),
+            profile=self.profile, pipeline=self.pipeline, host=self.host, wait=wait,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineRun(PipelineSubmit):
+    """Runs the compiled pipeline to its end: here, here in containers, or on a cluster.
+
+    rushes pipeline run pace-r2plus1d --size cpu --videos footage/ --runner docker
+    """
+
+    runner: Literal["subprocess", "docker", "cluster"] = "subprocess"
+    """subprocess: as `rushes run` does; docker: each step in the image that `make image` builds, by this machine's
+    engine; cluster: on Kubeflow Pipelines, and this waits for it."""
+
+    def execute(self) -> int:
+        from rushes.commands.run import run
+
+        if self.runner == "cluster":
+            return self._submit(wait=True)
+        return run(
+            models=self.models, videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold,
+            revision=self.revision, endpoint=self.endpoint, runner=self.runner, pipeline=self.pipeline,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Schedules:
     """What commands that read schedules share."""
 
@@ -672,7 +743,8 @@ GROUPS: dict[str, dict[str, type]] = {
         "evaluate": Evaluate, "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
     },
     "Pretext tasks": {"pretext show": PretextShow, "pretext control": PretextControl, "pretext maps": PretextMaps},
-    "Schedules on Kubeflow": {
+    "On Kubeflow": {
+        "pipeline compile": PipelineCompile, "pipeline run": PipelineRun, "pipeline submit": PipelineSubmit,
         "schedules plan": SchedulesPlan, "schedules apply": SchedulesApply, "schedules check": SchedulesCheck,
     },
     "Data": {"footage show": FootageShow, "footage forget": FootageForget, "demo-videos": DemoVideos},

@@ -20,6 +20,8 @@ from rushes.evaluation.report import interval_text
 from rushes.footage.archive import is_url, list_archive
 from rushes.footage.labels import read_annotations
 from rushes.home import home_folder, open_store
+from rushes.orchestration.docker import require_docker
+from rushes.orchestration.local import Runner, compiled_pipeline
 from rushes.orchestration.run import Arguments, Background, Run, last_error
 from rushes.processes import log_tail
 from rushes.progress import EventLog
@@ -51,14 +53,15 @@ class Finished:
 
 
 def run(
-    *, models: tuple[Recipe, ...], videos: str, labels: str, splits: str, fold: int, revision: str, endpoint: str
-) -> int:
+    *, models: tuple[Recipe, ...], videos: str, labels: str, splits: str, fold: int, revision: str, endpoint: str,
+    runner: Runner = "subprocess", pipeline: Path | None = None,
+) -> int:  # fmt: skip
     """Runs everything and tells what came of it."""
     arguments = Arguments(
         videos=_absolute(videos), models=models, labels=_absolute(labels), splits=_absolute(splits), fold=fold,
         revision=revision, endpoint=endpoint_name(endpoint or Path(videos).absolute().name),
     )  # fmt: skip
-    finished = run_pipeline(arguments)
+    finished = run_pipeline(arguments, runner=runner, pipeline=pipeline)
     show_results(finished)
     console.print("\nNext:", style="bold")
     if finished.served:
@@ -67,7 +70,9 @@ def run(
     return 0
 
 
-def run_pipeline(arguments: Arguments) -> Finished:
+def run_pipeline(
+    arguments: Arguments, *, runner: Runner = "subprocess", pipeline: Path | None = None
+) -> Finished:
     """Checks the input, starts what servers are missing, executes the pipeline, draws its progress.
 
     Servers that were started here are stopped again unless everything succeeded.
@@ -77,12 +82,14 @@ def run_pipeline(arguments: Arguments) -> Finished:
         RushesError: a step or a server failed; the message names the log.
     """
     _check_input(arguments)
+    if runner == "docker":
+        require_docker(pipeline or compiled_pipeline())
     home = home_folder()
     reason = can_run_triton()
     if reason is not None:
         console.print(f"Triton cannot run here: {reason}. The served graph will answer in process.", markup=False)
     missing = [name for name in servers.NAMES if name not in {server.name for server in servers.running(home)}]
-    with Run(arguments, home=home) as started:
+    with Run(arguments, home=home, runner=runner, pipeline=pipeline) as started:
         console.print(f"Log: {started.log}", markup=False, style="dim")
         log = EventLog(started.events, step="servers")
         starting = Background(lambda: servers.start_all(home, progress=log))

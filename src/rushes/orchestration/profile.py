@@ -111,8 +111,8 @@ class Profile:
     """Where its runs appear."""
     image: str = "rushes/python"
     """Of all steps. Without tag or digest, the one that `make image` gives this code."""
-    gpu_image: str = "rushes/python-gpu"
-    """Of the steps that train, where there are GPUs."""
+    gpu_image: str = ""
+    """Of the steps that train on GPUs; empty: the same, which holds CUDA unless it was built without."""
     pull_secret: str = ""
     """Name of the Secret that opens the registry."""
     settings: Keys = Keys(name="rushes-settings", keys=("RUSHES_STORE", "MLFLOW_TRACKING_URI"))
@@ -137,8 +137,9 @@ class Profile:
     gpu: Gpu = field(default_factory=Gpu)
 
     def __post_init__(self) -> None:
-        for name in ("image", "gpu_image"):
-            _check_image(getattr(self, name), name)
+        _check_image(self.image, "image")
+        if self.gpu_image:
+            _check_image(self.gpu_image, "gpu_image")
         if self.user < 1:
             raise UserError(f"user: {self.user!r} is not allowed; the UID of somebody who is not root")
         for name in ("partitions", "parallel"):

@@ -16,6 +16,7 @@ from typing import Any
 from rushes.config import Recipe, to_record
 from rushes.errors import RushesError
 from rushes.journal import RUN
+from rushes.orchestration.local import Runner, compiled_pipeline
 from rushes.progress import read_events
 
 Event = dict[str, Any]
@@ -42,7 +43,9 @@ class Arguments:
 class Run:
     """A started run. Use as a context manager: leaving it ends the child, whatever happened."""
 
-    def __init__(self, arguments: Arguments, *, home: Path) -> None:
+    def __init__(
+        self, arguments: Arguments, *, home: Path, runner: Runner = "subprocess", pipeline: Path | None = None
+    ) -> None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         self.folder = _new_folder(home / "runs", f"{stamp}-{arguments.endpoint}")
         self.events = self.folder / "progress.jsonl"
@@ -56,7 +59,10 @@ class Run:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rushes.orchestration.local", str(self.folder)],
+                [
+                    sys.executable, "-m", "rushes.orchestration.local", str(self.folder), "--runner", runner,
+                    "--pipeline", str(pipeline or compiled_pipeline()),
+                ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
             )  # fmt: skip
 

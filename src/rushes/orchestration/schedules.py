@@ -182,7 +182,7 @@ def _checked(entry: Entry, pipelines: Sequence[Pipeline], where: str) -> Schedul
             f"{where}: pipeline: {entry.pipeline!r} is not known; known: {known}: review what was compiled and write "
             "its digest, or give --pipeline FILE"
         )
-    _check_data(entry.data, f"{where}: data")
+    check_data(entry.data, f"{where}: data")
     return Schedule(
         name=entry.name, cron=entry.cron, pipeline=pipeline, data=entry.data,
         arguments=_arguments(entry, pipeline, where), concurrency=entry.concurrency, enabled=entry.enabled,
@@ -194,7 +194,8 @@ def _check_name(name: str, where: str) -> None:
         raise UserError(f"{where}: {name!r} is not allowed; lower-case letters, digits and -, up to 63")
 
 
-def _check_data(data: Data, where: str) -> None:
+def check_data(data: Data, where: str) -> None:
+    """Refuses a reference that runs elsewhere would not find, or that would stand for the same for ever."""
     for name in ("videos", "labels", "splits"):
         value = getattr(data, name)
         if value and not is_url(value) and not Path(value).is_absolute():
