@@ -1,12 +1,20 @@
-"""Runs the compiled pipeline on this machine: `python -m rushes.orchestration.local RUN_FOLDER`.
+"""Runs the compiled pipeline on this machine: `python -m rushes.orchestration.local RUN_FOLDER [--runner docker]`.
 
 A process of its own, started by `rushes run`: what kfp prints goes to the run's log, and Ctrl-C ends it and the step
 it runs together. The very file that a cluster runs is executed; there is no second runner.
 """
 
+import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
+
+from rushes.errors import UserError
+
+Runner = Literal["subprocess", "docker"]
+"""Where steps run: in processes of this Python, or in containers of the pipeline's images."""
 
 import yaml
 
@@ -18,15 +26,18 @@ def compiled_pipeline() -> Path:
     return bundled("pipeline.yaml")
 
 
-def execute(folder: Path) -> None:
+def execute(folder: Path, *, runner: Runner = "subprocess") -> None:
     """Runs the pipeline with the arguments in `<folder>/arguments.json`; raises where a step fails."""
     from kfp import components, local
 
     arguments = json.loads((folder / "arguments.json").read_text())
+    outputs, workspace = folder / "outputs", folder / "workspace"
+    for place in (outputs, workspace):
+        place.mkdir(exist_ok=True)  # else a Docker engine makes them, as root
     local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(folder / "outputs"),
-        workspace_root=str(folder / "workspace"),
+        runner=_runner(runner, arguments, folder),
+        pipeline_root=str(outputs),
+        workspace_root=str(workspace),
         raise_on_error=True,
     )
     components.load_component_from_text(for_one_machine(compiled_pipeline().read_text()))(**arguments)
@@ -47,5 +58,30 @@ def for_one_machine(compiled: str) -> str:
     return yaml.safe_dump_all(documents, sort_keys=False)
 
 
+def _runner(name: Runner, arguments: Mapping[str, Any], folder: Path) -> Any:
+    if name == "docker":
+        from rushes.orchestration.docker import docker_runner, require_docker
+
+        require_docker(compiled_pipeline())
+        return docker_runner(arguments, folder=folder)
+    from kfp import local
+
+    return local.SubprocessRunner(use_venv=False)
+
+
+def main() -> int:
+    """Runs what the command line says; 2 where the runner cannot be had."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--runner", choices=("subprocess", "docker"), default="subprocess")
+    arguments = parser.parse_args()
+    try:
+        execute(arguments.folder.absolute(), runner=arguments.runner)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    execute(Path(sys.argv[1]))
+    raise SystemExit(main())
