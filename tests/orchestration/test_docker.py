@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.image import tag
 from rushes.errors import UserError
 from rushes.orchestration import docker as runner
 from rushes.orchestration.docker import docker_runner, environment, images, mounts, require_docker
@@ -140,7 +141,7 @@ def test_steps_run_as_the_caller_beside_this_machines_servers(home: Path, monkey
 
 
 def test_the_images_are_those_of_the_compiled_pipeline() -> None:
-    assert images(compiled_pipeline()) == ["rushes/python:0.1.0"]
+    assert images(compiled_pipeline()) == [f"rushes/python:{tag()}"]
 
 
 def test_without_an_engine_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

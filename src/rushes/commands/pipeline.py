@@ -32,9 +32,8 @@ def compile_pipeline(profile: str, *, out: Path) -> int:
         raise UserError(f"profile {profile!r}: " + "; ".join(broken))
     console.print(f"Wrote {out}: {pipeline.version}", markup=False)
     console.print(f"pipeline: {pipeline.digest}    what a schedule names it by", markup=False, soft_wrap=True)
-    console.print(
-        f"\nNext: rushes pipeline submit MODEL --pipeline {out} --profile {profile} --videos URL", markup=False
-    )
+    command = f"rushes pipeline submit MODEL --pipeline {out} --profile {profile} --videos URL"
+    console.print(f"\nNext: {command}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -70,9 +70,7 @@ def run(
     return 0
 
 
-def run_pipeline(
-    arguments: Arguments, *, runner: Runner = "subprocess", pipeline: Path | None = None
-) -> Finished:
+def run_pipeline(arguments: Arguments, *, runner: Runner = "subprocess", pipeline: Path | None = None) -> Finished:
     """Checks the input, starts what servers are missing, executes the pipeline, draws its progress.
 
     Servers that were started here are stopped again unless everything succeeded.

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from rushes.errors import UserError
+from rushes.orchestration.resources import bundled
 
 Runner = Literal["subprocess", "docker"]
 """Where steps run: in processes of this Python, or in containers of the pipeline's images."""
-
-import yaml
-
-from rushes.orchestration.resources import bundled
 
 
 def compiled_pipeline() -> Path:
@@ -26,8 +25,8 @@ def compiled_pipeline() -> Path:
     return bundled("pipeline.yaml")
 
 
-def execute(folder: Path, *, runner: Runner = "subprocess") -> None:
-    """Runs the pipeline with the arguments in `<folder>/arguments.json`; raises where a step fails."""
+def execute(folder: Path, *, runner: Runner, compiled: Path) -> None:
+    """Runs a compiled pipeline with the arguments in `<folder>/arguments.json`; raises where a step fails."""
     from kfp import components, local
 
     arguments = json.loads((folder / "arguments.json").read_text())
@@ -35,12 +34,12 @@ def execute(folder: Path, *, runner: Runner = "subprocess") -> None:
     for place in (outputs, workspace):
         place.mkdir(exist_ok=True)  # else a Docker engine makes them, as root
     local.init(
-        runner=_runner(runner, arguments, folder),
+        runner=_runner(runner, arguments, folder, compiled),
         pipeline_root=str(outputs),
         workspace_root=str(workspace),
         raise_on_error=True,
     )
-    components.load_component_from_text(for_one_machine(compiled_pipeline().read_text()))(**arguments)
+    components.load_component_from_text(for_one_machine(compiled.read_text()))(**arguments)
 
 
 def for_one_machine(compiled: str) -> str:
@@ -58,11 +57,11 @@ def for_one_machine(compiled: str) -> str:
     return yaml.safe_dump_all(documents, sort_keys=False)
 
 
-def _runner(name: Runner, arguments: Mapping[str, Any], folder: Path) -> Any:
+def _runner(name: Runner, arguments: Mapping[str, Any], folder: Path, compiled: Path) -> Any:
     if name == "docker":
         from rushes.orchestration.docker import docker_runner, require_docker
 
-        require_docker(compiled_pipeline())
+        require_docker(compiled)
         return docker_runner(arguments, folder=folder)
     from kfp import local
 
@@ -74,9 +73,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runner", choices=("subprocess", "docker"), default="subprocess")
+    parser.add_argument("--pipeline", type=Path, default=compiled_pipeline())
     arguments = parser.parse_args()
     try:
-        execute(arguments.folder.absolute(), runner=arguments.runner)
+        execute(arguments.folder.absolute(), runner=arguments.runner, compiled=arguments.pipeline)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
