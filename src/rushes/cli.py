@@ -630,11 +630,8 @@ class PipelineCompile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineSubmit(Run):
-    """Starts a run on Kubeflow Pipelines; the compiled pipeline is uploaded if the server does not have it.
-
-    rushes pipeline submit pace-r2plus1d --profile mine.yaml --videos s3://archive/videos
-    """
+class _Compiled(Run):
+    """What commands that run a compiled pipeline share."""
 
     profile: str = "gpu"
     """The cluster: gpu, cpu, or a file.yaml of yours."""
@@ -642,13 +639,9 @@ class PipelineSubmit(Run):
     """What `rushes pipeline compile` wrote for it. Default: the one of this version, for the profile gpu."""
     host: str = ""
     """URL of Kubeflow Pipelines. Default: the profile's, KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
-    wait: bool = False
-    """Follow the run until it has ended; exit status 1 if it failed."""
 
-    def execute(self) -> int:
-        return self._submit(wait=self.wait)
-
-    def _submit(self, *, wait: bool) -> int:
+    def submit(self, *, wait: bool) -> int:
+        """Starts a run on the cluster."""
         from rushes.commands.pipeline import submit
         from rushes.commands.run import endpoint_name
         from rushes.orchestration.schedules import Data
@@ -661,7 +654,21 @@ class PipelineSubmit(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineRun(PipelineSubmit):
+class PipelineSubmit(_Compiled):
+    """Starts a run on Kubeflow Pipelines; the compiled pipeline is uploaded if the server does not have it.
+
+    rushes pipeline submit pace-r2plus1d --profile mine.yaml --videos s3://archive/videos
+    """
+
+    wait: bool = False
+    """Follow the run until it has ended; exit status 1 if it failed."""
+
+    def execute(self) -> int:
+        return self.submit(wait=self.wait)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineRun(_Compiled):
     """Runs the compiled pipeline to its end: here, here in containers, or on a cluster.
 
     rushes pipeline run pace-r2plus1d --size cpu --videos footage/ --runner docker
@@ -675,7 +682,7 @@ class PipelineRun(PipelineSubmit):
         from rushes.commands.run import run
 
         if self.runner == "cluster":
-            return self._submit(wait=True)
+            return self.submit(wait=True)
         return run(
             models=self.models, videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold,
             revision=self.revision, endpoint=self.endpoint, runner=self.runner, pipeline=self.pipeline,
@@ -857,7 +864,7 @@ def _overview() -> int:
     lines = ["usage: rushes COMMAND ...", "", "From raw, unlabelled video to a served action-recognition model.", ""]
     for title, commands in GROUPS.items():
         lines.append(f"{title}:")
-        lines += [f"  {name:<16}{(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
+        lines += [f"  {name:<18}{(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
         lines.append("")
     lines.append("`rushes COMMAND --help` tells more. Begin with `rushes demo`, or")
     lines.append("`rushes run pace-r2plus1d --size cpu --videos YOUR_FOLDER`.")

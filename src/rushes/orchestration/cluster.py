@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def _told(method: Callable[P, R]) -> Callable[P, R]:
             raise ServiceError(f"Kubeflow Pipelines refused ({error.status}): {_reason(error)}") from error
         except (HTTPError, TimeoutError) as error:
             raise ServiceError(
-                f"Kubeflow Pipelines does not answer ({error}): give --host URL, or set KF_PIPELINES_ENDPOINT"
+                f"Kubeflow Pipelines does not answer ({_cause(error)}): give --host URL, or set KF_PIPELINES_ENDPOINT"
             ) from error
 
     return wrapped
@@ -245,6 +246,12 @@ class Cluster:
             token = page.next_page_token
             if not token:
                 return
+
+
+def _cause(error: Exception) -> str:
+    """What was wrong, and with which host, without the layers round it: urllib3 nests them in words."""
+    reason = getattr(error, "reason", None) or error
+    return re.sub(r"^\w+\(host='([^']+)', port=(\d+)\): ", r"\1:\2: ", str(reason))
 
 
 def _named(name: str) -> str:
