@@ -101,6 +101,8 @@ def test_a_step_is_given_what_its_arguments_name_and_writes_into_the_home_only(
         home: False,
     }
     assert home.is_dir(), "what is absent cannot be mounted"
+    gone = {"videos": str(tmp_path / "repository" / "of" / "a" / "revision")}
+    assert mounts(gone) == {tmp_path / "repository": True, home: False}
 
 
 def test_a_store_and_a_cache_elsewhere_are_written_too_and_a_url_is_no_folder(
@@ -187,18 +189,20 @@ def test_none_of_40_failing_containers_is_reported_as_a_success(engine: Any, hom
     assert containers_of(engine, home) == []
 
 
-def test_a_step_prints_writes_as_the_caller_and_reads_only(
+def test_a_step_prints_and_writes_as_the_caller_and_only_into_the_home(
     engine: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    videos = tmp_path / "videos"
-    videos.mkdir()
+    """As in a checkout: the home and the run's outputs lie inside the repository of the videos."""
+    videos, outputs = tmp_path / "data" / "videos", home / "runs" / "one" / "outputs"
+    for folder in (videos, outputs, tmp_path / ".git"):
+        folder.mkdir(parents=True)
     (videos / "film.mp4").write_text("frames\n")
     kfps_runner = docker_runner({"videos": str(videos)}, folder=home)
-    script = f"read word < {videos}/film.mp4; echo $word $A; echo x > {home}/made; echo x > {videos}/spoilt"
-    assert run_in_kfp(script, tmp_path, kfps_runner, {"A": "of the task"}) == "FAILURE"
+    script = f"read word < {videos}/film.mp4; echo $word $A; echo x > {outputs}/made; echo x > {home}/made; "
+    assert run_in_kfp(f"{script} echo x > {videos}/spoilt", outputs, kfps_runner, {"A": "of the task"}) == "FAILURE"
     printed = capsys.readouterr().out
     assert "frames of the task" in printed and "Read-only file system" in printed
-    assert (home / "made").stat().st_uid == os.getuid()
+    assert {path.stat().st_uid for path in (home / "made", outputs / "made")} == {os.getuid()}
     assert not (videos / "spoilt").exists()
 
 

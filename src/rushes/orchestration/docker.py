@@ -1,10 +1,9 @@
 """Steps in containers on this machine: `python -m rushes.orchestration.local RUN_FOLDER --runner docker`.
 
-The compiled pipeline's own images, run by kfp.local's DockerRunner. A step sees what it would see as a process: the
-home, the store, the videos (read-only) under their own paths, the servers on the loopback interface, and, since a
-server is known by its process id, this machine's processes. It runs as the caller, so that its files are the
-caller's; the image's own user could not write into the caller's folders. Docker means root for whoever may use it,
-so that is no boundary against the caller; what holds a step back is the same as on a cluster.
+The compiled pipeline's own images, run by kfp.local's DockerRunner on this machine's engine. A step is given what it
+would have as a process: the home, the store and the videos (read-only) under their own paths, the servers on the
+loopback interface, and this machine's process ids, by which servers are known. It runs as the caller, so as root only
+where the caller is root: its files are then the caller's, and the image's own user could not write beside them.
 """
 
 import contextlib
@@ -182,5 +181,7 @@ def _named(value: Any) -> Iterator[Path]:
     elif isinstance(value, str) and value:
         path = Path(value).absolute()
         with contextlib.suppress(OSError, ValueError):  # no path at all: too long, or with a null byte
-            if path.exists():
-                yield next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), path)
+            repository = next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), None)
+            # With a revision, the folder need not be in the working tree.
+            if path.exists() or (repository and value.startswith("/")):
+                yield repository or path
