@@ -77,7 +77,10 @@ def require_docker(compiled: Path) -> None:
                 try:
                     client.images.get(image)
                 except ImageNotFound as error:
-                    raise UserError(f"runner: the image {image} is absent: build it with `make image`") from error
+                    raise UserError(
+                        f"runner: the image {image} is absent: build it with `make image`, after `make compile` if "
+                        "code was changed"
+                    ) from error
     except DockerException as error:
         raise UserError(
             f"runner: no Docker engine answers ({error}): start one, or run the steps as processes"
