@@ -636,6 +636,27 @@ class SchedulesCheck(_Schedules):
         return check(self.file, pipelines=self.pipeline, host=self.host)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Looks whether everything is there that a run needs: store, servers, GPU, versions; each with its remedy.
+
+    rushes doctor --profile gpu
+
+    On a laptop, or in a pod of the cluster. Exit status 1: something failed.
+    """
+
+    profile: str = ""
+    """The cluster's profile: a name (cpu, gpu) or a file.yaml."""
+    host: str = ""
+    """URL of Kubeflow Pipelines. Default: the profile's, then KF_PIPELINES_ENDPOINT."""
+
+    def execute(self) -> int:
+        from rushes.commands.doctor import doctor
+        from rushes.orchestration.doctor import Surroundings
+
+        return doctor(Surroundings(profile=self.profile, host=self.host))
+
+
 GROUPS: dict[str, dict[str, type]] = {
     "Whole workflow": {"run": Run, "demo": Demo, "predict": Predict, "compare": Compare, "models": Models},
     "Servers of this machine": {"up": Up, "down": Down, "status": Status, "reconcile": Reconcile, "drain": Drain},
@@ -644,6 +665,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
     },
     "Pretext tasks": {"pretext show": PretextShow, "pretext control": PretextControl, "pretext maps": PretextMaps},
+    "Before a run": {"doctor": Doctor},
     "Schedules on Kubeflow": {
         "schedules plan": SchedulesPlan, "schedules apply": SchedulesApply, "schedules check": SchedulesCheck,
     },
