@@ -657,6 +657,39 @@ class Doctor:
         return doctor(Surroundings(profile=self.profile, host=self.host))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan(_WithRecipe):
+    """What a run will cost, before it is run: core-hours, GPU-hours, GB and minutes a step, as ranges.
+
+    rushes plan pace-r2plus1d --videos s3://bucket/archive --profile gpu
+
+    Samples a small part of the archive into a folder that is thrown away; nothing is kept.
+    """
+
+    videos: str
+    """Folder of video files, or an fsspec URL such as s3://bucket/archive."""
+    labels: str = ""
+    """CSV or Parquet of labels; default: labels.csv in the folder, then class folders."""
+    splits: str = ""
+    """Folder of UCF-101 or HMDB-51 split files."""
+    fold: int = 1
+    """Number of the split."""
+    profile: str = ""
+    """The cluster's profile: a name (cpu, gpu) or a file.yaml. Default: this machine."""
+    share: float = 0.01
+    """Share of the sampling that is done for this; at least 16 segments are."""
+    json: bool = False
+    """As JSON."""
+
+    def execute(self) -> int:
+        from rushes.commands.plan import plan
+
+        return plan(
+            self.full_recipe, size=self.size, videos=self.videos, labels=self.labels, splits=self.splits,
+            fold=self.fold, profile=self.profile, share=self.share, as_json=self.json,
+        )  # fmt: skip
+
+
 GROUPS: dict[str, dict[str, type]] = {
     "Whole workflow": {"run": Run, "demo": Demo, "predict": Predict, "compare": Compare, "models": Models},
     "Servers of this machine": {"up": Up, "down": Down, "status": Status, "reconcile": Reconcile, "drain": Drain},
@@ -665,7 +698,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
     },
     "Pretext tasks": {"pretext show": PretextShow, "pretext control": PretextControl, "pretext maps": PretextMaps},
-    "Before a run": {"doctor": Doctor},
+    "Before a run": {"doctor": Doctor, "plan": Plan},
     "Schedules on Kubeflow": {
         "schedules plan": SchedulesPlan, "schedules apply": SchedulesApply, "schedules check": SchedulesCheck,
     },

@@ -185,7 +185,7 @@ def test_little_space_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.verdict == "warning" and "1 GB free" in finding.found
 
 
-class Careless(MemoryFileSystem):
+class Careless(MemoryFileSystem):  # type: ignore[misc]
     """An object store of the kind that takes no notice of If-None-Match."""
 
     protocol = "careless"
@@ -194,7 +194,7 @@ class Careless(MemoryFileSystem):
         return super().pipe_file(path, value, mode="overwrite", **options)
 
 
-class Forgetful(MemoryFileSystem):
+class Forgetful(MemoryFileSystem):  # type: ignore[misc]
     """A store that gives back what was there before."""
 
     protocol = "forgetful"
