@@ -5,6 +5,7 @@ What `ffmpeg` makes needs its command line tool.
 
 import hashlib
 import os
+import struct
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -74,6 +75,9 @@ def varied(folder: Path, *, count: int, seed: int = 0) -> None:
                "-f", "segment", "-segment_times", times, "-reset_timestamps", "1",
                str(folder / f"{number:02d}-%05d.mp4"))  # fmt: skip
         film.unlink()
+        for cut in folder.glob(f"{number:02d}-*.mp4"):
+            with cut.open("ab") as file:  # an empty box, so that no two files are the same
+                file.write(struct.pack(">I4s8s", 16, b"free", cut.stem.encode()))
 
 
 _LOOP = 12  # seconds of a film until it repeats itself

@@ -27,7 +27,7 @@ CORES = os.cpu_count() or 1
 _SUBREAPER = 36  # of prctl.h
 
 
-def main(*, files: int = 6000, seeds: int = 10, share: float = 0.01, out: Path = OUT) -> None:
+def main(*, files: int = 4000, seeds: int = 8, share: float = 0.01, out: Path = OUT) -> None:
     """Plans from a share of a synthetic archive with several seeds of the choice, and samples all of it once."""
     # Orphaned grandchildren come to us, so that their time is counted when they end.
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
