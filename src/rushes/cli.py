@@ -677,7 +677,7 @@ class Plan(_WithRecipe):
     profile: str = ""
     """The cluster's profile: a name (cpu, gpu) or a file.yaml. Default: this machine."""
     share: float = 0.01
-    """Share of the sampling that is done for this; at least 16 segments are."""
+    """Share of the sampling that is done for this: of at least 16 segments, and for at most about 10 core-minutes."""
     json: bool = False
     """As JSON."""
 

@@ -218,6 +218,10 @@ def test_the_profile_says_how_many_cores_and_gpus() -> None:
     assert Machine.of(None).sampling == os.cpu_count()
 
 
-def test_enough_is_drawn_to_tell_a_range(archive: Path, tmp_path: Path) -> None:
-    found = planned(archive, tmp_path, share=1e-6)
+def test_enough_is_drawn_to_tell_a_range_and_no_more_than_minutes(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = planned(archive, tmp_path / "little", share=1e-6)
     assert LEAST / 2 <= found.drawn <= LEAST
+    monkeypatch.setattr("rushes.orchestration.costs.MOST", 1e-6)
+    assert planned(archive, tmp_path / "much", share=1.0).drawn == found.drawn

@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ FILES = 400
 """Files that are opened at most."""
 LEAST = 16
 """Draws at least: of fewer, no range could be told."""
+MOST = 600.0
+"""Core-seconds of sampling at most, roughly: a hundredth of a large archive would take hours, and tell no more."""
 CLOCK = 0.1
 """By how much the same work may take more or less of a processor that others share."""
 SCALING = 0.6
@@ -192,11 +194,13 @@ def sample_part(
     pieces = sorted(opened.pieces, key=lambda piece: (piece.work / max(piece.seconds, 1e-3), piece.work))
     works = np.array([piece.work for piece in pieces])
     stands = np.array([chosen[piece.planned.segment.source] for piece in pieces])
-    drawn = draw(works * stands, max(LEAST, how_many(works, stands, share=share)), seed=recipe.seed)
+    whole = float(works @ stands)
+    count = how_many(works, stands, share=min(share, MOST / whole))
+    drawn = draw(works * stands, max(LEAST, count), seed=recipe.seed)
     once, back = np.unique(drawn, return_inverse=True)
     costs = sample_some(root, [pieces[n] for n in once], config=recipe.sample, scratch=scratch, progress=progress)
     _require_sampled(costs)
-    whole, error = float(works @ stands), 0.0 if len(chosen) == len(listed) else _error_of_choice(opened, picked)
+    error = 0.0 if len(chosen) == len(listed) else _error_of_choice(opened, picked)
 
     def sum_of(values: Callable[[Cost], float], error: float) -> Range:
         """The archive's; nothing comes of what kills its process."""
@@ -371,7 +375,7 @@ def _speed(
     from rushes.footage.reader import Footage as Reader
     from rushes.training.costs import decode_seconds, tuple_costs
 
-    config = recipe.pretrain
+    config = recipe.pretrain if machine.gpus else replace(recipe.pretrain, device="cpu")
     manifest, store = footage_of(footage.costs, config=recipe.sample, scratch=scratch)
     reader = Reader(manifest, store, short_side=config.short_side)
     decode = decode_seconds(reader, pretrain=config, seed=recipe.seed) / elements
