@@ -60,7 +60,7 @@ def main(*, files: int = 4000, seeds: int = 8, share: float = 0.01, out: Path = 
     command = " ".join(["python -m benchmarks.plan", *sys.argv[1:]])
     packages = ", ".join(f"{name} {version(name)}" for name in ("av", "numpy", "pyarrow", "scipy"))
     text = "\n".join([
-        "# A plan against what it foretold", "", *lines, "", remark.strip(), "",
+        "# What a plan foretells, against what sampling takes", "", *lines, "", remark.strip(), "",
         f"`{command}`, {CORES} cores of {_processor()}, python {platform.python_version()}, {packages}.", "",
     ])  # fmt: skip
     print(text)
