@@ -5,6 +5,7 @@ What `ffmpeg` makes needs its command line tool.
 
 import hashlib
 import os
+import struct
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -52,6 +53,38 @@ def long_film(target: Path, *, minutes: int) -> None:
 def beginning(film: Path, target: Path, *, seconds: float) -> None:
     """The first seconds of a film, as they are."""
     ffmpeg("-i", str(film), "-t", str(seconds), "-c", "copy", str(target))
+
+
+def varied(folder: Path, *, count: int, seed: int = 0) -> None:
+    """Files of many kinds: 24 films of five sizes, three rates and four contents, cut at random lengths.
+
+    Lengths are log-normal, a second or two, some much longer; most pictures are small. H.264 in mp4.
+    """
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = ["320x240"] * 4 + ["480x360"] * 3 + ["640x360"] * 2 + ["854x480", "1280x720"]
+    for number in range(24):
+        size, rate, grain = rng.choice(sizes), rng.choice([24, 25, 30]), rng.integers(0, 12)
+        picture = _PICTURES[number % len(_PICTURES)].format(size=size, rate=rate)
+        film = folder / f"film-{number:02d}.mkv"
+        ffmpeg("-f", "lavfi", "-i", picture, "-t", str(_LOOP), "-vf", f"noise=alls={grain}:allf=t,format=yuv420p",
+               "-c:v", "libx264", "-preset", "veryfast", "-g", str(rng.integers(12, 60)), str(film))  # fmt: skip
+        ends = np.cumsum(np.clip(rng.lognormal(0.2, 0.8, count // 24), 0.4, 120))
+        times = ",".join(f"{end:.2f}" for end in ends[:-1])
+        ffmpeg("-stream_loop", str(int(ends[-1] // _LOOP)), "-i", str(film), "-t", f"{ends[-1]:.2f}", "-c", "copy",
+               "-f", "segment", "-segment_times", times, "-reset_timestamps", "1",
+               str(folder / f"{number:02d}-%05d.mp4"))  # fmt: skip
+        film.unlink()
+        for cut in folder.glob(f"{number:02d}-*.mp4"):
+            with cut.open("ab") as file:  # an empty box, so that no two files are the same
+                file.write(struct.pack(">I4s8s", 16, b"free", cut.stem.encode()))
+
+
+_LOOP = 12  # seconds of a film until it repeats itself
+_PICTURES = (
+    "testsrc2=size={size}:rate={rate}", "cellauto=size={size}:rate={rate}", "sierpinski=size={size}:rate={rate}",
+    "gradients=size={size}:rate={rate}:speed=0.05",
+)  # fmt: skip
 
 
 def clips(folder: Path, *, count: int, frames: int) -> None:

@@ -1,16 +1,19 @@
 """Work in a process of its own, whose time and memory the benchmarks measure: a job in JSON in, figures in JSON out.
 
     python -m benchmarks._runs sample '{"root": ..., "listing": ..., "store": ..., "out": ..., "config": {...}}'
+    python -m benchmarks._runs plan '{"root": ..., "seed": 0, "share": 0.01}'
     python -m benchmarks._runs places '{"manifest": ..., "store": ..., "span": 64, "draws": 1000}'
 
 It imports nothing that the work itself does not need.
 """
 
 import compileall
+import dataclasses
 import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,7 +155,24 @@ def places(*, manifest: str, store: str, span: int, draws: int) -> dict[str, Any
     return {"held": held, "peak": peak, "windows": windows.samples, "frames": int(opened.segments.frames.sum())}
 
 
-JOBS: dict[str, Callable[..., dict[str, Any]]] = {"sample": sample, "places": places}
+def plan(*, root: str, seed: int, share: float) -> dict[str, Any]:
+    """What `rushes plan` foretells of sampling: [low, middle, high] by name."""
+    from rushes.config import load_recipe
+    from rushes.orchestration.costs import sample_part
+
+    recipe = dataclasses.replace(load_recipe("vcop-r3d"), seed=seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = sample_part(
+            recipe, root=root, listed=list_archive(root), annotations=[], share=share, scratch=Path(scratch),
+            progress=NullProgress(),
+        )  # fmt: skip
+    ranges = {"core-seconds": found.core_seconds, "bytes": found.size, "frames": found.frames}
+    figures = {name: dataclasses.astuple(one) for name, one in ranges.items()}
+    told = {"hours": found.seconds / 3600, "share": found.share, "segments": found.drawn, "opened": len(found.files)}
+    return {"ranges": figures, **told}
+
+
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {"sample": sample, "places": places, "plan": plan}
 
 if __name__ == "__main__":
     print(json.dumps(JOBS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -94,6 +94,7 @@ class Kubeflow:
         self.gate: tuple[str, threading.Barrier] | None = None
         """Requests of this kind wait for each other."""
         self.url = ""
+        self.release = "2.17.0"
         self._lock = threading.Lock()
 
     @property
@@ -139,7 +140,7 @@ class Kubeflow:
 
     def _routes(self) -> dict[str, Callable[..., Record]]:
         return {
-            "GET /healthz": lambda query: {"multi_user": False},
+            "GET /healthz": lambda query: {"multi_user": False, "tag_name": self.release},
             "GET /experiments": lambda query: _page(self.experiments, "experiments", query),
             "POST /experiments": self._create_experiment,
             "GET /pipelines": lambda query: _page(self.pipelines, "pipelines", query),

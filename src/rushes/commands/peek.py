@@ -72,7 +72,7 @@ def peek(
     """
     root = target.rstrip("/") if is_url(target) else str(Path(target).absolute())
     listed = list_archive(root)
-    annotations, known_from = _annotations(root, listed, labels=labels, splits=splits, fold=fold)
+    annotations, known_from = known_annotations(root, listed, labels=labels, splits=splits, fold=fold)
     chosen = sorted(listed, key=lambda file: share_of(file.path))[:files]
     paths = {file.path for file in chosen}
     archive = Archive(
@@ -104,10 +104,10 @@ def sample_part(
     return manifest, store
 
 
-def _annotations(
+def known_annotations(
     root: str, listed: Sequence[Listed], *, labels: str, splits: str, fold: int
 ) -> tuple[list[Annotation], str]:
-    """As `pin` reads them, and where from; but one class folder alone is no label, since a first look needs none."""
+    """Labels as `pin` reads them, and where from; but one class folder alone is none, since a first look needs none."""
     paths = [file.path for file in listed]
     place = None if is_url(root) else Path(root)
     given = labels or splits or (LABELS_FILE if place and (place / LABELS_FILE).is_file() else "")

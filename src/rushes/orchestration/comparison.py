@@ -198,10 +198,11 @@ def _within(recipe: Recipe, budget: float) -> Recipe:
 
     if not budget:
         return recipe
-    return replace(recipe, pretrain=within_budget(recipe.pretrain, flops=budget, elements=_elements(recipe)))
+    return replace(recipe, pretrain=within_budget(recipe.pretrain, flops=budget, elements=elements_of(recipe)))
 
 
-def _elements(recipe: Recipe) -> int:
+def elements_of(recipe: Recipe) -> int:
+    """Clips (or frames) in a question of the recipe's task."""
     from rushes import plugins
     from rushes.pretext import make_task
 
@@ -213,12 +214,12 @@ def flops_of(recipe: Recipe, *, tuples: int) -> float:
     """Backbone training FLOPs of so many tuples."""
     from rushes.training.budget import tuple_flops
 
-    return tuples * tuple_flops(recipe.pretrain, elements=_elements(recipe)) if tuples else 0.0
+    return tuples * tuple_flops(recipe.pretrain, elements=elements_of(recipe)) if tuples else 0.0
 
 
 def frames_of(recipe: Recipe, *, tuples: int) -> int:
     """Frames in so many tuples."""
-    return tuples * _elements(recipe) * recipe.pretrain.clip_frames if tuples else 0
+    return tuples * elements_of(recipe) * recipe.pretrain.clip_frames if tuples else 0
 
 
 # The processes ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,122 @@
+"""`rushes plan`: what a run of a model on an archive will cost, as ranges, from a small part of it."""
+
+import dataclasses
+import json
+import shlex
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from rushes.commands.peek import known_annotations
+from rushes.config import Recipe
+from rushes.console import console, watching
+from rushes.errors import UserError
+from rushes.footage.archive import is_url, list_archive
+from rushes.orchestration.costs import Forecast, make_forecast
+from rushes.orchestration.estimate import Range
+from rushes.orchestration.profile import read_profile
+from rushes.progress import EventLog, NullProgress, Progress
+
+
+def plan(
+    recipe: Recipe, *, size: str, videos: str, labels: str, splits: str, fold: int, profile: str, share: float,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Prints a row a step.
+
+    Args:
+        recipe: the model.
+        size: the recipe's variant, for the command that comes next.
+        videos: folder or URL.
+        labels: CSV or Parquet; empty to look for `labels.csv` in the folder, then for class folders.
+        splits: folder of official split files.
+        fold: number of the split, from 1.
+        profile: the cluster's, by name or file; empty for this machine.
+        share: of the sampling that is done for this, above 0 and up to 1.
+        as_json: one JSON object, and nothing else.
+
+    Raises:
+        UserError: no video there, none that decodes, labels or a profile that cannot be read.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"share: {share!r} is not allowed; above 0, up to 1")
+    cluster = read_profile(profile) if profile else None
+    root = videos.rstrip("/") if is_url(videos) else str(Path(videos).absolute())
+    listed = list_archive(root)
+    annotations, _ = known_annotations(root, listed, labels=labels, splits=splits, fold=fold)
+
+    def make(scratch: Path, progress: Progress) -> Forecast:
+        return make_forecast(
+            recipe, root=root, listed=listed, annotations=annotations, profile=cluster, share=share, scratch=scratch,
+            progress=progress,
+        )  # fmt: skip
+
+    with tempfile.TemporaryDirectory(prefix="rushes-plan-") as folder:
+        scratch, events = Path(folder), Path(folder) / "progress.jsonl"
+        if as_json:
+            console.print_json(json.dumps(record_of(make(scratch, NullProgress()))))
+            return 0
+        with watching(events):
+            forecast = make(scratch, EventLog(events, step="plan"))
+    _show(forecast)
+    flags = ["--labels", labels] if labels else []
+    flags += ["--splits", splits, "--fold", str(fold)] if splits else []
+    following = shlex.join(["rushes", "run", recipe.name, "--size", size, "--videos", videos, *flags])
+    console.print(f"\nNext: {following}", markup=False, soft_wrap=True)
+    return 0
+
+
+def record_of(forecast: Forecast) -> dict[str, Any]:
+    """Plain data of a forecast."""
+    footage = forecast.footage
+    return {
+        "files": forecast.files, "bytes": forecast.size, "machine": dataclasses.asdict(forecast.machine),
+        "rows": [dataclasses.asdict(row) for row in forecast.rows], "notes": list(forecast.notes),
+        "from": {
+            "files": len(footage.files), "unusable": footage.unusable, "segments": footage.drawn,
+            "share": footage.share,
+        },
+        "footage": {
+            name: dataclasses.asdict(getattr(footage, name)) for name in ("core_seconds", "size", "frames", "windows")
+        } | {"seconds": footage.seconds, "segments": footage.segments, "labelled": dict(footage.labelled)},
+    }  # fmt: skip
+
+
+def _show(forecast: Forecast) -> None:
+    table = Table("step", "work", box=None, header_style="bold")
+    for name in ("core-hours", "GPU-hours", "GB", "minutes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in forecast.rows:
+        figures = (row.core_hours, row.gpu_hours, row.gigabytes, row.minutes)
+        table.add_row(row.step, row.work, *map(text_of, figures))
+    console.print()
+    console.print(table)
+    footage = forecast.footage
+    lines = [
+        f"from {footage.drawn} segments, {100 * footage.share:.2g} % of the sampling, of {len(footage.files)} files "
+        f"that were opened of {forecast.files:,}",
+        f"for {forecast.machine.says}; cores like this machine's",
+        *forecast.notes,
+        "export, register, promote and deploy take minutes, whatever the archive",
+    ]
+    if footage.unusable:
+        lines.insert(1, f"{100 * footage.unusable:.2g} % of the opened files cannot be used: see `rushes footage show`")
+    console.print()
+    for line in lines:
+        console.print(line, style="dim", markup=False, soft_wrap=True)
+
+
+def text_of(figure: Range | None) -> str:
+    """Low and high with as many digits as they are worth: `1.2 - 1.9`; empty for none."""
+    if figure is None:
+        return ""
+    low, high = _digits(figure.low), _digits(figure.high)
+    return low if low == high else f"{low} - {high}"
+
+
+def _digits(value: float) -> str:
+    if 0 < value < 0.01:
+        return "<0.01"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
