@@ -242,10 +242,10 @@ def test_a_process_forked_while_room_is_made_keeps_nobody_out(tmp_path: Path) ->
     with cache._alone():
         child = FORK.Process(target=time.sleep, args=(60,))
         child.start()
-    done = threading.Event()
-    thread = threading.Thread(target=lambda: (fill(cache, 0), done.set()), daemon=True)
+    thread = threading.Thread(target=fill, args=(cache, 0), daemon=True)
     thread.start()
-    assert done.wait(30)
+    thread.join(30)
+    assert held(cache) == {0}
     child.kill()
     child.join()
 
