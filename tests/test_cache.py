@@ -115,6 +115,12 @@ def test_a_share_of_the_disk_stays_free(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "KEEP_FREE", 1.0)
     with pytest.raises(NoRoomError):
         fill(Cache(tmp_path), 1, urgent=False)
+    # What must be here takes of it; what was handed out a moment ago stays where it is.
+    fill(Cache(tmp_path), 1)
+    assert held(Cache(tmp_path)) == {0, 1}
+    used(Cache(tmp_path), 0, 4000.0)
+    fill(Cache(tmp_path), 2)
+    assert held(Cache(tmp_path)) == {1, 2}
 
 
 def test_an_object_stays_whole_for_whoever_has_it_open(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 KEEP_FREE = 0.15
 """Share of the disk that stays free where no limit is set: below it, Kubernetes begins to evict pods."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_IDLE = 1800.0  # seconds without use after which an object makes room for one that nobody waits for
+_IDLE = 1800.0  # seconds without use after which an object may make room although nothing forces it to
 _TOUCH = 20.0  # seconds for which a use need not be noted again
 _DAY = 24 * 3600
 _log = logging.getLogger(__name__)
@@ -94,9 +94,10 @@ class Cache:
             sha256: its name.
             size: bytes.
             fetch: writes it to a path, and raises where it is not what it should be.
-            urgent: somebody waits for it, so others make room in any case: an object larger than the limit is let in
-                alone. Otherwise only those make room that nobody has used for half an hour, and no time is lost with
-                what another process fetches already.
+            urgent: somebody waits for it, and no time is lost otherwise with what another process fetches. Where there
+                is a limit, whatever was used longest ago makes room, and an object larger than the limit is let in
+                alone: what is needed at once should fit. In all other cases only that makes room which nobody has
+                used for half an hour, and an urgent object may take of what should stay free of the disk.
 
         Returns:
             Where it is, or will be: another process may still be fetching what is not urgent.
@@ -152,9 +153,9 @@ class Cache:
         same = [path for path in locked if path.name.startswith(f".part-{sha256}-")]
         if same:
             return same[0]
-        room, doomed = self._room(objects, parts), []
+        room, doomed, strict = self._room(objects, parts), [], urgent and self.limit is not None
         for held in sorted(objects, key=lambda held: held.used):
-            if room >= size or (not urgent and time.time() - held.used < _IDLE):
+            if room >= size or (not strict and time.time() - held.used < _IDLE):
                 break
             doomed.append(held.path)
             room += held.size
@@ -162,7 +163,7 @@ class Cache:
             raise self._no_room("no room" if self.limit is None else f"its limit is {self.limit:,} bytes")
         for path in doomed:
             path.unlink(missing_ok=True)
-        return locked[0] if room < size and locked else None
+        return locked[0] if strict and room < size and locked else None
 
     def _room(self, objects: list[_Held], parts: list[_Held]) -> int:
         """Bytes that there is room for; below 0 where there is too much already."""

@@ -184,7 +184,8 @@ class Store:
                 raise UserError(f"store {self.url}: object {file.sha256[:12]} is missing or cut short: {REMAKE}")
             return path
         try:
-            return self.cache.fill(file.sha256, file.size, self._download(file), urgent=True)
+            found = self.cache.find(file.sha256, file.size)
+            return found or self.cache.fill(file.sha256, file.size, self._download(file), urgent=True)
         except NoRoomError:
             return self._beside_the_cache(file)
 
