@@ -92,7 +92,7 @@ def _serve(port: int, log: str) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import run_simple
 
-    app = DomainDispatcherApplication(create_backend_app)  # type: ignore[no-untyped-call]
+    app = DomainDispatcherApplication(create_backend_app)
     run_simple("127.0.0.1", port, _Noted(app, log), threaded=True)
 
 

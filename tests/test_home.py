@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rushes.errors import UserError
 from rushes.home import home_folder, open_store
 
 
@@ -37,3 +38,14 @@ def test_each_can_be_put_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("RUSHES_CACHE", str(tmp_path / "fast"))
     file = open_store().put_bytes(b"x")
     assert open_store().path(file).is_relative_to(tmp_path / "fast")
+
+
+def test_the_cache_has_the_limit_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUSHES_STORE", "memory://bucket/prefix")
+    assert open_store().cache.limit is None
+    monkeypatch.setenv("RUSHES_CACHE_GB", "1.5")
+    assert open_store().cache.limit == 1_500_000_000
+    for bad in ("much", "-1", "nan", "inf"):
+        monkeypatch.setenv("RUSHES_CACHE_GB", bad)
+        with pytest.raises(UserError, match=f"RUSHES_CACHE_GB: '{bad}' is not allowed; a number of GB"):
+            open_store()
