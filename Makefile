@@ -11,6 +11,8 @@ INSTALLED := .venv/installed
 LOCKS := requirements/torch.lock requirements/rushes.lock
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG = $(shell $(BIN)/python -m pipelines.image)
+# Images bear two tags: the pipeline names the first, which no other code ever gets; manifests are edited to digests.
 BASE ?=
 DOCKER_BUILD := DOCKER_BUILDKIT=1 docker build --file deploy/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(DOCKER_FLAGS)
 
@@ -55,14 +57,14 @@ lock:
 build: $(INSTALLED)
 	$(BIN)/python -m build --no-isolation --wheel
 
-image:
-	$(DOCKER_BUILD) --target cpu --build-arg TORCH_INDEX=$(RUSHES_TORCH_INDEX) --tag rushes/python:$(VERSION) .
+image: $(INSTALLED)
+	$(DOCKER_BUILD) --target cpu --build-arg TORCH_INDEX=$(RUSHES_TORCH_INDEX) --tag rushes/python:$(TAG) --tag rushes/python:$(VERSION) .
 
-image-gpu:
-	$(DOCKER_BUILD) --target gpu --tag rushes/python:$(VERSION)-gpu .
+image-gpu: $(INSTALLED)
+	$(DOCKER_BUILD) --target gpu --tag rushes/python-gpu:$(TAG) --tag rushes/python-gpu:$(VERSION) .
 
-image-triton:
-	$(DOCKER_BUILD) --target triton --tag rushes/triton:$(VERSION) .
+image-triton: $(INSTALLED)
+	$(DOCKER_BUILD) --target triton --tag rushes/triton:$(TAG) --tag rushes/triton:$(VERSION) .
 
 up down status: $(INSTALLED)
 	@$(BIN)/rushes $@

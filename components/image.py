@@ -1,3 +1,6 @@
-"""The image that every component runs in; `kfp.local` runs them in this Python instead and never pulls it."""
+"""The image that every component runs in, without its tag: a profile and the code's digest give that.
 
-IMAGE = "rushes/python:0.1.0"
+`kfp.local` runs the components in this Python instead and never pulls it.
+"""
+
+IMAGE = "rushes/python"

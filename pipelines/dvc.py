@@ -1,4 +1,4 @@
-"""dvc.yaml, made from the compiled pipeline: the same steps, the same edges, the demo's recipe.
+"""dvc.yaml, made from the steps' commands: the pipeline's chain for one model, with the demo's recipe.
 
     python -m pipelines.dvc            writes dvc.yaml
     python -m pipelines.dvc --check    fails where it differs from what is committed
@@ -8,30 +8,34 @@ whole package and a stage that DVC runs without need costs a second.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipelines.pipeline import COMPILED
+from rushes.cli import COMMANDS
+from rushes.steps import STEPS
 
 ROOT = Path(__file__).parents[1]
 DVC_YAML = ROOT / "dvc.yaml"
 MODEL, SIZE, VIDEOS, ENDPOINT = "pace-r2plus1d", "cpu", "data/demo", "demo"
-HEAD = "# Written by `python -m pipelines.dvc` from pipelines/pipeline.yaml; do not edit.\n"
+HEAD = "# Written by `python -m pipelines.dvc` from the steps' commands; do not edit.\n"
 LOOKS_EACH_TIME = ("pin", "register", "promote", "deploy")
 """Stages whose result hangs on the world outside the workspace."""
+WRITER = {
+    "pin": "pin", "footage": "sample", "backbone": "pretrain", "classifier": "finetune", "baseline": "finetune-random",
+    "evaluation": "evaluate", "bundle": "export", "version": "register", "decision": "promote",
+}  # fmt: skip
+"""The stage whose pointer a flag takes."""
 
 
 def stages() -> dict[str, dict[str, Any]]:
-    """A stage a task of the compiled pipeline, in its order."""
-    pipeline = next(yaml.safe_load_all(COMPILED.read_text()))
-    tasks: dict[str, Any] = pipeline["root"]["dag"]["tasks"]
-    names = {task: _stage_name(record) for task, record in tasks.items()}
+    """A stage a step, fine-tuning also from random weights; of one model there is nothing to choose."""
     recipe = yaml.safe_load((ROOT / "models" / MODEL / "recipe.yaml").read_text())
-    ordered = sorted(tasks, key=lambda task: _depth(task, tasks))
-    return {names[task]: _stage(names[task], tasks[task], names, recipe) for task in ordered}
+    names = [name for step in STEPS if step != "choose" for name in _stages_of(step)]
+    return {name: _stage(name, recipe) for name in names}
 
 
 def render() -> str:
@@ -39,45 +43,33 @@ def render() -> str:
     return HEAD + yaml.safe_dump({"stages": stages()}, sort_keys=False, width=100)
 
 
-def _stage(name: str, task: dict[str, Any], names: dict[str, str], recipe: dict[str, Any]) -> dict[str, Any]:
-    step = task["componentRef"]["name"].removeprefix("comp-").split("-")[0]
-    inputs = {
-        flag: f"artifacts/{names[source['taskOutputArtifact']['producerTask']]}.json"
-        for flag, source in task["inputs"].get("artifacts", {}).items()
-    }
-    parameters = task["inputs"].get("parameters", {})
+def _stages_of(step: str) -> list[str]:
+    return ["finetune", "finetune-random"] if step == "finetune" else [step]
+
+
+def _stage(name: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    step, _, init = name.partition("-")
+    fields = [f.name for f in dataclasses.fields(COMMANDS[step])]
     words = ["rushes", step]
-    if "recipe" in parameters:
+    if "recipe" in fields:
         words += [MODEL, "--size", SIZE]
-    if "init" in parameters:
-        words += ["--init", parameters["init"]["runtimeValue"]["constant"]]
-    if "endpoint" in parameters:
+    if init:
+        words += ["--init", init]
+    if "endpoint" in fields:
         words += ["--endpoint", ENDPOINT]
-    if step == "pin":
+    if "videos" in fields:
         words += ["--videos", VIDEOS]
+    inputs = {flag: f"artifacts/{WRITER[flag]}.json" for flag in fields if flag in WRITER}
     for flag, path in inputs.items():
         words += [f"--{flag}", path]
     stage: dict[str, Any] = {"cmd": " ".join([*words, "--out", f"artifacts/{name}.json"])}
     stage["deps"] = ["src/rushes", *([VIDEOS] if step == "pin" else []), *inputs.values()]
-    if "recipe" in parameters:
+    if "recipe" in fields:
         stage["params"] = [{f"models/{MODEL}/recipe.yaml": _parameters(step, recipe)}]
     stage["outs"] = [f"artifacts/{name}.json"]
     if step in LOOKS_EACH_TIME:
         stage["always_changed"] = True
     return stage
-
-
-def _stage_name(task: dict[str, Any]) -> str:
-    step: str = task["componentRef"]["name"].removeprefix("comp-").split("-")[0]
-    init = task["inputs"].get("parameters", {}).get("init", {}).get("runtimeValue", {}).get("constant")
-    return f"{step}-{init}" if init == "random" else step
-
-
-def _depth(task: str, tasks: dict[str, Any]) -> int:
-    producers = [
-        source["taskOutputArtifact"]["producerTask"] for source in tasks[task]["inputs"].get("artifacts", {}).values()
-    ]
-    return 1 + max((_depth(producer, tasks) for producer in producers), default=0)
 
 
 def _parameters(step: str, recipe: dict[str, Any]) -> list[str]:

@@ -12,15 +12,20 @@ from pathlib import Path
 from rushes.steps import STEPS
 
 COMPONENTS = Path(__file__).parents[1] / "components"
-STEP_SOURCES = Path(__file__).parents[1] / "src" / "rushes" / "steps"
+PACKAGE = Path(__file__).parents[1] / "src" / "rushes"
+NAMES = (*STEPS, "summary")
+"""Of the components: the steps, and what a run ends with."""
 
 
 def render(step: str) -> str:
     """Text of a component's README."""
     (declared,) = _functions(COMPONENTS / step / "component.py", step)
-    (worker,) = _functions(STEP_SOURCES / f"{step}.py", step)
+    module, function = ("steps", step) if step in STEPS else ("orchestration", f"write_{step}")
+    (worker,) = _functions(PACKAGE / module / f"{step}.py", function)
     lines = [f"# {step}", "", ast.get_docstring(declared) or "", "", "| argument | type |", "|---|---|"]
     lines += [f"| `{arg.arg}` | `{ast.unparse(arg.annotation)}` |" for arg in declared.args.args if arg.annotation]
+    if isinstance(declared.returns, ast.expr) and not isinstance(declared.returns, ast.Constant):
+        lines += ["", f"Returns `{ast.unparse(declared.returns)}`."]
     text = ast.get_docstring(worker) or ""
     lines += [
         "",
@@ -30,7 +35,7 @@ def render(step: str) -> str:
         text,
         "```",
         "",
-        f"Code: `rushes.steps.{step}`; alone: `rushes {step} --help`.",
+        f"Code: `rushes.{module}.{step}`" + (f"; alone: `rushes {step} --help`." if step in STEPS else "."),
     ]
     return "\n".join(lines) + "\n"
 
@@ -45,7 +50,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with the committed files, write nothing")
     check = parser.parse_args().check
     stale = []
-    for step in STEPS:
+    for step in NAMES:
         path = COMPONENTS / step / "README.md"
         if check and (not path.is_file() or path.read_text() != render(step)):
             stale.append(str(path))

@@ -15,11 +15,14 @@ def evaluate(
     classifier: dsl.Input[dsl.Model],
     baseline: dsl.Input[dsl.Model],
     evaluation: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+    report: dsl.Output[dsl.HTML],
 ) -> None:
     """Scores the classifier on the test split, beside random initialisation."""
     from pathlib import Path
 
     from rushes.config import parse_recipe
+    from rushes.orchestration.pages import show_evaluation
     from rushes.steps.evaluate import evaluate as step
 
     manifest = step(
@@ -30,6 +33,5 @@ def evaluate(
         baseline=Path(baseline.path),
         out=Path(evaluation.path),
     )
-    for name, top1 in manifest.summary["top1"].items():
-        evaluation.log_metric(name, top1["value"])
     evaluation.metadata["ref"] = manifest.ref
+    show_evaluation(manifest, metrics=evaluation, confusion=confusion, report=report)

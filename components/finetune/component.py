@@ -28,4 +28,4 @@ def finetune(
         backbone=Path(backbone.path),
         out=Path(classifier.path),
     )
-    classifier.metadata.update(ref=manifest.ref, **manifest.summary)
+    classifier.metadata.update(model=recipe["name"], ref=manifest.ref, **manifest.summary)

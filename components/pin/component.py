@@ -6,8 +6,10 @@ from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def pin(videos: str, labels: str, splits: str, fold: int, revision: str, pinned: dsl.Output[dsl.Artifact]) -> None:
-    """Resolves the data reference to content."""
+def pin(
+    videos: str, labels: str, splits: str, fold: int, revision: str, partitions: int, pinned: dsl.Output[dsl.Artifact]
+) -> list:  # type: ignore[type-arg]  # what KFP takes for a list of anything
+    """Resolves the data reference to content; returns the partitions that `sample` is to be called with."""
     from pathlib import Path
 
     from rushes.steps.pin import pin as step
@@ -21,3 +23,4 @@ def pin(videos: str, labels: str, splits: str, fold: int, revision: str, pinned:
         out=Path(pinned.path),
     )
     pinned.metadata.update(ref=manifest.ref, **manifest.summary)
+    return [f"{part}/{partitions}" for part in range(1, partitions + 1)]

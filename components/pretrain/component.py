@@ -20,4 +20,4 @@ def pretrain(recipe: dict[str, Any], footage: dsl.Input[dsl.Dataset], backbone: 
         footage=Path(footage.path),
         out=Path(backbone.path),
     )
-    backbone.metadata.update(ref=manifest.ref, **manifest.summary)
+    backbone.metadata.update(model=recipe["name"], ref=manifest.ref, **manifest.summary)

@@ -15,8 +15,8 @@ def promote(
     evaluation: dsl.Input[dsl.Metrics],
     footage: dsl.Input[dsl.Dataset],
     decision: dsl.Output[dsl.Artifact],
-) -> None:
-    """Decides, by evidence, whether the version becomes the champion."""
+) -> str:
+    """Decides, by evidence, whether the version becomes the champion; returns `promoted` or `refused`."""
     from pathlib import Path
 
     from rushes.config import parse_recipe
@@ -31,3 +31,4 @@ def promote(
         out=Path(decision.path),
     )
     decision.metadata.update(ref=manifest.ref, **manifest.summary)
+    return str(manifest.summary["decision"])

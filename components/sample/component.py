@@ -1,23 +1,28 @@
 """`sample` as a Kubeflow Pipelines component: import, call, log. See `rushes.steps.sample`."""
 
-from typing import Any
-
 from kfp import dsl
 
 from components.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def sample(recipe: dict[str, Any], pin: dsl.Input[dsl.Artifact], footage: dsl.Output[dsl.Dataset]) -> None:
-    """Turns videos into footage: small H.264 shards and an index."""
+def sample(
+    models: list,  # type: ignore[type-arg]  # what KFP takes for a list of anything
+    pin: dsl.Input[dsl.Artifact],
+    footage: dsl.Output[dsl.Dataset],
+    partition: str = "",
+    parts: dsl.Input[list[dsl.Dataset]] = None,
+) -> None:
+    """Turns videos into footage: a part of the shards, or, when all `parts` are done, what is left and the index."""
     from pathlib import Path
 
-    from rushes.config import parse_recipe
+    from rushes.orchestration.candidates import sampling_recipe
     from rushes.steps.sample import sample as step
 
     manifest = step(
-        recipe=parse_recipe(recipe),
+        recipe=sampling_recipe(models),
         pin=Path(pin.path),
+        partition=partition,
         out=Path(footage.path),
     )
     footage.metadata.update(ref=manifest.ref, **manifest.summary)

@@ -75,12 +75,24 @@ class Run(_WithRecipe):
     """Revision of the DVC repository that the videos lie in."""
     endpoint: str = ""
     """Name to register and serve under. Default: the name of the videos' folder."""
+    also: UseAppendAction[tuple[str, ...]] = ()
+    """Another model to train beside it, as `rushes compare` takes them: MODEL:section.field=value,...; may be given
+    several times. The one that is best on validation goes on; only that one sees the test split."""
+
+    @property
+    def models(self) -> tuple[Recipe, ...]:
+        """The recipes of all, on the footage that they share."""
+        from rushes.orchestration.comparison import Member, models_of, parse_member
+
+        files = [str(file.absolute()) for file in self.plugin]
+        others = [parse_member(text, size=self.size, plugins=files) for text in self.also]
+        return models_of([Member(name=self.model, recipe=self.full_recipe), *others])
 
     def execute(self) -> int:
         from rushes.commands.run import run
 
         return run(
-            recipe=self.full_recipe, videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold,
+            models=self.models, videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold,
             revision=self.revision, endpoint=self.endpoint,
         )  # fmt: skip
 
@@ -158,8 +170,24 @@ class Finetune(_WithRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choose:
+    """Step 5: of several classifiers the one that is best on validation; the test split is not looked at.
+
+    rushes choose artifacts/pace.json artifacts/vcop.json --out artifacts/choice.json
+    """
+
+    classifiers: Positional[tuple[Path, ...]]
+    """Pointers from `rushes finetune`."""
+    out: Path
+    """Where the pointer to the choice goes."""
+
+    def execute(self) -> int:
+        return _step("choose", classifiers={str(path): path for path in self.classifiers}, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate(_WithRecipe):
-    """Step 5: accuracy on the test split, pretrained beside random, with intervals and a report."""
+    """Step 6: accuracy on the test split, pretrained beside random, with intervals and a report."""
 
     footage: Path
     """Pointer from `rushes sample`."""
@@ -181,7 +209,7 @@ class Evaluate(_WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(_WithRecipe):
-    """Step 6: classifier to ONNX, with its contract and a golden clip."""
+    """Step 7: classifier to ONNX, with its contract and a golden clip."""
 
     classifier: Path
     """Pointer from `rushes finetune`."""
@@ -194,7 +222,7 @@ class Export(_WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Register(_WithRecipe):
-    """Step 7: the bundle as an MLflow model version, with its lineage."""
+    """Step 8: the bundle as an MLflow model version, with its lineage."""
 
     endpoint: str
     """Name of the registered model."""
@@ -214,7 +242,7 @@ class Register(_WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Promote(_WithRecipe):
-    """Step 8: the gate: decides by evidence, and writes the decision to the ledger."""
+    """Step 9: the gate: decides by evidence, and writes the decision to the ledger."""
 
     version: Path
     """Pointer from `rushes register`."""
@@ -236,7 +264,7 @@ class Promote(_WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Deploy(_WithRecipe):
-    """Step 9: waits until what the ledger says is what is served, or fails."""
+    """Step 10: waits until what the ledger says is what is served, or fails."""
 
     decision: Path
     """Pointer from `rushes promote`."""
@@ -584,6 +612,84 @@ class Compare:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PipelineCompile:
+    """Compiles the pipeline for a cluster: images, GPU nodes, secrets by reference, retries. Changes nothing there.
+
+    rushes pipeline compile --profile mine.yaml --out mine-pipeline.yaml
+    """
+
+    profile: str = "gpu"
+    """gpu, cpu, or a file.yaml of yours: pipelines/profiles has those to begin with."""
+    out: Path = Path("pipeline.yaml")
+    """Where the compiled pipeline goes."""
+
+    def execute(self) -> int:
+        from rushes.commands.pipeline import compile_pipeline
+
+        return compile_pipeline(self.profile, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compiled(Run):
+    """What commands that run a compiled pipeline share."""
+
+    profile: str = "gpu"
+    """The cluster: gpu, cpu, or a file.yaml of yours."""
+    pipeline: Path | None = None
+    """What `rushes pipeline compile` wrote for it. Default: the one of this version, for the profile gpu."""
+    host: str = ""
+    """URL of Kubeflow Pipelines. Default: the profile's, KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
+
+    def submit(self, *, wait: bool) -> int:
+        """Starts a run on the cluster."""
+        from rushes.commands.pipeline import submit
+        from rushes.commands.run import endpoint_name
+        from rushes.orchestration.schedules import Data
+
+        data = Data(videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold, revision=self.revision)
+        return submit(
+            models=self.models, data=data, endpoint=endpoint_name(self.endpoint or Path(self.videos).name),
+            profile=self.profile, pipeline=self.pipeline, host=self.host, wait=wait,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineSubmit(_Compiled):
+    """Starts a run on Kubeflow Pipelines; the compiled pipeline is uploaded if the server does not have it.
+
+    rushes pipeline submit pace-r2plus1d --profile mine.yaml --videos s3://archive/videos
+    """
+
+    wait: bool = False
+    """Follow the run until it has ended; exit status 1 if it failed."""
+
+    def execute(self) -> int:
+        return self.submit(wait=self.wait)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineRun(_Compiled):
+    """Runs the compiled pipeline to its end: here, here in containers, or on a cluster.
+
+    rushes pipeline run pace-r2plus1d --size cpu --videos footage/ --runner docker
+    """
+
+    runner: Literal["subprocess", "docker", "cluster"] = "subprocess"
+    """subprocess: as `rushes run` does; docker: each step in the image that `make image` builds, by this machine's
+    engine; cluster: on Kubeflow Pipelines, and this waits for it."""
+
+    def execute(self) -> int:
+        from rushes.commands.run import run
+
+        if self.runner == "cluster":
+            return self.submit(wait=True)
+        return run(
+            models=self.models, videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold,
+            revision=self.revision, endpoint=self.endpoint, runner=self.runner, pipeline=self.pipeline,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Schedules:
     """What commands that read schedules share."""
 
@@ -640,11 +746,12 @@ GROUPS: dict[str, dict[str, type]] = {
     "Whole workflow": {"run": Run, "demo": Demo, "predict": Predict, "compare": Compare, "models": Models},
     "Servers of this machine": {"up": Up, "down": Down, "status": Status, "reconcile": Reconcile, "drain": Drain},
     "Steps": {
-        "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "evaluate": Evaluate,
-        "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
+        "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "choose": Choose,
+        "evaluate": Evaluate, "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
     },
     "Pretext tasks": {"pretext show": PretextShow, "pretext control": PretextControl, "pretext maps": PretextMaps},
-    "Schedules on Kubeflow": {
+    "On Kubeflow": {
+        "pipeline compile": PipelineCompile, "pipeline run": PipelineRun, "pipeline submit": PipelineSubmit,
         "schedules plan": SchedulesPlan, "schedules apply": SchedulesApply, "schedules check": SchedulesCheck,
     },
     "Data": {"footage show": FootageShow, "footage forget": FootageForget, "demo-videos": DemoVideos},
@@ -757,7 +864,7 @@ def _overview() -> int:
     lines = ["usage: rushes COMMAND ...", "", "From raw, unlabelled video to a served action-recognition model.", ""]
     for title, commands in GROUPS.items():
         lines.append(f"{title}:")
-        lines += [f"  {name:<16}{(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
+        lines += [f"  {name:<18}{(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
         lines.append("")
     lines.append("`rushes COMMAND --help` tells more. Begin with `rushes demo`, or")
     lines.append("`rushes run pace-r2plus1d --size cpu --videos YOUR_FOLDER`.")

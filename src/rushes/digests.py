@@ -22,8 +22,8 @@ PACKAGE = "rushes"
 PLUMBING = frozenset(
     f"{PACKAGE}{module}"
     for module in (
-        "", ".cache", ".config", ".digests", ".errors", ".home", ".parts", ".plugins", ".progress", ".steps",
-        ".steps.base", ".store",
+        "", ".cache", ".config", ".digests", ".errors", ".home", ".journal", ".parts", ".plugins", ".progress",
+        ".steps", ".steps.base", ".store",
     )
 )  # fmt: skip
 """Modules that every step imports and no result depends on."""
@@ -101,6 +101,11 @@ def _targets(node: ast.AST) -> list[str]:
 def _source_path(name: str, root: Path) -> Path:
     path = root.joinpath(*name.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def essence(source: str) -> str:
+    """Python code without comments, docstrings and layout."""
+    return _parsed(source).essence
 
 
 @dataclass(frozen=True, kw_only=True)

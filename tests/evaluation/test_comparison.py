@@ -93,6 +93,24 @@ def test_differences_are_paired_and_corrected(result: dict[str, Any]) -> None:
     assert between["difference"]["value"] == pytest.approx(rows["good"] - rows["same"])
 
 
+def test_all_pretrained_together_are_the_mean_of_their_differences(result: dict[str, Any]) -> None:
+    single = {(r["member"], r["protocol"]): r["difference"] for r in result["against random"]}
+    assert [record["protocol"] for record in result["pretraining"]] == protocols_of(NUMBERS)
+    for record in result["pretraining"]:
+        each, together = [single[name, record["protocol"]] for name in ("good", "same")], record["difference"]
+        assert record["members"] == 2
+        assert together["value"] == pytest.approx(sum(one["value"] for one in each) / 2)
+        assert together["low"] < together["value"] < together["high"]
+        widest = max(one["high"] - one["low"] for one in each)
+        assert together["high"] - together["low"] < widest
+
+
+def test_one_pretrained_member_has_nothing_to_be_pooled_with() -> None:
+    rows = [row for row in ROWS if row.name != "same"]
+    measured = [m for m in chains() if m.start != "same"]
+    assert compare(rows, measured, numbers=NUMBERS, resamples=100)["pretraining"] == []
+
+
 def test_answers_about_other_segments_are_not_paired() -> None:
     measured = chains()
     strange = [m for m in measured if m.start != "same"] + [
@@ -187,12 +205,13 @@ def test_figures_as_text() -> None:
 
 
 def test_the_tables_hold_every_row_and_say_what_was_not_run(result: dict[str, Any]) -> None:
-    accuracy, cost, saved, against, between = tables_of(result)
+    accuracy, cost, saved, against, together, between = tables_of(result)
     assert [row[0] for row in accuracy.rows] == ["random", "good", "same", "metadata only", ""]
     assert accuracy.rows[-1] == ["", "supervised", "net", *["not run"] * 7]
     assert accuracy.rows[3][3] == accuracy.rows[3][7] == ""  # metadata: no neighbour, no fine-tuning
     assert [row[0] for row in cost.rows] == [row[0] for row in saved.rows] == ["good", "same"]
     assert len(against.rows) == 14
+    assert [row[1] for row in together.rows] == ["2"] * 7
     assert len(between.rows) == 1
     for table in tables_of(result):
         assert {len(row) for row in table.rows} == {len(table.head)}

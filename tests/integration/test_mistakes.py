@@ -1,5 +1,6 @@
 """Users' mistakes and a machine's: one clear line, exit code 2 (130 for Ctrl-C), nothing half-done left behind."""
 
+import json
 import os
 import shutil
 import signal
@@ -111,6 +112,10 @@ def test_the_same_video_in_the_test_split_and_outside(alone: Cli, tmp_path: Path
     assert done.returncode == 2
     assert "'a/v00.mp4' from 0.0 s (test) = 'copy.mp4' from 0.0 s (unlabelled)" in done.stderr
     assert "--sample.duplicates drop" in done.stderr
+    (summary,) = (alone.home / "store" / "runs").glob("*/summary.json")  # written though the run failed
+    record = json.loads(summary.read_text())
+    assert record["state"] == "FAILED" and record["error"].startswith("sample: duplicates: the test split")
+    assert [step["step"] for step in record["steps"]] == ["pin", "sample"]
 
 
 def test_a_label_for_a_video_that_is_not_there(alone: Cli, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rushes.store import Store
 from tests.integration.conftest import QUICK, Cli
 
 pytestmark = pytest.mark.servers
-NEVER_CACHED = ("pin", "promote", "deploy")
+NEVER_CACHED = ("pin", "choose", "promote", "deploy")
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def by_step(endings: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {ending["step"]: ending for ending in endings}
 
 
-def test_every_step_ends_once_and_fine_tuning_twice(finished: list[dict[str, Any]]) -> None:
-    assert sorted(ending["step"] for ending in finished) == sorted([*STEPS, "finetune"])
+def test_every_step_ends_once_and_sampling_and_fine_tuning_twice(finished: list[dict[str, Any]]) -> None:
+    assert sorted(ending["step"] for ending in finished) == sorted([*STEPS, "finetune", "sample"])
 
 
 def test_the_first_version_is_promoted_and_served(cli: Cli, finished: list[dict[str, Any]]) -> None:
@@ -76,10 +76,47 @@ def test_mlflow_holds_the_version_with_its_lineage(cli: Cli, finished: list[dict
 def test_a_second_run_does_nothing_twice(cli: Cli, videos: Path, finished: list[dict[str, Any]]) -> None:
     cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *QUICK)
     again = cli.results()
-    # kfp runs the two fine-tunings in either order.
     assert sorted(ending["ref"] for ending in again) == sorted(ending["ref"] for ending in finished)
     assert all(ending["cached"] for ending in again if ending["step"] not in NEVER_CACHED)
     assert len(Ledger(Store(str(cli.home / "store")), "motion").entries()) == 1
+
+
+def test_the_run_has_a_summary_in_the_store(cli: Cli, finished: list[dict[str, Any]]) -> None:
+    (folder,) = sorted((cli.home / "store" / "runs").glob("*-motion"))[:1]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["state"], summary["error"], summary["champion"]) == ("SUCCEEDED", "", 1)
+    assert [step["ref"] for step in summary["steps"]] == [ending["ref"] for ending in finished]
+
+
+def test_what_passes_through_kfp_is_kilobytes(cli: Cli, finished: list[dict[str, Any]]) -> None:
+    outputs = sorted((cli.home / "runs").glob("*-motion"))[0] / "outputs"
+    sizes = {path: path.stat().st_size for path in outputs.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 1_000_000
+    assert [path for path in sizes if "report" in path.parts]
+
+
+def test_of_several_models_the_best_on_validation_goes_on(cli: Cli, videos: Path) -> None:
+    """Whichever is better, only that one is evaluated, which looks at the test split, and registered."""
+    flags = [*QUICK, "--sample.val_share", "0.25"]
+    overrides = {flag.removeprefix("--"): value for flag, value in zip(flags[::2], flags[1::2], strict=True)} | {
+        "finetune.epochs": 1
+    }
+    also = "untrained=pace-r2plus1d:" + ",".join(f"{name}={value}" for name, value in overrides.items())
+    cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *flags, "--also", also, "--endpoint", "several")
+    steps = cli.results()
+    (choice,) = [ending["summary"] for ending in steps if ending["step"] == "choose"]
+    measured = choice["validation"]
+    assert set(measured) == {"pace-r2plus1d", "untrained"}
+    assert measured[choice["chosen"]] == max(measured.values())
+    assert [ending["step"] for ending in steps].count("finetune") == 3
+    assert [ending["step"] for ending in steps].count("evaluate") == 1
+    chosen = next(
+        e for e in steps if e["step"] == "finetune" and e["summary"]["val_accuracy"] == max(measured.values())
+    )
+    (bundle,) = [ending["ref"] for ending in steps if ending["step"] == "export"]
+    assert json.loads((cli.home / "store" / "steps" / f"{bundle}.json").read_text())["inputs"] == {
+        "classifier": chosen["ref"]
+    }
 
 
 def test_a_recipe_change_runs_its_step_and_what_follows(cli: Cli, videos: Path, finished: list[dict[str, Any]]) -> None:
@@ -90,7 +127,8 @@ def test_a_recipe_change_runs_its_step_and_what_follows(cli: Cli, videos: Path, 
     # As good as the champion is not better: it stays.
     decision = by_step(changed)["promote"]["summary"]
     assert (decision["decision"], decision["champion"]) == ("refused", 1)
-    assert by_step(changed)["deploy"]["summary"]["version"] == 1
+    assert "deploy" not in by_step(changed)
+    assert json.loads(cli.ok("status", "--json"))["endpoints"]["motion"]["served"] == 1
 
 
 def test_a_new_store_gives_the_same_metrics_to_the_last_digit(

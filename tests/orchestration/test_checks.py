@@ -40,7 +40,7 @@ class Checks:
             {
                 "name": name, "cron": "0 0 2 * * *", "pipeline": Pipeline.read(compiled_pipeline()).digest,
                 "data": {"videos": str(videos), "revision": revision},
-                "parameters": {"endpoint": "e", "recipe": "pace-r2plus1d"}, **changes,
+                "parameters": {"endpoint": "e", "models": ["pace-r2plus1d"]}, **changes,
             }
             for name, videos, revision in schedules
         ]  # fmt: skip

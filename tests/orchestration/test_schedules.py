@@ -21,7 +21,7 @@ def entry(name: str = "nightly", **changes: Any) -> dict[str, Any]:
     return {
         "name": name, "cron": "0 0 2 * * *", "pipeline": PIPELINE.digest,
         "data": {"videos": "/data/videos", "revision": "main"},
-        "parameters": {"endpoint": "e", "recipe": "pace-r2plus1d:pretrain.epochs=60"}, **changes,
+        "parameters": {"endpoint": "e", "models": ["pace-r2plus1d:pretrain.epochs=60"]}, **changes,
     }  # fmt: skip
 
 
@@ -81,15 +81,19 @@ def test_the_committed_file_is_right_about_the_committed_pipeline() -> None:
         ([entry(crom="x")], "schedule 'nightly': unknown key 'crom'; did you mean 'cron'?"),
         ([entry(), entry(cron="0 0 3 * * *")], "name: 'nightly' is there twice: give each schedule a name of its own"),
         ([entry(name="Nightly run")], "name: 'Nightly run' is not allowed; lower-case letters"),
-        ([entry(parameters={"recipe": "vcop-r3d", "endpoint": "e", "epochs": 3})],
-         "nightly': parameters: 'epochs' is unknown; known: endpoint, recipe"),
-        ([entry(parameters={"recipe": "vcop-r3d", "endpoint": "e", "fold": 3})],
+        ([entry(parameters={"models": ["vcop-r3d"], "endpoint": "e", "epochs": 3})],
+         "nightly': parameters: 'epochs' is unknown; known: endpoint, models, partitions"),
+        ([entry(parameters={"models": ["vcop-r3d"], "endpoint": "e", "fold": 3})],
          "parameters: 'fold' belongs under data"),
-        ([entry(parameters={"recipe": "vcop-r3d"})], "parameters: 'endpoint' is missing: the pipeline needs it"),
-        ([entry(parameters={"recipe": "vcop-r3d", "endpoint": 3})], "parameters: endpoint: 3 is not a str"),
-        ([entry(parameters={"recipe": "vcop", "endpoint": "e"})], "parameters: recipe: model: 'vcop' is not known"),
-        ([entry(parameters={"recipe": {"name": "x", "pretrian": {}}, "endpoint": "e"})],
-         "parameters: recipe: recipe: unknown key 'pretrian'; did you mean 'pretrain'?"),
+        ([entry(parameters={"models": ["vcop-r3d"]})], "parameters: 'endpoint' is missing: the pipeline needs it"),
+        ([entry(parameters={"models": ["vcop-r3d"], "endpoint": 3})], "parameters: endpoint: 3 is not a str"),
+        ([entry(parameters={"models": ["vcop"], "endpoint": "e"})], "parameters: models: model: 'vcop' is not known"),
+        ([entry(parameters={"models": [{"name": "x", "pretrian": {}}], "endpoint": "e"})],
+         "parameters: models: recipe: unknown key 'pretrian'; did you mean 'pretrain'?"),
+        ([entry(parameters={"models": "vcop-r3d", "endpoint": "e"})],
+         "parameters: models: 'vcop-r3d' is not a list of models; such as [pace-r2plus1d]"),
+        ([entry(parameters={"models": ["vcop-r3d", "vcop-r3d"], "endpoint": "e"})],
+         "parameters: models: member: 'vcop-r3d' is there twice"),
         ([entry(data={"videos": "footage"})], "data.videos: 'footage' is relative"),
         ([entry(data={"videos": "/data", "revision": "0" * 40})], f"data.revision: '{'0' * 40}' is a commit"),
         ([entry(data={"videos": "/data", "commit": "x"})], "schedule 'nightly': data: unknown key 'commit'"),
@@ -132,10 +136,10 @@ def test_six_fields_of_any_form_are_taken(cron: str, tmp_path: Path) -> None:
 
 def test_a_recipe_is_a_model_with_overrides_or_whole(tmp_path: Path) -> None:
     whole = to_record(load_recipe("vcop-r3d", size="cpu"))
-    file = written(tmp_path, entry("a"), entry("b", parameters={"endpoint": "e", "recipe": whole}))
+    file = written(tmp_path, entry("a"), entry("b", parameters={"endpoint": "e", "models": [whole]}))
     a, b = read_schedules(file, [PIPELINE]).schedules
-    assert a.arguments["recipe"]["pretrain"]["epochs"] == 60
-    assert b.arguments["recipe"] == whole
+    assert a.arguments["models"][0]["pretrain"]["epochs"] == 60
+    assert b.arguments["models"] == [whole]
 
 
 # What a server comes to have -----------------------------------------------------------------------------------------
@@ -153,7 +157,7 @@ def test_what_is_missing_is_made(server: Kubeflow, applied: Applied, capsys: pyt
     assert (hourly["mode"], hourly["max_concurrency"]) == ("DISABLE", "3")
     given = nightly["runtime_config"]["parameters"]
     assert (given["videos"], given["revision"], given["endpoint"]) == ("/data/videos", "main", "e")
-    assert given["recipe"]["pretrain"]["epochs"] == 60
+    assert given["models"][0]["pretrain"]["epochs"] == 60
     version = server.versions[nightly["pipeline_version_reference"]["pipeline_version_id"]]
     assert version["display_name"] == PIPELINE.version and version["description"] == PIPELINE.digest
     assert [experiment["display_name"] for experiment in server.experiments.values()] == ["rushes"]
@@ -183,8 +187,8 @@ def test_a_plan_changes_nothing(server: Kubeflow, tmp_path: Path, capsys: pytest
         ({"cron": "0 0 3 * * *"}, "cron: 0 0 2 * * * -> 0 0 3 * * *"),
         ({"concurrency": 2, "enabled": False}, "concurrency: 1 -> 2; enabled: True -> False"),
         ({"data": {"videos": "/data/videos", "revision": "next"}}, "revision: 'main' -> 'next'"),
-        ({"parameters": {"endpoint": "e", "recipe": "pace-r2plus1d:pretrain.epochs=61"}},
-         "recipe.pretrain.epochs: 60 -> 61"),
+        ({"parameters": {"endpoint": "e", "models": ["pace-r2plus1d:pretrain.epochs=61"]}},
+         "models.pace-r2plus1d.pretrain.epochs: 60 -> 61"),
     ],
 )  # fmt: skip
 def test_what_changed_is_made_anew_and_what_is_under_way_goes_on(

@@ -1,27 +1,47 @@
 """What is committed is what the sources compile to, and dvc.yaml says the same."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 from google.protobuf import json_format
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from pipelines import dvc
 from pipelines.pipeline import COMPILED, compile_to
-from rushes.orchestration.local import compiled_pipeline
+from rushes.cli import COMMANDS, parse
+from rushes.orchestration.local import compiled_pipeline, for_one_machine
+from rushes.orchestration.profile import DEFAULT, read_profile
 from rushes.steps import STEPS
 
 
 @pytest.fixture(scope="module")
-def compiled() -> dict[str, Any]:
-    document: dict[str, Any] = next(yaml.safe_load_all(COMPILED.read_text()))
-    return document
+def documents() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(COMPILED.read_text()))
+
+
+@pytest.fixture(scope="module")
+def compiled(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    return documents[0]
+
+
+def tasks_of(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All tasks that run a container, at any depth: name and task."""
+    for component in (spec["root"], *spec["components"].values()):
+        for name, task in component.get("dag", {}).get("tasks", {}).items():
+            if "executorLabel" in spec["components"][task["componentRef"]["name"]]:
+                yield name, task
+
+
+def step_of(task: dict[str, Any]) -> str:
+    return str(task["componentRef"]["name"]).removeprefix("comp-").rstrip("-0123456789")
 
 
 def test_the_committed_compilation_is_current(tmp_path_factory: pytest.TempPathFactory) -> None:
     fresh = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    compile_to(fresh)
+    compile_to(fresh, read_profile(DEFAULT))
     assert fresh.read_text() == COMPILED.read_text()
 
 
@@ -29,25 +49,64 @@ def test_it_is_what_a_run_executes() -> None:
     assert compiled_pipeline() == COMPILED
 
 
-def test_it_parses_as_a_pipeline_spec(compiled: dict[str, Any]) -> None:
-    spec = json_format.ParseDict(compiled, PipelineSpec())
-    assert spec.pipeline_info.name == "rushes"
+def test_it_parses_as_a_pipeline_spec_and_as_kubernetes_settings(documents: list[dict[str, Any]]) -> None:
+    spec, platform = documents
+    assert json_format.ParseDict(spec, PipelineSpec()).pipeline_info.name == "rushes"
+    settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(settings) == set(spec["deploymentSpec"]["executors"])
+    for record in settings.values():
+        parsed = json_format.ParseDict(record, KubernetesExecutorConfig())
+        assert json_format.MessageToDict(parsed) == record
 
 
 def test_kfp_caches_nothing_since_the_store_answers(compiled: dict[str, Any]) -> None:
-    tasks = compiled["root"]["dag"]["tasks"].values()
-    assert not [task for task in tasks if task["cachingOptions"].get("enableCache")]
+    assert not [name for name, task in tasks_of(compiled) if task["cachingOptions"].get("enableCache")]
 
 
-def test_every_step_runs_and_fine_tuning_runs_twice(compiled: dict[str, Any]) -> None:
-    steps = [task["componentRef"]["name"] for task in compiled["root"]["dag"]["tasks"].values()]
-    assert len(steps) == len(STEPS) + 1
+def test_every_step_runs_and_sampling_and_fine_tuning_run_twice(compiled: dict[str, Any]) -> None:
+    steps = sorted(step_of(task) for _, task in tasks_of(compiled))
+    assert steps == sorted([*STEPS, "sample", "finetune", "summary"])
     inits = [
         task["inputs"]["parameters"]["init"]["runtimeValue"]["constant"]
-        for task in compiled["root"]["dag"]["tasks"].values()
+        for _, task in tasks_of(compiled)
         if "init" in task["inputs"].get("parameters", {})
     ]
     assert sorted(inits) == ["pretrained", "random"]
+
+
+def test_only_what_was_chosen_sees_the_test_set(compiled: dict[str, Any]) -> None:
+    dags = [c["dag"]["tasks"] for c in compiled["components"].values() if "dag" in c]
+    (each_model,) = [sorted(step_of(task) for task in tasks.values()) for tasks in dags if "pretrain" in tasks]
+    assert each_model == ["finetune", "pretrain"]
+    (evaluate,) = [task for _, task in tasks_of(compiled) if step_of(task) == "evaluate"]
+    sources = {name: source["taskOutputArtifact"] for name, source in evaluate["inputs"]["artifacts"].items()}
+    assert sources["classifier"]["producerTask"] == sources["backbone"]["producerTask"] == "choose"
+    assert evaluate["inputs"]["parameters"]["recipe"]["taskOutputParameter"]["producerTask"] == "choose"
+
+
+def test_only_what_was_promoted_is_deployed(compiled: dict[str, Any]) -> None:
+    (condition,) = [
+        task for c in compiled["components"].values() for task in c.get("dag", {}).get("tasks", {}).values()
+        if task.get("triggerPolicy", {}).get("condition")
+    ]  # fmt: skip
+    assert condition["triggerPolicy"]["condition"].endswith("== 'promoted'")
+    inside = compiled["components"][condition["componentRef"]["name"]]["dag"]["tasks"]
+    assert [step_of(task) for task in inside.values()] == ["deploy"]
+
+
+def test_the_summary_is_written_however_a_run_ends(compiled: dict[str, Any]) -> None:
+    (task,) = [task for _, task in tasks_of(compiled) if step_of(task) == "summary"]
+    assert task["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    (status,) = task["inputs"]["parameters"]["status"].values()
+    assert compiled["root"]["dag"]["tasks"][status["producerTask"]]["taskInfo"]["name"] == "run"
+
+
+def test_one_machine_runs_the_same_without_trying_again() -> None:
+    whole, here = COMPILED.read_text(), for_one_machine(COMPILED.read_text())
+    assert "retryPolicy" in whole and "retryPolicy" not in here
+    before, after = next(yaml.safe_load_all(whole)), next(yaml.safe_load_all(here))
+    assert [name for name, _ in tasks_of(before)] == [name for name, _ in tasks_of(after)]
+    assert before["deploymentSpec"] == after["deploymentSpec"]
 
 
 def test_dvc_yaml_is_current() -> None:
@@ -63,8 +122,6 @@ def test_dvc_stages_read_what_earlier_stages_write() -> None:
 
 
 def test_dvc_commands_are_commands_of_ours() -> None:
-    from rushes.cli import COMMANDS, parse
-
     for stage in dvc.stages().values():
         program, *arguments = stage["cmd"].split()
         assert program == "rushes"

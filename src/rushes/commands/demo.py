@@ -40,9 +40,9 @@ def demo(*, recipe: Recipe, folder: Path | None = None) -> int:
     folder = (folder or Path("data/demo")).absolute()
     draw(folder)
     track(folder)
-    finished = run_pipeline(Arguments(videos=str(folder), recipe=recipe, endpoint=ENDPOINT))
+    finished = run_pipeline(Arguments(videos=str(folder), models=(recipe,), endpoint=ENDPOINT))
     show_results(finished)
-    if finished.summary("deploy")["version"]:
+    if finished.served:
         video, label = test_video(folder)
         console.print(f"\nA test video of [bold]{label}[/], sent to the endpoint as it is on disk:")
         show(video, answerer(home, endpoint=ENDPOINT, offline=False)(video), top=3, as_json=False)

@@ -19,11 +19,15 @@ from rushes.errors import RushesError, UserError, no_place
 from rushes.evaluation.report import interval_text
 from rushes.footage.archive import is_url, list_archive
 from rushes.footage.labels import read_annotations
-from rushes.home import home_folder
+from rushes.home import home_folder, open_store
+from rushes.orchestration.docker import require_docker
+from rushes.orchestration.local import Runner, compiled_pipeline
 from rushes.orchestration.run import Arguments, Background, Run, last_error
 from rushes.processes import log_tail
 from rushes.progress import EventLog
 from rushes.serving.environment import can_run_triton
+from rushes.serving.reconciler import reconcile
+from rushes.serving.server import address, triton_status
 
 _LITTLE = 1 << 16
 """Bytes free below which a disk counts as full."""
@@ -41,24 +45,32 @@ class Finished:
         found: Mapping[str, Any] = next(e["summary"] for e in reversed(self.endings) if e["step"] == step)
         return found
 
+    @property
+    def served(self) -> int | None:
+        """The version that is served now, if any."""
+        version: int | None = self.summary("promote")["champion"]
+        return version
 
-def run(*, recipe: Recipe, videos: str, labels: str, splits: str, fold: int, revision: str, endpoint: str) -> int:
+
+def run(
+    *, models: tuple[Recipe, ...], videos: str, labels: str, splits: str, fold: int, revision: str, endpoint: str,
+    runner: Runner = "subprocess", pipeline: Path | None = None,
+) -> int:  # fmt: skip
     """Runs everything and tells what came of it."""
     arguments = Arguments(
-        videos=_absolute(videos), recipe=recipe, labels=_absolute(labels), splits=_absolute(splits), fold=fold,
+        videos=_absolute(videos), models=models, labels=_absolute(labels), splits=_absolute(splits), fold=fold,
         revision=revision, endpoint=endpoint_name(endpoint or Path(videos).absolute().name),
     )  # fmt: skip
-    finished = run_pipeline(arguments)
+    finished = run_pipeline(arguments, runner=runner, pipeline=pipeline)
     show_results(finished)
-    served = finished.summary("deploy").get("version")
     console.print("\nNext:", style="bold")
-    if served:
+    if finished.served:
         console.print(f"  rushes predict YOUR_VIDEO.mp4 --endpoint {arguments.endpoint}", markup=False)
     console.print("  rushes status        what is served\n  rushes down          stop the servers", markup=False)
     return 0
 
 
-def run_pipeline(arguments: Arguments) -> Finished:
+def run_pipeline(arguments: Arguments, *, runner: Runner = "subprocess", pipeline: Path | None = None) -> Finished:
     """Checks the input, starts what servers are missing, executes the pipeline, draws its progress.
 
     Servers that were started here are stopped again unless everything succeeded.
@@ -68,17 +80,21 @@ def run_pipeline(arguments: Arguments) -> Finished:
         RushesError: a step or a server failed; the message names the log.
     """
     _check_input(arguments)
+    if runner == "docker":
+        require_docker(pipeline or compiled_pipeline())
     home = home_folder()
     reason = can_run_triton()
     if reason is not None:
         console.print(f"Triton cannot run here: {reason}. The served graph will answer in process.", markup=False)
     missing = [name for name in servers.NAMES if name not in {server.name for server in servers.running(home)}]
-    with Run(arguments, home=home) as started:
+    with Run(arguments, home=home, runner=runner, pipeline=pipeline) as started:
         console.print(f"Log: {started.log}", markup=False, style="dim")
         log = EventLog(started.events, step="servers")
         starting = Background(lambda: servers.start_all(home, progress=log))
         try:
-            return _follow(started, starting)
+            finished = _follow(started, starting)
+            _keep_served(finished, home)
+            return finished
         except BaseException:
             started.stop()
             servers.abandon(home, missing, starting=starting.wait)
@@ -88,7 +104,6 @@ def run_pipeline(arguments: Arguments) -> Finished:
 def show_results(finished: Finished) -> None:
     """Accuracy with and without pretraining, seconds a step, what is served, where to look."""
     evaluated, decided = finished.summary("evaluate"), finished.summary("promote")
-    deployed = finished.summary("deploy")
     test = evaluated["test"]
     title = f"Top-1 on {test['segments']} test segments, {test['groups']} groups"
     table = Table(
@@ -103,9 +118,9 @@ def show_results(finished: Finished) -> None:
     console.print(f"95 % intervals by bootstrap over groups; chance {100 * evaluated['chance']:.1f} %\n", style="dim")
     steps = Table("step", "seconds", "", box=None, header_style="bold")
     for event in finished.endings:
-        init = event["summary"].get("init")
+        which = event["summary"].get("init") or event["summary"].get("partition")
         steps.add_row(
-            f"{event['step']} ({init})" if init else event["step"],
+            f"{event['step']} ({which})" if which else event["step"],
             f"{event['seconds']:.1f}",
             "already done" if event["cached"] else "",
         )
@@ -113,12 +128,20 @@ def show_results(finished: Finished) -> None:
     console.print()
     where = Table.grid(padding=(0, 2))
     where.add_row("Gate", f"{decided['decision']}: {decided['reason']}")
-    served = f"version {deployed['version']} of {deployed['endpoint']}, by {deployed['served_by']}"
-    where.add_row("Served", served if deployed["version"] else "nothing: no version has passed the gate")
+    where.add_row("Served", _served(finished))
     where.add_row("Report", str(finished.folder / "report.html"))
     where.add_row("MLflow", str(finished.summary("register")["tracking"]))
     where.add_row("Run", str(finished.folder))
     console.print(where)
+
+
+def _served(finished: Finished) -> str:
+    decided = finished.summary("promote")
+    if not finished.served:
+        return "nothing: no version has passed the gate"
+    if decided["decision"] == "promoted":
+        return f"version {finished.served} of {decided['endpoint']}, by {finished.summary('deploy')['served_by']}"
+    return f"version {finished.served} of {decided['endpoint']}, as before"
 
 
 def endpoint_name(text: str) -> str:
@@ -143,6 +166,17 @@ def _check_input(arguments: Arguments) -> None:
         labels=Path(arguments.labels) if arguments.labels else None,
         splits=Path(arguments.splits) if arguments.splits else None, fold=arguments.fold,
     )  # fmt: skip
+
+
+def _keep_served(finished: Finished, home: Path) -> None:
+    """Where the version was refused, nothing was deployed: what is served after this run is the champion still."""
+    decided = finished.summary("promote")
+    if decided["decision"] == "refused" and finished.served:
+        triton = triton_status(home=home)
+        reconcile(
+            home=home, store=open_store(), endpoint=str(decided["endpoint"]),
+            server=address(triton) if triton else None,
+        )  # fmt: skip
 
 
 def _follow(started: Run, starting: Background) -> Finished:
@@ -175,8 +209,6 @@ def _raise_failure(started: Run) -> None:
 
 def _place_report(finished: Finished) -> None:
     """Puts the report where a person looks for it."""
-    from rushes.home import open_store
-
     store = open_store()
     ref = next(event["ref"] for event in reversed(finished.endings) if event["step"] == "evaluate")
     manifest = store.find(ref)

@@ -109,6 +109,7 @@ def compare(
         },
         "rows": [_row(row, pooled, numbers=numbers, run=run) for row in rows],
         "against random": _against_random(rows, pooled, numbers=numbers, run=run),
+        "pretraining": _pretraining(rows, pooled, numbers=numbers, run=run),
         "between members": _between_members(rows, pooled, run=run),
     }  # fmt: skip
 
@@ -195,6 +196,22 @@ def _against_random(
         for name in protocols_of(numbers)
     ]
     return _with_holm(found)
+
+
+def _pretraining(
+    rows: Sequence[Row], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """All pretrained starts together, each against the random weights of its network: nothing without several."""
+    trained = [row for row in rows if "pretext" in row.init]
+    if len(trained) < 2:
+        return []
+    groups = pooled[trained[0].name].groups
+    found = []
+    for name in protocols_of(numbers):
+        each = [pooled[row.name].right[name] - pooled[row.baseline].right[name] for row in trained]
+        interval = group_interval(np.mean(each, axis=0), groups, **run)
+        found.append({"members": len(trained), "protocol": name, "difference": asdict(interval)})
+    return found
 
 
 def _between_members(rows: Sequence[Row], pooled: Mapping[str, Pooled], *, run: Mapping[str, int]) -> list[Any]:

@@ -31,7 +31,7 @@ class Table:
 def tables_of(result: Record) -> list[Table]:
     """Accuracy, cost, and the paired differences of a comparison."""
     found = [_accuracy(result), _cost(result), _labels_saved(result), _differences(result, "against random")]
-    found.append(_differences(result, "between members"))
+    found += [_pretraining(result), _differences(result, "between members")]
     return [table for table in found if table.rows]
 
 
@@ -144,6 +144,15 @@ def _differences(result: Record, kind: str) -> Table:
     ]  # fmt: skip
     head = ["member", "minus", "protocol", "points", "p", "p (Holm)"]
     return Table(title=f"Paired differences, {kind}", head=head, rows=rows)
+
+
+def _pretraining(result: Record) -> Table:
+    rows = [
+        [record["protocol"], str(record["members"]), figure_text(record["difference"], signed=True)]
+        for record in result["pretraining"]
+    ]
+    head = ["protocol", "members", "points"]
+    return Table(title="All pretrained members together, each against its random weights", head=head, rows=rows)
 
 
 def _csv_rows(result: Record) -> list[list[Any]]:

@@ -106,7 +106,9 @@ def _check(schedule: Schedule, claims: Claims, connect: Callable[[], Cluster]) -
     if not claims.make(claim):
         return Outcome(kind="waiting", name=schedule.name, why=f"{ref}: another check is submitting it")
     name = _run_name(schedule, claim)
-    run = connect().submit(schedule, target, name=name, description=f"rushes schedules check: the data is now {ref}")
+    run = connect().submit(
+        schedule.arguments, target, name=name, description=f"rushes schedules check: the data is now {ref}"
+    )
     claims.record(claim, run)
     return Outcome(kind="submitted", name=schedule.name, why=f"{ref}: run {name}")
 

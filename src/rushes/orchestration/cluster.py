@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,22 @@ class Target:
     experiment_id: str
     pipeline_id: str
     version_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progressing:
+    """How far a run is."""
+
+    state: str
+    """PENDING, RUNNING, SUCCEEDED, FAILED, CANCELED, ..."""
+    error: str
+    tasks: Mapping[str, str]
+    """State of each task that has begun, by its name."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +78,7 @@ def _told(method: Callable[P, R]) -> Callable[P, R]:
             raise ServiceError(f"Kubeflow Pipelines refused ({error.status}): {_reason(error)}") from error
         except (HTTPError, TimeoutError) as error:
             raise ServiceError(
-                f"Kubeflow Pipelines does not answer ({error}): give --host URL, or set KF_PIPELINES_ENDPOINT"
+                f"Kubeflow Pipelines does not answer ({_cause(error)}): give --host URL, or set KF_PIPELINES_ENDPOINT"
             ) from error
 
     return wrapped
@@ -135,7 +152,25 @@ class Cluster:
         found = self._client.list_runs(experiment_id=self.experiment_id(), filter=_named(name)).runs
         return found[0].run_id if found else None
 
+    @_told
+    def progress(self, run: str) -> Progressing:
+        """How far a run is."""
+        record = self._client.get_run(run)
+        details = (record.run_details.task_details if record.run_details else None) or ()
+        return Progressing(
+            state=record.state or "PENDING",
+            error=(record.error.message if record.error else None) or "",
+            tasks={task.display_name: task.state or "PENDING" for task in details},
+        )
+
     # What is done ----------------------------------------------------------------------------------------------------
+
+    def provide(self, pipeline: Pipeline) -> None:
+        """Makes the experiment and uploads the pipeline, unless they are there."""
+        if self.experiment_id() is None:
+            self.create_experiment()
+        if self.version_id(pipeline) is None:
+            self.upload(pipeline)
 
     @_told
     def create_experiment(self) -> None:
@@ -187,8 +222,8 @@ class Cluster:
         )
 
     @_told
-    def submit(self, schedule: Schedule, target: Target, *, name: str, description: str) -> str:
-        """Starts a run of the schedule's pipeline now; returns its ID."""
+    def submit(self, arguments: Mapping[str, Json], target: Target, *, name: str, description: str) -> str:
+        """Starts a run now; returns its ID."""
         import kfp_server_api as api
 
         run = api.V2beta1Run(
@@ -198,7 +233,7 @@ class Cluster:
             pipeline_version_reference=api.V2beta1PipelineVersionReference(
                 pipeline_id=target.pipeline_id, pipeline_version_id=target.version_id
             ),
-            runtime_config=api.V2beta1RuntimeConfig(parameters=dict(schedule.arguments)),
+            runtime_config=api.V2beta1RuntimeConfig(parameters=dict(arguments)),
         )
         # kfp.Client's own way has neither a description nor a limit of time.
         return str(self._client.runs.run_service_create_run(run, _request_timeout=_SECONDS).run_id)
@@ -211,6 +246,12 @@ class Cluster:
             token = page.next_page_token
             if not token:
                 return
+
+
+def _cause(error: Exception) -> str:
+    """What was wrong, and with which host, without the layers round it: urllib3 nests them in words."""
+    reason = getattr(error, "reason", None) or error
+    return re.sub(r"^\w+\(host='([^']+)', port=(\d+)\): ", r"\1:\2: ", str(reason))
 
 
 def _named(name: str) -> str:

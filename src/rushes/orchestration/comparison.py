@@ -144,6 +144,14 @@ def starts_of(members: Sequence[Member], sample: Sample, *, budget: float = 0.0)
     return list(starts.values())
 
 
+def models_of(members: Sequence[Member]) -> tuple[Recipe, ...]:
+    """The members' recipes, each of the member's name and on the footage that all of them share."""
+    if len(members) == 1:
+        return (members[0].recipe,)
+    sample = common_sample(members)
+    return tuple(replace(_on_common_footage(member.recipe, sample), name=member.name) for member in members)
+
+
 def _on_common_footage(recipe: Recipe, sample: Sample) -> Recipe:
     own = recipe.pretrain.short_side or recipe.sample.short_side
     pretrain = replace(recipe.pretrain, short_side=own if own < sample.short_side else 0)

@@ -1,35 +1,87 @@
-"""Runs the compiled pipeline on this machine: `python -m rushes.orchestration.local RUN_FOLDER`.
+"""Runs the compiled pipeline on this machine: `python -m rushes.orchestration.local RUN_FOLDER [--runner docker]`.
 
 A process of its own, started by `rushes run`: what kfp prints goes to the run's log, and Ctrl-C ends it and the step
 it runs together. The very file that a cluster runs is executed; there is no second runner.
 """
 
+import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from rushes.errors import UserError
+from rushes.orchestration.resources import bundled
+
+Runner = Literal["subprocess", "docker"]
+"""Where steps run: in processes of this Python, or in containers of the pipeline's images."""
 
 
 def compiled_pipeline() -> Path:
-    """The committed compilation: beside the package in a wheel, `pipelines/` in a checkout."""
-    package = Path(__file__).parents[1]
-    bundled = package / "_bundled" / "pipeline.yaml"
-    return bundled if bundled.is_file() else package.parents[1] / "pipelines" / "pipeline.yaml"
+    """The committed compilation."""
+    return bundled("pipeline.yaml")
 
 
-def execute(folder: Path) -> None:
-    """Runs the pipeline with the arguments in `<folder>/arguments.json`; raises where a step fails."""
+def execute(folder: Path, *, runner: Runner, compiled: Path) -> None:
+    """Runs a compiled pipeline with the arguments in `<folder>/arguments.json`; raises where a step fails."""
     from kfp import components, local
 
     arguments = json.loads((folder / "arguments.json").read_text())
+    outputs, workspace = folder / "outputs", folder / "workspace"
+    for place in (outputs, workspace):
+        place.mkdir(exist_ok=True)  # else a Docker engine makes them, as root
     local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(folder / "outputs"),
-        workspace_root=str(folder / "workspace"),
+        runner=_runner(runner, arguments, folder, compiled),
+        pipeline_root=str(outputs),
+        workspace_root=str(workspace),
         raise_on_error=True,
     )
-    pipeline = components.load_component_from_file(str(compiled_pipeline()))
-    pipeline(**arguments)
+    components.load_component_from_text(for_one_machine(compiled.read_text()))(**arguments)
+
+
+def for_one_machine(compiled: str) -> str:
+    """The compiled pipeline as one machine is to run it.
+
+    Nothing is tried again, since a person is looking on, and models train one after the other. kfp.local itself leaves
+    out what only a cluster knows.
+    """
+    documents = list(yaml.safe_load_all(compiled))
+    components = [documents[0]["root"], *documents[0]["components"].values()]
+    for task in (task for component in components for task in component.get("dag", {}).get("tasks", {}).values()):
+        task.pop("retryPolicy", None)
+        if "parameterIterator" in task:
+            task["iteratorPolicy"] = {"parallelismLimit": 1}
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+def _runner(name: Runner, arguments: Mapping[str, Any], folder: Path, compiled: Path) -> Any:
+    if name == "docker":
+        from rushes.orchestration.docker import docker_runner, require_docker
+
+        require_docker(compiled)
+        return docker_runner(arguments, folder=folder)
+    from kfp import local
+
+    return local.SubprocessRunner(use_venv=False)
+
+
+def main() -> int:
+    """Runs what the command line says; 2 where the runner cannot be had."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--runner", choices=("subprocess", "docker"), default="subprocess")
+    parser.add_argument("--pipeline", type=Path, default=compiled_pipeline())
+    arguments = parser.parse_args()
+    try:
+        execute(arguments.folder.absolute(), runner=arguments.runner, compiled=arguments.pipeline)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    execute(Path(sys.argv[1]))
+    raise SystemExit(main())

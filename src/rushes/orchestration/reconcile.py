@@ -115,11 +115,17 @@ def _differences(schedule: Schedule, recurring: Recurring, version_id: str) -> l
     return found + _changed(recurring.arguments, schedule.arguments)
 
 
+def _by_name(value: Json) -> Json:
+    """A list of models as a mapping."""
+    named = isinstance(value, list) and all(isinstance(item, Mapping) and "name" in item for item in value)
+    return {item["name"]: item for item in value} if named else value
+
+
 def _changed(was: Mapping[str, Json], wanted: Mapping[str, Json], prefix: str = "") -> list[str]:
-    """Values that differ, by their path: recipe.pretrain.epochs: 100 -> 200."""
+    """Values that differ, by their path: models.pace-r2plus1d.pretrain.epochs: 100 -> 200."""
     found = []
     for name in sorted({*was, *wanted}):
-        before, after = was.get(name), wanted.get(name)
+        before, after = _by_name(was.get(name)), _by_name(wanted.get(name))
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += _changed(before, after, f"{prefix}{name}.")
         elif before != after:

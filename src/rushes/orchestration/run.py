@@ -15,6 +15,8 @@ from typing import Any
 
 from rushes.config import Recipe, to_record
 from rushes.errors import RushesError
+from rushes.journal import RUN
+from rushes.orchestration.local import Runner, compiled_pipeline
 from rushes.progress import read_events
 
 Event = dict[str, Any]
@@ -25,22 +27,25 @@ class Arguments:
     """The pipeline's parameters."""
 
     videos: str
-    recipe: Recipe
+    models: tuple[Recipe, ...]
     endpoint: str
     labels: str = ""
     splits: str = ""
     fold: int = 1
     revision: str = ""
+    partitions: int = 1
 
     def to_record(self) -> dict[str, Any]:
         """Plain data, as the compiled pipeline takes it."""
-        return vars(self) | {"recipe": to_record(self.recipe)}
+        return vars(self) | {"models": [to_record(recipe) for recipe in self.models]}
 
 
 class Run:
     """A started run. Use as a context manager: leaving it ends the child, whatever happened."""
 
-    def __init__(self, arguments: Arguments, *, home: Path) -> None:
+    def __init__(
+        self, arguments: Arguments, *, home: Path, runner: Runner = "subprocess", pipeline: Path | None = None
+    ) -> None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         self.folder = _new_folder(home / "runs", f"{stamp}-{arguments.endpoint}")
         self.events = self.folder / "progress.jsonl"
@@ -49,11 +54,15 @@ class Run:
         environment = os.environ | {
             "RUSHES_HOME": str(home),
             "RUSHES_PROGRESS": str(self.events),
+            RUN: self.folder.name,
             "PYTHONUNBUFFERED": "1",
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rushes.orchestration.local", str(self.folder)],
+                [
+                    sys.executable, "-m", "rushes.orchestration.local", str(self.folder), "--runner", runner,
+                    "--pipeline", str(pipeline or compiled_pipeline()),
+                ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
             )  # fmt: skip
 

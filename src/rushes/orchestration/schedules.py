@@ -6,11 +6,11 @@
         cron: 0 0 2 * * *                # six fields, seconds first; UTC
         pipeline: sha256:12ab...         # of the compiled pipeline's file: what was reviewed is what runs
         data: {videos: /data/footage/videos, revision: main}    # a reference, which each run pins for itself
-        parameters: {endpoint: gestures, recipe: pace-r2plus1d:pretrain.epochs=60}
+        parameters: {endpoint: gestures, models: [pace-r2plus1d:pretrain.epochs=60]}
         concurrency: 1
         enabled: true
 
-`recipe` is a model as `rushes compare` takes it, or a whole recipe.
+`models` are such as `rushes compare` takes, or whole recipes.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ import yaml
 from rushes.config import Json, build, parse_recipe, to_record
 from rushes.errors import UserError
 from rushes.footage.archive import is_url
-from rushes.orchestration.comparison import parse_member
+from rushes.orchestration.comparison import Member, models_of, parse_member
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -182,7 +182,7 @@ def _checked(entry: Entry, pipelines: Sequence[Pipeline], where: str) -> Schedul
             f"{where}: pipeline: {entry.pipeline!r} is not known; known: {known}: review what was compiled and write "
             "its digest, or give --pipeline FILE"
         )
-    _check_data(entry.data, f"{where}: data")
+    check_data(entry.data, f"{where}: data")
     return Schedule(
         name=entry.name, cron=entry.cron, pipeline=pipeline, data=entry.data,
         arguments=_arguments(entry, pipeline, where), concurrency=entry.concurrency, enabled=entry.enabled,
@@ -194,7 +194,8 @@ def _check_name(name: str, where: str) -> None:
         raise UserError(f"{where}: {name!r} is not allowed; lower-case letters, digits and -, up to 63")
 
 
-def _check_data(data: Data, where: str) -> None:
+def check_data(data: Data, where: str) -> None:
+    """Refuses a reference that runs elsewhere would not find, or that would stand for the same for ever."""
     for name in ("videos", "labels", "splits"):
         value = getattr(data, name)
         if value and not is_url(value) and not Path(value).is_absolute():
@@ -229,13 +230,21 @@ def _arguments(entry: Entry, pipeline: Pipeline, where: str) -> dict[str, Json]:
 
 
 def _argument(name: str, value: Json, kind: str, where: str) -> Json:
-    if name != "recipe":
+    if name != "models":
         return build(_KINDS[kind], value, where)
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{where}: {value!r} is not a list of models; such as [pace-r2plus1d]")
     try:
-        recipe = parse_member(value, size="full").recipe if isinstance(value, str) else parse_recipe(value)
+        return [to_record(recipe) for recipe in models_of([_member(item) for item in value])]
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    return to_record(recipe)
+
+
+def _member(item: Json) -> Member:
+    if isinstance(item, str):
+        return parse_member(item, size="full")
+    recipe = parse_recipe(item)
+    return Member(name=recipe.name, recipe=recipe)
 
 
 def _check_cron(cron: str, where: str) -> None:

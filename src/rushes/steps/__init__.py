@@ -3,4 +3,4 @@
 `STEPS` is the one list of them, in order; the pipeline, dvc.yaml and the command line are made from it.
 """
 
-STEPS = ("pin", "sample", "pretrain", "finetune", "evaluate", "export", "register", "promote", "deploy")
+STEPS = ("pin", "sample", "pretrain", "finetune", "choose", "evaluate", "export", "register", "promote", "deploy")

@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from rushes.digests import code_digest, step_digest
 from rushes.errors import RushesError, UserError, no_place
 from rushes.home import home_folder, open_store
+from rushes.journal import RUN, Journal
 from rushes.progress import EventLog, NullProgress, Progress
 from rushes.store import Manifest, Store, sha256_file
 
@@ -34,6 +35,7 @@ class Context:
         self.store: Store = open_store()
         events = os.environ.get("RUSHES_PROGRESS")
         self.log = EventLog(Path(events), step=step) if events else None
+        self.journal = Journal(self.store, os.environ[RUN]) if os.environ.get(RUN) else None
         self.progress: Progress = self.log or NullProgress()
         self.started = time.monotonic()
         if self.log:
@@ -42,9 +44,13 @@ class Context:
     def done(self, manifest: Manifest, out: Path, *, cached: bool) -> Manifest:
         """Writes the pointer to `out` and reports the end."""
         manifest.write(out)
+        ended: dict[str, Any] = {
+            "seconds": round(time.monotonic() - self.started, 2), "cached": cached, "ref": manifest.ref
+        }  # fmt: skip
         if self.log:
-            seconds = round(time.monotonic() - self.started, 2)
-            self.log.emit("end", seconds=seconds, cached=cached, ref=manifest.ref, summary=dict(manifest.summary))
+            self.log.emit("end", **ended, summary=dict(manifest.summary))
+        if self.journal:
+            self.journal.add("end", step=self.step, **ended)
         return manifest
 
 
@@ -73,11 +79,13 @@ def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def _report(step: str, message: str, exit_code: int) -> None:
-    events = os.environ.get("RUSHES_PROGRESS")
-    if not events:
-        return
+    events, run = os.environ.get("RUSHES_PROGRESS"), os.environ.get(RUN)
     with contextlib.suppress(OSError):  # a full disk takes no event either; the exception still says it
-        EventLog(Path(events), step=step).emit("error", message=message, exit_code=exit_code)
+        if events:
+            EventLog(Path(events), step=step).emit("error", message=message, exit_code=exit_code)
+    with contextlib.suppress(Exception):  # the store may be what failed
+        if run:
+            Journal(open_store(), run).add("error", step=step, message=message)
 
 
 def run_step(

@@ -110,7 +110,7 @@ def _part(*, recipe: Recipe, source: Manifest, out: Path, partition: str) -> Man
     done = context.store.find(f"sample/{digest}") is not None
     manifest = Manifest(
         kind="part", step="sample", digest=digest, inputs=inputs, config=config, code="", files={},
-        summary={} if done else build(out.parent, digest),
+        summary={"partition": partition} if done else build(out.parent, digest),
     )  # fmt: skip
     return context.done(manifest, out, cached=done)
 

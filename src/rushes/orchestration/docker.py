@@ -1,0 +1,186 @@
+"""Steps in containers on this machine: `python -m rushes.orchestration.local RUN_FOLDER --runner docker`.
+
+The compiled pipeline's own images, run by kfp.local's DockerRunner. A step sees what it would see as a process: the
+home, the store, the videos (read-only) under their own paths, the servers on the loopback interface, and, since a
+server is known by its process id, this machine's processes. It runs as the caller, so that its files are the
+caller's; the image's own user could not write into the caller's folders. Docker means root for whoever may use it,
+so that is no boundary against the caller; what holds a step back is the same as on a cluster.
+"""
+
+import contextlib
+import inspect
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rushes.errors import UserError
+from rushes.home import home_folder
+
+PASSED = ("RUSHES_", "MLFLOW_", "AWS_", "OMP_")
+"""A step in a container sees the variables that begin so."""
+LABEL = "rushes.run"
+"""Every container bears the folder of its run."""
+SHARED_MEMORY = "2g"
+"""Upper bound of /dev/shm, through which loaders hand over batches; taken only as it is used."""
+
+
+def docker_runner(arguments: Mapping[str, Any], *, folder: Path) -> Any:
+    """kfp.local's DockerRunner with what the steps of one run need, in a process that tells failures from successes.
+
+    Replaces kfp's function that runs a container, and makes SIGTERM and Ctrl-C end the run's containers too, which are
+    no children of this process.
+
+    Args:
+        arguments: the pipeline's parameters; what they name on this machine is mounted, read-only.
+        folder: the run's, under the home.
+
+    Raises:
+        UserError: this release of kfp is not known.
+    """
+    from docker.types import Mount
+    from kfp import local
+
+    _replace_kfps_own()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(_end, folder))
+    return local.DockerRunner(
+        mounts=[
+            Mount(target=str(path), source=str(path), type="bind", read_only=read_only)
+            for path, read_only in mounts(arguments).items()
+        ],
+        environment=environment(),
+        labels={LABEL: str(folder)},
+        working_dir=str(Path.cwd()),
+        user=f"{os.getuid()}:{os.getgid()}",
+        network_mode="host",
+        pid_mode="host",
+        shm_size=SHARED_MEMORY,
+    )
+
+
+def require_docker(compiled: Path) -> None:
+    """Checks that a Docker engine answers and has the images of a compiled pipeline.
+
+    Raises:
+        UserError: it does not; the message says what to do.
+    """
+    from docker.errors import DockerException, ImageNotFound
+
+    try:
+        with _engine() as client:
+            client.ping()
+            for image in images(compiled):
+                try:
+                    client.images.get(image)
+                except ImageNotFound as error:
+                    raise UserError(f"runner: the image {image} is absent: build it with `make image`") from error
+    except DockerException as error:
+        raise UserError(
+            f"runner: no Docker engine answers ({error}): start one, or run the steps as processes"
+        ) from error
+
+
+def images(compiled: Path) -> list[str]:
+    """The images that a compiled pipeline's steps run in."""
+    executors = next(yaml.safe_load_all(compiled.read_text()))["deploymentSpec"]["executors"].values()
+    return sorted({executor["container"]["image"] for executor in executors if "container" in executor})
+
+
+def mounts(arguments: Mapping[str, Any]) -> dict[Path, bool]:
+    """Paths that a step needs, each with whether it only reads it; makes the folders that steps write into.
+
+    Args:
+        arguments: each text in them that names a file or folder counts; of one in a git repository, the repository,
+            since `pin` asks it for the commit.
+    """
+    places = [os.environ.get(name) or "" for name in ("RUSHES_STORE", "RUSHES_CACHE")]
+    written = [home_folder(), *(Path(place).absolute() for place in places if place and ":" not in place)]
+    for folder in written:
+        folder.mkdir(parents=True, exist_ok=True)
+    return dict.fromkeys(_named(arguments), True) | dict.fromkeys(written, False)
+
+
+def environment() -> dict[str, str]:
+    """Variables of a step's container."""
+    passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
+    # The caller's uid has neither a home nor a name in the image, and libraries ask for both.
+    return {"HOME": "/tmp", "USER": "rushes", **passed, "RUSHES_HOME": str(home_folder())}  # noqa: S108
+
+
+def run_container(
+    client: Any, image: str, command: list[str], volumes: dict[str, Any], **container_run_args: Any
+) -> int:
+    """Runs a container to its end, prints what it prints, removes it, and returns its exit status.
+
+    kfp 2.17 lets the engine remove the container, and takes one that is gone before it was asked for its status as a
+    success (kubeflow/pipelines#13332).
+    """
+    from docker.errors import APIError
+
+    container = client.containers.create(image=image, command=command, volumes=volumes, **container_run_args)
+    try:
+        container.start()
+        for piece in container.logs(stream=True, follow=True):
+            print(piece.decode(errors="replace"), end="")  # noqa: T201 - kfp indents what is printed
+        return int(container.wait()["StatusCode"])
+    finally:
+        with contextlib.suppress(APIError):  # its status is known, or a worse error is on its way
+            container.remove(force=True, v=True)
+
+
+def end_containers(folder: Path) -> None:
+    """Ends and removes the containers of a run."""
+    from docker.errors import APIError
+
+    with _engine() as client:
+        for container in client.containers.list(all=True, filters={"label": f"{LABEL}={folder}"}, ignore_removed=True):
+            with contextlib.suppress(APIError):  # it may be ending by itself
+                container.remove(force=True)
+
+
+def _end(folder: Path, number: int, _frame: object) -> None:
+    end_containers(folder)
+    os._exit(128 + number)  # not by an exception, which would wait for kfp's threads
+
+
+def _replace_kfps_own() -> None:
+    import kfp
+    from kfp.local import docker_task_handler
+
+    theirs = getattr(docker_task_handler, "run_docker_container", None)
+    if theirs is None or [*inspect.signature(theirs).parameters] != [*inspect.signature(run_container).parameters]:
+        raise UserError(
+            f"runner: kfp {kfp.__version__} runs containers in a way that is not known here: install kfp 2.17, or run "
+            "the steps as processes"
+        )
+    docker_task_handler.run_docker_container = run_container
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[Any]:
+    import docker
+
+    client = docker.from_env()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _named(value: Any) -> Iterator[Path]:
+    """What a parameter names on this machine, by absolute path."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _named(item)
+    elif isinstance(value, str) and value:
+        path = Path(value).absolute()
+        with contextlib.suppress(OSError, ValueError):  # no path at all: too long, or with a null byte
+            if path.exists():
+                yield next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), path)

@@ -1,0 +1,87 @@
+"""What every compiled pipeline must keep to, whatever its profile: looked at when it is compiled, and by a test.
+
+- every task: tried again, ended in time, not root, its image not movable, limits, no KFP cache
+- every task that asks for a GPU: a number of them, a toleration, /dev/shm in memory
+- secrets by reference: nothing that looks like one in the environment or the arguments
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Json = Any
+_IMMUTABLE = re.compile(r"[^:@]+(?::\d+/[^:@]+)?(:[0-9][\w.]*-[0-9a-f]{12}|@sha256:[0-9a-f]{64})")
+"""By the registry's digest, or by our tag, which holds the code's."""
+_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|ACCESS_KEY|PRIVATE|API_KEY", re.IGNORECASE)
+
+
+def violations(documents: Sequence[Mapping[str, Json]]) -> list[str]:
+    """What a compiled pipeline does not keep to, a line each; none if all is well.
+
+    Args:
+        documents: of the compiled file: the pipeline, and the platforms' settings.
+    """
+    spec = documents[0]
+    platforms = documents[1]["platforms"] if len(documents) > 1 else {}
+    settings = platforms.get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
+    found = []
+    for name, task, executor in _tasks(spec):
+        container = spec["deploymentSpec"]["executors"][executor]["container"]
+        own = settings.get(executor, {})
+        broken = [*_of_any(task, container, own), *_of_gpu(container, own), *_of_secrets(task, container, own)]
+        found += [f"{name}: {line}" for line in broken]
+    return found
+
+
+def _tasks(spec: Mapping[str, Json]) -> Iterator[tuple[str, Mapping[str, Json], str]]:
+    """Name, record and executor of each task that runs a container."""
+    for component in (spec["root"], *spec["components"].values()):
+        for name, task in component.get("dag", {}).get("tasks", {}).items():
+            executor = spec["components"][task["componentRef"]["name"]].get("executorLabel")
+            if executor:
+                yield name, task, executor
+
+
+def _of_any(task: Mapping[str, Json], container: Mapping[str, Json], own: Mapping[str, Json]) -> Iterator[str]:
+    retry = task.get("retryPolicy", {})
+    if retry.get("maxRetryCount", 0) < 1 or "backoffDuration" not in retry:
+        yield "is not tried again: profile retry"
+    if int(own.get("activeDeadlineSeconds", 0)) < 1:
+        yield "has no timeout: profile timeout_minutes"
+    security = own.get("securityContext", {})
+    if not security.get("runAsNonRoot") or int(security.get("runAsUser", 0)) < 1:
+        yield "may run as root: profile user"
+    if not _IMMUTABLE.fullmatch(container["image"]):
+        yield f"image {container['image']!r} can be moved: NAME@sha256:..."
+    resources = container.get("resources", {})
+    for name in ("resourceCpuLimit", "resourceMemoryLimit", "resourceCpuRequest", "resourceMemoryRequest"):
+        if not resources.get(name):
+            yield f"{name} is missing: profile cpu and memory"
+    if task.get("cachingOptions", {}).get("enableCache"):
+        yield "is cached by KFP, which knows no code: set_caching_options(False)"
+
+
+def _of_gpu(container: Mapping[str, Json], own: Mapping[str, Json]) -> Iterator[str]:
+    accelerator = container.get("resources", {}).get("accelerator")
+    if accelerator is None:
+        return
+    if not accelerator.get("resourceType") or int(accelerator.get("resourceCount", 0)) < 1:
+        yield "asks for a GPU without a type or a number: profile gpu"
+    if not own.get("tolerations"):
+        yield "asks for a GPU without a toleration, so that no GPU node takes it: profile gpu.tolerations"
+    mounts = own.get("emptyDirMounts", [])
+    if not any(mount.get("mountPath") == "/dev/shm" and mount.get("medium") == "Memory" for mount in mounts):  # noqa: S108
+        yield "asks for a GPU without /dev/shm for what loader workers hand over: profile gpu.shared_memory"
+
+
+def _of_secrets(task: Mapping[str, Json], container: Mapping[str, Json], own: Mapping[str, Json]) -> Iterator[str]:
+    for variable in container.get("env", []):
+        if _SECRET.search(variable["name"]):
+            yield f"holds {variable['name']} in its environment: profile secrets"
+    for source in own.get("configMapAsEnv", []):
+        for key in source.get("keyToEnv", []):
+            if _SECRET.search(key["envVar"]):
+                yield f"takes {key['envVar']} from a ConfigMap: profile secrets"
+    for name, value in task.get("inputs", {}).get("parameters", {}).items():
+        if _SECRET.search(name) and "runtimeValue" in value:
+            yield f"is given {name} as an argument: profile secrets"

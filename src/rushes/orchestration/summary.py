@@ -1,0 +1,59 @@
+"""A run's summary: written when it ends, however it ends. What the steps did is in the store's journal of the run."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rushes.home import open_store
+from rushes.journal import RUN, Journal
+from rushes.ledger import Ledger
+from rushes.store import Store
+
+
+def write_summary(*, endpoint: str, state: str, error: str, out: Path) -> None:
+    """Writes `runs/<run>/summary.json` to the store, and a page in Markdown.
+
+    Args:
+        endpoint: what the run was to serve.
+        state: SUCCEEDED, FAILED or CANCELLED.
+        error: what Kubeflow Pipelines knows of a failure.
+        out: where the page goes.
+    """
+    store = open_store()
+    record = summary_of(store, run=os.environ.get(RUN, ""), endpoint=endpoint, state=state, error=error)
+    if record["run"]:
+        store.write(f"runs/{record['run']}/summary.json", json.dumps(record, indent=1).encode())
+    out.write_text(page_of(record))
+
+
+def summary_of(store: Store, *, run: str, endpoint: str, state: str, error: str) -> dict[str, Any]:
+    """The summary as plain data."""
+    steps = Journal(store, run).events() if run else []
+    failures = [f"{step['step']}: {step['message']}" for step in steps if step["event"] == "error"]
+    last = Ledger(store, endpoint).last()
+    return {
+        "run": run,
+        "endpoint": endpoint,
+        "state": state,
+        "error": "; ".join(failures) or error,
+        "steps": [step for step in steps if step["event"] == "end"],
+        "decision": {"decision": last.decision, "reason": last.reason} if last else None,
+        "champion": last.champion.version if last and last.champion else None,
+    }
+
+
+def page_of(record: Mapping[str, Any]) -> str:
+    """The summary as Markdown."""
+    champion = f"version {record['champion']}" if record["champion"] else "none"
+    lines = [f"# {record['endpoint']}: {record['state'].lower()}", ""]
+    lines += [f"**{record['error']}**", ""] if record["error"] else []
+    if record["decision"]:
+        lines += [f"Last decision: {record['decision']['decision']} ({record['decision']['reason']})", ""]
+    lines += [f"Champion: {champion}", "", "| step | seconds | | output |", "|---|---|---|---|"]
+    lines += [
+        f"| {step['step']} | {step['seconds']:.1f} | {'already done' if step['cached'] else ''} | `{step['ref']}` |"
+        for step in record["steps"]
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,116 @@
+"""`rushes pipeline compile` and `submit`, the latter against a server that validates what it is sent."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rushes.cli import main
+from rushes.commands import pipeline as commands
+from rushes.orchestration.local import compiled_pipeline
+from rushes.orchestration.policy import violations
+from rushes.orchestration.schedules import Pipeline
+from tests.orchestration.kubeflow import Kubeflow, serving
+
+DIGEST = "registry.example.com/rushes@sha256:" + "1" * 64
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubeflow]:
+    monkeypatch.setattr(commands, "_POLL_SECONDS", 0.01)
+    with serving() as state:
+        yield state
+
+
+def submit(server: Kubeflow, *words: str, verb: str = "submit") -> int:
+    model = ("pace-r2plus1d", "--size", "cpu", "--videos", "s3://archive/videos", "--endpoint", "gestures")
+    return main(["pipeline", verb, *model, "--host", server.url, *words])
+
+
+def test_a_profile_of_ones_own_is_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile, out = tmp_path / "mine.yaml", tmp_path / "out" / "pipeline.yaml"
+    profile.write_text(
+        f"image: {DIGEST}\nsecrets: [{{name: keys, keys: [AWS_SECRET_ACCESS_KEY]}}]\npull_secret: registry\n"
+        "gpu: {count: 2, tolerations: [{key: pool, operator: Equal, value: gpu}], node_selector: {zone: b}}\n"
+        "volumes: {archive: /data}\nlabels: {team: vision}\npartitions: 8\n"
+    )
+    assert main(["pipeline", "compile", "--profile", str(profile), "--out", str(out)]) == 0
+    assert Pipeline.read(out).digest in capsys.readouterr().out
+    spec, platform = yaml.safe_load_all(out.read_text())
+    assert violations([spec, platform]) == []
+    container = spec["deploymentSpec"]["executors"]["exec-pretrain"]["container"]
+    assert container["image"] == DIGEST
+    assert container["resources"]["accelerator"]["resourceCount"] == "2"
+    settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-pretrain"]
+    assert settings["tolerations"][0] | {"key": "pool", "value": "gpu"} == settings["tolerations"][0]
+    assert settings["nodeSelector"]["labels"] == {"zone": "b"}
+    assert settings["secretAsEnv"][0]["secretName"] == "keys"
+    assert settings["pvcMount"][0]["mountPath"] == "/data"
+    assert settings["podMetadata"]["labels"] == {"team": "vision"}
+    assert settings["imagePullSecret"][0]["secretName"] == "registry"
+    assert spec["root"]["inputDefinitions"]["parameters"]["partitions"]["defaultValue"] == 8
+
+
+def test_a_profile_that_breaks_a_policy_is_not_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile, out = tmp_path / "mine.yaml", tmp_path / "pipeline.yaml"
+    profile.write_text("gpu: {tolerations: []}\nsettings: {name: s, keys: [MLFLOW_TRACKING_PASSWORD]}\n")
+    assert main(["pipeline", "compile", "--profile", str(profile), "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert "without a toleration" in told and "MLFLOW_TRACKING_PASSWORD from a ConfigMap" in told
+    assert not out.exists()
+
+
+def test_a_run_is_submitted_with_what_it_needs(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit(server, "--also", "vcop-r3d", "--splits", "/data/splits") == 0
+    assert server.changes == ["POST /experiments", "POST /pipelines", "POST /pipelines/upload_version", "POST /runs"]
+    (run,) = server.runs.values()
+    given = run["runtime_config"]["parameters"]
+    assert [model["name"] for model in given["models"]] == ["pace-r2plus1d", "vcop-r3d"]
+    assert (given["videos"], given["splits"], given["endpoint"]) == ("s3://archive/videos", "/data/splits", "gestures")
+    assert given["partitions"] == 4  # the profile's
+    assert run["display_name"].startswith("gestures-")
+    (version,) = server.versions.values()
+    assert version["description"] == Pipeline.read(compiled_pipeline()).digest
+    assert run["run_id"] in capsys.readouterr().out
+    # The pipeline is there now.
+    before = len(server.changes)
+    assert submit(server) == 0
+    assert server.changes[before:] == ["POST /runs"]
+
+
+def test_a_run_is_followed_to_its_end(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
+    server.fate = [
+        ("PENDING", {}), ("RUNNING", {"pin": "RUNNING"}), ("RUNNING", {"pin": "SUCCEEDED", "sample": "RUNNING"}),
+        ("SUCCEEDED", {"pin": "SUCCEEDED", "sample": "SUCCEEDED"}),
+    ]  # fmt: skip
+    assert submit(server, "--runner", "cluster", verb="run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith(("pin:", "sample:"))] == [
+        "pin: running", "pin: succeeded", "sample: running", "sample: succeeded"
+    ]  # fmt: skip
+
+
+def test_a_run_that_fails_is_an_exit_status(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
+    server.fate = [("RUNNING", {"pin": "RUNNING"}), ("FAILED", {"pin": "FAILED"})]
+    assert submit(server, "--wait") == 1
+    assert "run: failed: a task failed" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--videos", "footage"), "data.videos: 'footage' is relative, and runs are elsewhere"),
+        (("--profile", "nope"), "profile: 'nope' cannot be read"),
+        (("--pipeline", "away.yaml"), "pipeline: 'away.yaml' cannot be read"),
+        (("--also", "vcop-r3d:sample.fps=10"), "sample.fps: 'pace-r2plus1d' wants 25.0, 'vcop-r3d:sample.fps=10'"),
+        (("--also", "pace-r2plus1d"), "member: 'pace-r2plus1d' is there twice"),
+        (("--revision", "0" * 40), "is a commit"),
+    ],
+)
+def test_a_mistake_is_told_before_any_request(
+    words: tuple[str, ...], told: str, server: Kubeflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(server, *words) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert server.calls == []
