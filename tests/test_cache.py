@@ -111,6 +111,7 @@ def test_what_is_larger_than_the_limit_is_let_in_alone(tmp_path: Path) -> None:
 
 
 def test_a_share_of_the_disk_stays_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEP_FREE", 0.0)
     fill(Cache(tmp_path), 0, urgent=False)
     monkeypatch.setattr(module, "KEEP_FREE", 1.0)
     with pytest.raises(NoRoomError):

@@ -67,8 +67,8 @@ class Place:
         for path in (folder / "here" / "objects").glob("*/*"):
             there.put(path)
 
-    def remote(self, **limits: Any) -> Footage:
-        return Footage(self.manifest, Store(self.url, cache=self.folder / "cache", **limits))
+    def remote(self, *, cache_bytes: int = 10**8) -> Footage:
+        return Footage(self.manifest, Store(self.url, cache=self.folder / "cache", cache_bytes=cache_bytes))
 
     def rows_of(self, shard: int) -> list[int]:
         return np.flatnonzero(self.here.segments.shard == shard).tolist()

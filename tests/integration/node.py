@@ -36,6 +36,7 @@ class Node:
         (self.folder / "events.jsonl").unlink(missing_ok=True)
         environment = os.environ | {
             "RUSHES_HOME": str(self.folder / "home"), "RUSHES_CACHE": str(self.cache), "RUSHES_STORE": self.store,
+            "RUSHES_CACHE_GB": "4",
             "RUSHES_PROGRESS": str(self.folder / "events.jsonl"), "TMPDIR": str(self.folder / "tmp"),
             "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), **self.environment,
         }  # fmt: skip
