@@ -1,9 +1,12 @@
 """Fixtures that every test may use."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.s3 import S3, running
 
 # Shared machines are slow at times: how long an example takes proves nothing.
 settings.register_profile("rushes", deadline=None)
@@ -18,3 +21,9 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real videos: {SHARED_DATA} is absent")
     return SHARED_DATA
+
+
+@pytest.fixture
+def s3_server(tmp_path: Path) -> Iterator[S3]:
+    with running(tmp_path) as server:
+        yield server

@@ -22,8 +22,8 @@ PACKAGE = "rushes"
 PLUMBING = frozenset(
     f"{PACKAGE}{module}"
     for module in (
-        "", ".config", ".digests", ".errors", ".home", ".journal", ".plugins", ".progress", ".steps", ".steps.base",
-        ".store",
+        "", ".cache", ".config", ".digests", ".errors", ".home", ".journal", ".parts", ".plugins", ".progress",
+        ".steps", ".steps.base", ".store",
     )
 )  # fmt: skip
 """Modules that every step imports and no result depends on."""

@@ -1,13 +1,17 @@
 """Where things are on this machine: one folder for servers, runs and, unless told otherwise, the store.
 
-RUSHES_HOME    the folder; default ./.rushes
-RUSHES_STORE   the store's URL; default <home>/store
-RUSHES_CACHE   objects fetched from a remote store; default <home>/cache
+RUSHES_HOME       the folder; default ./.rushes
+RUSHES_STORE      the store's URL; default <home>/store
+RUSHES_CACHE      objects fetched from a remote store; default <home>/cache
+RUSHES_CACHE_GB   what these may take, in GB (10^9 bytes); by default, as much as leaves 15 % of the disk free. Where
+                  the disk is shared, or a pod's volume has a size limit of its own, set it below that
 """
 
+import math
 import os
 from pathlib import Path
 
+from rushes.errors import UserError
 from rushes.store import Store
 
 
@@ -20,4 +24,17 @@ def open_store() -> Store:
     """The store that RUSHES_STORE names."""
     home = home_folder()
     url = os.environ.get("RUSHES_STORE") or str(home / "store")
-    return Store(url, cache=Path(os.environ.get("RUSHES_CACHE") or home / "cache"))
+    return Store(url, cache=Path(os.environ.get("RUSHES_CACHE") or home / "cache"), cache_bytes=_cache_bytes())
+
+
+def _cache_bytes() -> int | None:
+    text = os.environ.get("RUSHES_CACHE_GB")
+    if not text:
+        return None
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
+    if not 0 <= size < math.inf:
+        raise UserError(f"RUSHES_CACHE_GB: {text!r} is not allowed; a number of GB, such as 200")
+    return round(size * 1e9)

@@ -6,25 +6,31 @@
     <store>/ledger/<endpoint>/000001.json  promotion decisions, created exclusively
 
 `RUSHES_STORE` names the root: a folder, a mounted volume, or any fsspec URL (`s3://bucket/prefix`). A reader gets
-local paths: in place where the store is a folder, else through a digest-checked cache.
+local paths: in place where the store is a folder, else through the node's cache (`rushes.cache`), checked against the
+digest as it is filled; or parts of large objects (`rushes.parts`). A remote store that fails for a moment is asked
+again for a minute.
 """
 
 import contextlib
 import dataclasses
+import errno
+import functools
 import hashlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rushes.cache import Cache, NoRoomError
 from rushes.errors import UserError
 
 SCHEMA = 1
 _DAY = 24 * 3600
+_PATIENCE = 60.0  # seconds for which a remote store that fails is asked again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,24 +118,26 @@ class Store:
     Args:
         url: a folder or an fsspec URL.
         cache: folder for objects fetched from a store that is not a folder.
+        cache_bytes: what they may take there; by default, all but a share of the disk (`rushes.cache`).
     """
 
-    def __init__(self, url: str, *, cache: Path | None = None) -> None:
+    def __init__(self, url: str, *, cache: Path | None = None, cache_bytes: int | None = None) -> None:
         self.url = url
-        self.cache = cache or Path(tempfile.gettempdir()) / "rushes-cache"
+        self.cache = Cache(cache or Path(tempfile.gettempdir()) / "rushes-cache", limit=cache_bytes)
         if ":" not in url:  # a folder: without fsspec, whose import costs a process 0.1 s
             self.local: Path | None = Path(url).expanduser().absolute()
             return
-        import fsspec
-
-        try:
-            # Listings are not cached: others write too, and a ledger must be seen as it is.
-            self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ValueError, ImportError) as error:
-            raise UserError(f"store: {url!r} cannot be opened ({error}): give a folder or a known URL") from error
-        self._root = root.rstrip("/")
-        protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
+        self._opened, self._root = _opened(url)
+        self._process = os.getpid()
+        protocols = self._opened.protocol if isinstance(self._opened.protocol, tuple) else (self._opened.protocol,)
         self.local = Path(self._root) if "file" in protocols else None
+
+    @property
+    def _fs(self) -> Any:
+        """The file system, opened anew in a forked process: the thread that serves it stays behind."""
+        if self._process != os.getpid():
+            self._opened, self._process = _opened(self.url)[0], os.getpid()
+        return self._opened
 
     # Objects ---------------------------------------------------------------------------------------------------------
 
@@ -141,7 +149,7 @@ class Store:
             if self.local is not None:
                 _copy_atomic(path, self.local / name)
             else:
-                self._fs.put_file(str(path), self._join(name))
+                _patiently(self._fs.put_file, str(path), self._join(name))
         return file
 
     def put_bytes(self, data: bytes) -> File:
@@ -157,12 +165,11 @@ class Store:
 
     def discard(self, sha256: str) -> None:
         """Removes an object for good, also from this machine's cache; one that is not there counts as removed."""
-        name = _object_name(sha256)
-        for folder in {self.local or self.cache, self.cache}:
-            for path in (folder / name).parent.glob(f"{sha256}*"):  # .damaged ones too
-                path.unlink(missing_ok=True)
         if self.local is None:
-            self.remove(name)
+            self.cache.discard(sha256)
+            self.remove(_object_name(sha256))
+        else:
+            Cache(self.local).discard(sha256)
 
     def path(self, file: File) -> Path:
         """Returns a local path that holds the object; fetches it through the cache where the store is remote.
@@ -176,19 +183,61 @@ class Store:
             if not path.is_file() or path.stat().st_size != file.size:
                 raise UserError(f"store {self.url}: object {file.sha256[:12]} is missing or cut short: {REMAKE}")
             return path
-        path = self.cache / name
-        if not path.is_file() or path.stat().st_size != file.size:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                part = Path(folder) / "part"
-                try:
-                    self._fs.get_file(self._join(name), str(part))
-                except FileNotFoundError as error:
-                    raise UserError(f"store {self.url}: object {file.sha256[:12]} is missing: {REMAKE}") from error
-                if sha256_file(part) != file.sha256:
-                    raise UserError(f"store {self.url}: object {name} {DAMAGED}: remove it and {REMAKE}")
-                part.replace(path)
+        try:
+            found = self.cache.find(file.sha256, file.size)
+            return found or self.cache.fill(file.sha256, file.size, self._download(file), urgent=True)
+        except NoRoomError:
+            return self._beside_the_cache(file)
+
+    def fetch(self, file: File) -> None:
+        """Has an object of a remote store in the cache, if there is room for it and nobody else fetches it.
+
+        Raises:
+            NoRoomError: there is none.
+            UserError: the object is missing or its bytes are not those it was stored with.
+        """
+        self.cache.fill(file.sha256, file.size, self._download(file), urgent=False)
+
+    def range(self, file: File, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop` (exclusive) of an object of a remote store, past the cache; their digest is unknown.
+
+        Raises:
+            UserError: the object is missing or cut short.
+        """
+        name = _object_name(file.sha256)
+        try:
+            data: bytes = _patiently(self._fs.cat_file, self._join(name), start=start, end=stop)
+        except FileNotFoundError as error:
+            raise self._missing(file) from error
+        if len(data) != stop - start:
+            raise UserError(f"store {self.url}: object {file.sha256[:12]} is cut short: remove it and {REMAKE}")
+        return data
+
+    def _download(self, file: File) -> Callable[[Path], None]:
+        """Writes an object to a path, and checks it there."""
+
+        def download(path: Path) -> None:
+            name = _object_name(file.sha256)
+            try:
+                _patiently(self._fs.get_file, self._join(name), str(path))
+            except FileNotFoundError as error:
+                raise self._missing(file) from error
+            if sha256_file(path) != file.sha256:
+                raise UserError(f"store {self.url}: object {name} {DAMAGED}: remove it and {REMAKE}")
+
+        return download
+
+    def _beside_the_cache(self, file: File) -> Path:
+        """An object that is needed whole and that the cache has no room for, until this process ends."""
+        path = Path(_spare_folder(os.getpid()).name) / file.sha256
+        if not path.exists():
+            part = path.with_suffix(".part")
+            self._download(file)(part)
+            part.replace(path)
         return path
+
+    def _missing(self, file: File) -> UserError:
+        return UserError(f"store {self.url}: object {file.sha256[:12]} is missing: {REMAKE}")
 
     def checked(self, file: File) -> Path:
         """`path`, with the content's digest verified: for small files that everything depends on.
@@ -233,7 +282,9 @@ class Store:
     def read(self, name: str) -> bytes | None:
         """Returns the bytes of a small record, or None where there is none."""
         try:
-            data: bytes = (self.local / name).read_bytes() if self.local else self._fs.cat_file(self._join(name))
+            if self.local is not None:
+                return (self.local / name).read_bytes()
+            data: bytes = _patiently(self._fs.cat_file, self._join(name))
         except FileNotFoundError:
             return None
         return data
@@ -268,21 +319,24 @@ class Store:
         """Removes a small record; one that is not there counts as removed."""
         if self.local is not None:
             (self.local / name).unlink(missing_ok=True)
-        elif self._fs.exists(self._join(name)):
-            self._fs.rm_file(self._join(name))
+        elif _patiently(self._fs.exists, self._join(name)):
+            _patiently(self._fs.rm_file, self._join(name))
 
     def names(self, prefix: str) -> list[str]:
         """Names of the records directly under a folder, sorted."""
         try:
-            listed = (self.local / prefix).iterdir() if self.local else self._fs.ls(self._join(prefix), detail=False)
-            names = [str(entry).rsplit("/", 1)[-1] for entry in listed]
+            if self.local is not None:
+                listed = [entry.name for entry in (self.local / prefix).iterdir()]
+            else:
+                listed = _patiently(self._fs.ls, self._join(prefix), detail=False)
+            names = [entry.rsplit("/", 1)[-1] for entry in listed]
         except FileNotFoundError:
             return []
         return sorted(name for name in names if not name.startswith("."))
 
     def folder(self, name: str) -> Path:
-        """A folder for a step's unfinished work; remote stores keep it in the cache."""
-        folder = (self.local or self.cache) / name
+        """A folder of this machine for what is being written; what another machine must find is a record, not here."""
+        folder = (self.local or self.cache.folder) / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -291,7 +345,7 @@ class Store:
 
         Only what is a day old, so that nobody who is at work loses a file.
         """
-        root = self.local or self.cache
+        root = self.local or self.cache.folder
         for part in (*root.glob("objects/*/.part-*"), *(root / name).glob("*.part"), *(root / name).glob(".part-*")):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - part.stat().st_mtime > _DAY:
@@ -309,7 +363,7 @@ class Store:
             except FileNotFoundError:
                 return None
         try:
-            return int(self._fs.size(self._join(name)))
+            return int(_patiently(self._fs.size, self._join(name)))
         except FileNotFoundError:
             return None
 
@@ -317,7 +371,7 @@ class Store:
         if self.local is not None:
             write_atomic(self.local / name, data)
         else:
-            self._fs.pipe_file(self._join(name), data)
+            _patiently(self._fs.pipe_file, self._join(name), data)
 
 
 REMAKE = "run the step that made it again"
@@ -345,6 +399,46 @@ def write_atomic(path: Path, data: bytes) -> None:
         Path(part).unlink(missing_ok=True)
         raise
     _fsync_folder(path.parent)
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The file system of an fsspec URL, and the place in it."""
+    import fsspec
+
+    try:
+        # Listings are not cached: others write too, and a ledger must be seen as it is.
+        files, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"store: {url!r} cannot be opened ({error}): give a folder or a known URL") from error
+    return files, root.rstrip("/")
+
+
+def _patiently(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a call to a remote store returns; made again for a while where it fails in a way that may pass."""
+    import tenacity
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_may_pass), reraise=True, stop=tenacity.stop_after_delay(_PATIENCE),
+        wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
+    )  # fmt: skip
+    return retrying(call, *arguments, **options)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the server was busy or away. Beyond what s3fs does itself, which gives up after seconds."""
+    if isinstance(error, OSError) and error.errno in (errno.EBUSY, errno.EREMOTEIO):
+        return True
+    # botocore's and aiohttp's own, by name: neither is imported where the store is another.
+    named = {"HTTPClientError", "ClientConnectionError", "ClientPayloadError"}
+    return isinstance(error, ConnectionError | TimeoutError) or any(
+        kind.__name__ in named for kind in type(error).mro()
+    )
+
+
+@functools.cache
+def _spare_folder(process: int) -> "tempfile.TemporaryDirectory[str]":
+    """A folder of this process: of the one that asks, since its children have its memory."""
+    return tempfile.TemporaryDirectory(prefix="rushes-objects-")
 
 
 def _copy_atomic(source: Path, target: Path) -> None:

@@ -2,13 +2,8 @@
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +14,7 @@ from rushes.footage.reader import Footage
 from rushes.store import Manifest, Store, sha256_file
 from rushes.video.encode import encode_h264
 from tests.integration.conftest import Cli
+from tests.s3 import S3
 
 SMALL = ("--pretrain.crop", "32", "--sample.short_side", "48", "--sample.shard_segments", "4", "--sample.workers", "1")
 
@@ -190,35 +186,10 @@ def test_no_byte_of_a_forgotten_video_is_left(cli: Cli) -> None:
 # S3 ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A server that speaks S3, and the environment that leads to it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (tmp_path / "s3.log").open("w")
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    environment = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
-                   "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
-    try:
-        while True:
-            assert server.poll() is None, (tmp_path / "s3.log").read_text()
-            try:
-                urllib.request.urlopen(url)
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield environment
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait()
-
-
-def test_an_archive_and_a_store_on_s3(cli: Cli, bucket: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_and_a_store_on_s3(cli: Cli, s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 
-    for name, value in bucket.items():
+    for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     s3 = fsspec.filesystem("s3")
     s3.mkdir("archive")
@@ -227,7 +198,9 @@ def test_an_archive_and_a_store_on_s3(cli: Cli, bucket: dict[str, str], monkeypa
         noise(cli.folder / "local" / f"{seed}.mp4", seed)
         s3.put_file(str(cli.folder / "local" / f"{seed}.mp4"), f"archive/day/{seed}.mp4")
     (cli.folder / "labels.csv").write_text("path,label\n0.mp4,x\n1.mp4,y\n2.mp4,x\n3.mp4,y\n")
-    remote = Cli(home=cli.home, folder=cli.folder, extra={**bucket, "RUSHES_STORE": "s3://store/footage"})
+    remote = Cli(
+        home=cli.home, folder=cli.folder, extra={**s3_server.environment, "RUSHES_STORE": "s3://store/footage"}
+    )
     flags = ("--labels", "labels.csv")
     share = ("--sample.val_share", "0", "--sample.test_share", "0.5")
     pinned(remote, "s3://archive/day", *flags)
@@ -243,6 +216,7 @@ def test_an_archive_and_a_store_on_s3(cli: Cli, bucket: dict[str, str], monkeypa
     footage = Footage(Manifest.read(remote.folder / "footage.json"), store)
     assert footage.window(0, 3, 9).shape == (6, 72, 64)
     encoded = marks(footage.mp4(2))
+    store.path(footage._shards[int(footage.segments.shard[2])].tar)
     assert len(found_in(cli.folder / "cache", encoded)) == 1, "the node's cache"
     again = Cli(home=cli.home, folder=cli.folder, extra={**remote.extra, "RUSHES_CACHE": str(cli.folder / "cache")})
     again.ok("footage", "forget", "2.mp4", "--yes")

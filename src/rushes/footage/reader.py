@@ -1,4 +1,7 @@
-"""Footage for training and evaluation: any frames of any segment, straight out of memory-mapped shards.
+"""Footage for training and evaluation: any frames of any segment, straight out of shards.
+
+Where the store is a folder, shards are memory-mapped. Of a remote one, each segment is read at once by a range request,
+until its shard is in the cache (`rushes.parts`).
 
 footage = Footage(manifest, store)
 rows = footage.select("train", labelled=True)
@@ -27,6 +30,7 @@ from rushes.footage.index import read_columns, read_geometry, read_index
 from rushes.footage.labels import SPLITS
 from rushes.footage.rows import SAMPLED
 from rushes.footage.shards import MOTION
+from rushes.parts import Parts
 from rushes.store import File, Manifest, Store
 from rushes.video.decode import Frames, scaled_size
 
@@ -69,11 +73,11 @@ _NUMBERS = ("start", "fps", "frames", "width", "height", "shard", "offset", "len
 class Footage:
     """Reads footage by row of its index and number of frame.
 
-    It travels to worker processes before or after use; each maps the shards that it reads.
+    It travels to worker processes before or after use; each maps, or fetches, the shards that it reads.
 
     Args:
         manifest: the pointer that `sample` wrote.
-        store: where its shards lie; fetched and memory-mapped on first use.
+        store: where its shards lie.
         short_side: read it at this size, as if it had been sampled so: frames are scaled as they are read, and motion
             with them. 0 takes it as it is.
 
@@ -88,9 +92,9 @@ class Footage:
     """
 
     def __init__(self, manifest: Manifest, store: Store, *, short_side: int = 0) -> None:
-        self._index = store.checked(manifest.files["index.parquet"])
-        self._shards = _shard_files(store.checked(manifest.files["shards.parquet"]))
-        geometry = read_geometry(self._index)
+        self._store, self._index_file = store, manifest.files["index.parquet"]
+        self._shards = _shards(store.checked(manifest.files["shards.parquet"]))
+        geometry = read_geometry(store.checked(self._index_file))
         self.fps, self.short_side, self.gop = geometry.fps, geometry.short_side, geometry.gop
         # A column at a time: an archive's index then costs little more than the columns that stay.
         self._sampled = np.flatnonzero(_texts(self._index, "status") == SAMPLED).astype(np.int32)
@@ -100,11 +104,16 @@ class Footage:
         self.labels = tuple(sorted(set(self.segments.label) - {""}))
         self._cut_starts, self._cuts = _lists(self._index, "cuts", self._sampled)
         pa.default_memory_pool().release_unused()  # Arrow would keep what the widest column took
-        self._store = store
+        self._parts = Parts(store) if store.local is None else None
         self._mapped: dict[File, mmap.mmap] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_mapped": {}}
+
+    @property
+    def _index(self) -> Path:
+        """Asked for each time: a remote store's cache may have made room of it meanwhile."""
+        return self._store.path(self._index_file)
 
     def _scaled(self, segments: Segments, short_side: int) -> Segments:
         """The segments as they are at another size."""
@@ -166,9 +175,10 @@ class Footage:
             float32 `[frames]`, mean over the picture in pixels since the frame before; and uint8 `[frames, 4, 5]`, by
             cell of the picture in 1/16 pixel.
         """
-        mapped = self._map(self._shards[int(self.segments.shard[row])][1])
+        shard = self._shards[int(self.segments.shard[row])]
         first, count = int(self.segments.frame_offset[row]), int(self.segments.frames[row])
-        entries = np.frombuffer(mapped, MOTION, offset=first * MOTION.itemsize + _npy_header(mapped), count=count)
+        start = shard.motion_start + first * MOTION.itemsize
+        entries = np.frombuffer(self._bytes(shard.motion, start, count * MOTION.itemsize), MOTION)
         magnitude, grid = entries["magnitude"].astype(np.float32), entries["grid"].copy()
         if self._shrink == 1:
             return magnitude, grid
@@ -186,15 +196,19 @@ class Footage:
 
     def mp4(self, row: int) -> bytes:
         """The segment as a video file."""
-        shard, offset = int(self.segments.shard[row]), int(self.segments.offset[row])
-        return self._map(self._shards[shard][0])[offset : offset + int(self.segments.length[row])]
+        shard, offset = self._shards[int(self.segments.shard[row])], int(self.segments.offset[row])
+        return self._bytes(shard.tar, offset, int(self.segments.length[row]))
 
     def window(self, row: int, start: int, stop: int) -> Frames:
         """Frames `start` to `stop` (exclusive): uint8 `[stop - start, H * 3/2, W]`."""
         return self.frames(row, np.arange(start, stop))
 
     def frames(self, row: int, indices: npt.ArrayLike) -> Frames:
-        """The frames of these numbers, in this order, repeats allowed: uint8 `[n, H * 3/2, W]`; one decoding pass."""
+        """The frames of these numbers, in this order, repeats allowed: uint8 `[n, H * 3/2, W]`; one decoding pass.
+
+        Raises:
+            UserError: the segment's bytes do not decode, or its frames are not all there.
+        """
         wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         count = int(self.segments.frames[row])
         if len(wanted) and (wanted[0] < 0 or wanted[-1] >= count):
@@ -213,12 +227,19 @@ class Footage:
 
     def _decoded(self, row: int, wanted: Integers) -> Iterator[VideoFrame]:
         """The wanted frames (ascending), from the nearest key frame before each stretch of them."""
-        with _opened(self.mp4(row)) as container:
-            # A jump pays where a key frame lies between two wanted frames.
-            jumps = np.flatnonzero(np.diff(wanted // self.gop) > 1) + 1
-            for stretch in np.split(wanted, jumps):
-                if len(stretch):
-                    yield from self._stretch(container, stretch, float(self.segments.fps[row]))
+        try:
+            with _opened(self.mp4(row)) as container:
+                # A jump pays where a key frame lies between two wanted frames.
+                jumps = np.flatnonzero(np.diff(wanted // self.gop) > 1) + 1
+                for stretch in np.split(wanted, jumps):
+                    if len(stretch):
+                        yield from self._stretch(container, stretch, float(self.segments.fps[row]))
+        except av.FFmpegError as error:
+            shard = self._shards[int(self.segments.shard[row])].tar
+            raise UserError(
+                f"footage: segment {self.texts('key')[row]} of object {shard.sha256[:12]} does not decode "
+                f"({error.strerror}): its bytes are not what was stored: remove the object and run sample again"
+            ) from error
 
     def _stretch(self, container: InputContainer, wanted: Integers, fps: float) -> Iterator[VideoFrame]:
         stream = container.streams.video[0]
@@ -237,33 +258,42 @@ class Footage:
                 target = following
         raise UserError(f"footage: frame {target} is missing from its segment: run sample again")
 
-    def _map(self, file: File) -> mmap.mmap:
+    def _bytes(self, file: File, start: int, count: int) -> bytes:
+        if self._parts is not None:
+            return self._parts.read(file, start, start + count)
         if file not in self._mapped:
-            path: Path = self._store.path(file)
-            with path.open("rb") as opened:
+            with self._store.path(file).open("rb") as opened:
                 self._mapped[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._mapped[file]
+        return self._mapped[file][start : start + count]
 
 
-def _shard_files(path: Path) -> dict[int, tuple[File, File]]:
-    """Tar and motion sidecar of each shard; what sources it holds is most of the table, and stays there."""
-    names = ("sha256", "size", "motion_sha256", "motion_size")
-    numbers, *columns = read_columns(path, ["shard", *names]).to_pydict().values()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shard:
+    """What is read of a shard."""
+
+    tar: File
+    motion: File
+    motion_start: int
+    """Of the first frame's entry in the sidecar, which ends with the last one's; bytes."""
+
+
+def _shards(path: Path) -> dict[int, _Shard]:
+    """By number; what sources a shard holds is most of the table, and stays there."""
+    names = ("shard", "sha256", "size", "motion_sha256", "motion_size", "frames")
+    columns = read_columns(path, names).to_pydict().values()
     return {
-        shard: (File(sha256=sha256, size=size), File(sha256=motion_sha256, size=motion_size))
-        for shard, sha256, size, motion_sha256, motion_size in zip(numbers, *columns, strict=True)
-    }
+        shard: _Shard(
+            tar=File(sha256=sha256, size=size), motion=File(sha256=motion_sha256, size=motion_size),
+            motion_start=motion_size - frames * MOTION.itemsize,
+        )
+        for shard, sha256, size, motion_sha256, motion_size, frames in zip(*columns, strict=True)
+    }  # fmt: skip
 
 
 def _opened(mp4: bytes) -> InputContainer:
     container = av.open(io.BytesIO(mp4), mode="r", format="mp4")
     container.streams.video[0].codec_context.thread_count = 1
     return container
-
-
-def _npy_header(mapped: mmap.mmap) -> int:
-    """Bytes before the data of an .npy file of version 1."""
-    return 10 + int.from_bytes(mapped[8:10], "little")
 
 
 def _texts(index: Path, name: str) -> Texts:
