@@ -212,7 +212,7 @@ def _winners(store: Store, name: str) -> int:
 def check_cache(around: Surroundings) -> Finding:
     """The folder for what is fetched from a store that is no folder."""
     store = open_store()
-    folder = store.cache
+    folder = store.cache.folder
     if store.local is not None:
         return Finding(verdict="ok", found=f"{folder}: not used, since the store is a folder")
     probe = folder / f".doctor-{uuid.uuid4().hex}"
