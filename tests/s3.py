@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
+
 
 @dataclass(frozen=True)
 class S3:
@@ -62,6 +64,7 @@ def running(folder: Path) -> Iterator[S3]:
                 break
             except OSError:
                 time.sleep(0.1)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # they lead to an earlier test's server
         yield S3(url, log)
     finally:
         server.send_signal(signal.SIGTERM)
