@@ -13,15 +13,23 @@ from rushes.steps import STEPS
 
 COMPONENTS = Path(__file__).parents[1] / "components"
 PACKAGE = Path(__file__).parents[1] / "src" / "rushes"
-NAMES = (*STEPS, "summary")
-"""Of the components: the steps, and what a run ends with."""
+OTHERS = {
+    "summary": "summary.write_summary",
+    "plan": "protocol.write_plan",
+    "folds": "protocol.write_folds",
+    "chain": "protocol.write_answers",
+    "comparison": "protocol.write_result",
+}
+"""The function of rushes.orchestration that does a component's work, where it is no step."""
+NAMES = (*STEPS, *OTHERS)
+"""Of the components: the steps, what a run ends with, and a comparison's tasks."""
 
 
 def render(step: str) -> str:
     """Text of a component's README."""
     (declared,) = _functions(COMPONENTS / step / "component.py", step)
-    module, function = ("steps", step) if step in STEPS else ("orchestration", f"write_{step}")
-    (worker,) = _functions(PACKAGE / module / f"{step}.py", function)
+    module, _, function = (f"steps.{step}.{step}" if step in STEPS else f"orchestration.{OTHERS[step]}").rpartition(".")
+    (worker,) = _functions(PACKAGE.joinpath(*module.split(".")).with_suffix(".py"), function)
     lines = [f"# {step}", "", ast.get_docstring(declared) or "", "", "| argument | type |", "|---|---|"]
     lines += [f"| `{arg.arg}` | `{ast.unparse(arg.annotation)}` |" for arg in declared.args.args if arg.annotation]
     if isinstance(declared.returns, ast.expr) and not isinstance(declared.returns, ast.Constant):
@@ -35,7 +43,7 @@ def render(step: str) -> str:
         text,
         "```",
         "",
-        f"Code: `rushes.{module}.{step}`" + (f"; alone: `rushes {step} --help`." if step in STEPS else "."),
+        f"Code: `rushes.{module}`" + (f"; alone: `rushes {step} --help`." if step in STEPS else "."),
     ]
     return "\n".join(lines) + "\n"
 

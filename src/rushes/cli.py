@@ -594,21 +594,42 @@ class Compare:
     budget: float = 0.0
     """Backbone training FLOPs that every pretraining takes, such as 1e15; 0: each recipe's own epochs."""
     parallel: int = 1
-    """Chains (a model on a fold with a seed) at a time."""
+    """Chains (a model on a fold with a seed) at a time on this machine; on a cluster, the profile says."""
+    runner: Literal["subprocess", "cluster"] = "subprocess"
+    """subprocess: on this machine; cluster: as tasks of Kubeflow Pipelines, and this waits for them."""
+    profile: str = "gpu"
+    """The cluster: gpu, cpu, or a file.yaml of yours."""
+    pipeline: Path | None = None
+    """What `rushes pipeline compile --comparison` wrote for it. Default: the one of this version, for the profile
+    gpu."""
+    host: str = ""
+    """URL of Kubeflow Pipelines. Default: the profile's, KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
     plugin: UseAppendAction[tuple[Path, ...]] = ()
     """A file that defines further pretext tasks or backbones (see `rushes.plugins`); may be given several times."""
     out: Path = Path("comparison")
     """Folder for comparison.html, .md, .csv and .json, and for logs."""
 
     def execute(self) -> int:
-        from rushes.commands.compare import Protocol, numbers_of, run_compare
+        from rushes.commands.compare import run_compare, submit_compare
+        from rushes.commands.pipeline import Destination
+        from rushes.orchestration.comparison import parse_member
+        from rushes.orchestration.local import compiled_comparison
+        from rushes.orchestration.protocol import Protocol, numbers_of
 
+        if not self.models:
+            raise UserError("models: missing; name one or more, see `rushes models`")
         protocol = Protocol(
             videos=self.videos, labels=self.labels, splits=self.splits, folds=self.folds, seeds=self.seeds,
-            numbers=numbers_of(self.labels_per_class), budget=self.budget, parallel=self.parallel,
+            numbers=numbers_of(self.labels_per_class), budget=self.budget,
         )  # fmt: skip
         files = [str(file.absolute()) for file in self.plugin]
-        return run_compare(self.models, protocol, size=self.size, plugins=files, out=self.out)
+        members = [parse_member(text, size=self.size, plugins=files) for text in self.models]
+        if self.runner == "subprocess":
+            return run_compare(members, protocol, parallel=self.parallel, out=self.out)
+        if self.parallel != 1:
+            raise UserError(f"parallel: {self.parallel} is not allowed with --runner cluster: its profile says")
+        to = Destination(profile=self.profile, pipeline=self.pipeline or compiled_comparison(), host=self.host)
+        return submit_compare(members, protocol, to=to, out=self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -620,13 +641,15 @@ class PipelineCompile:
 
     profile: str = "gpu"
     """gpu, cpu, or a file.yaml of yours: pipelines/profiles has those to begin with."""
+    comparison: bool = False
+    """Compile what `rushes compare --runner cluster` submits instead."""
     out: Path = Path("pipeline.yaml")
     """Where the compiled pipeline goes."""
 
     def execute(self) -> int:
         from rushes.commands.pipeline import compile_pipeline
 
-        return compile_pipeline(self.profile, out=self.out)
+        return compile_pipeline(self.profile, comparison=self.comparison, out=self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -642,15 +665,15 @@ class _Compiled(Run):
 
     def submit(self, *, wait: bool) -> int:
         """Starts a run on the cluster."""
-        from rushes.commands.pipeline import submit
+        from rushes.commands.pipeline import Destination, submit
         from rushes.commands.run import endpoint_name
+        from rushes.orchestration.local import compiled_pipeline
         from rushes.orchestration.schedules import Data
 
         data = Data(videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold, revision=self.revision)
-        return submit(
-            models=self.models, data=data, endpoint=endpoint_name(self.endpoint or Path(self.videos).name),
-            profile=self.profile, pipeline=self.pipeline, host=self.host, wait=wait,
-        )  # fmt: skip
+        to = Destination(profile=self.profile, pipeline=self.pipeline or compiled_pipeline(), host=self.host)
+        endpoint = endpoint_name(self.endpoint or Path(self.videos).name)
+        return submit(models=self.models, data=data, endpoint=endpoint, to=to, wait=wait)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,8 @@
 """`rushes compare` from the command line: real videos, real processes, every file it leaves; and its mistakes."""
 
-import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,65 +10,19 @@ import torch
 
 from rushes.cli import main
 from rushes.errors import UserError
-from rushes.footage.reader import Footage
-from rushes.home import open_store
 from rushes.orchestration.chain import run_chain
 from rushes.orchestration.comparison import Chain, Chains, common_sample, parse_member, starts_of
 from rushes.progress import read_events
 from rushes.steps.finetune import finetune
-from rushes.store import Manifest, Store
+from rushes.store import Manifest
 from rushes.training.weights import load_classifier
-from tests.steps.test_downstream import write_videos
-
-QUICK = (
-    "sample.short_side=32,sample.workers=1,pretrain.crop=32,pretrain.epochs=1,pretrain.samples_per_epoch=32,"
-    "pretrain.batch=16,pretrain.optimizer.warmup_steps=0,pretrain.workers=0,pretrain.device=cpu,finetune.epochs=2,finetune.batch=8,finetune.workers=0,"
-    "finetune.device=cpu,evaluate.clips=2,evaluate.device=cpu"
-)
-FILES = 8
-"""Of each of two classes; each file is a group."""
+from tests.commands.conftest import FILES, QUICK, Compared
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    """A comparison that has been run."""
-
-    out: Path
-    store: Store
-
-    @property
-    def result(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.out / "comparison.json").read_text())
-        return found
-
-    def manifest(self, chain: str, name: str) -> Manifest:
-        return Manifest.read(self.out / "work" / chain / f"{name}.json")
-
-    def footage(self, fold: int) -> Footage:
-        return Footage(Manifest.read(self.out / "work" / f"footage-{fold}.json"), self.store)
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("videos")
-    write_videos(folder / "classes", files=FILES)
-    return folder / "classes"
-
-
-@pytest.fixture(scope="module")
-def compared(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compared]:
-    folder = tmp_path_factory.mktemp("compare")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RUSHES_HOME", str(folder / "home"))
-        patch.setenv("RUSHES_PROGRESS", "")
-        for name in ("RUSHES_STORE", "RUSHES_CACHE"):
-            patch.delenv(name, raising=False)
-        status = main(
-            ["compare", f"vcop=vcop-r3d:{QUICK}", "--size", "cpu", "--videos", str(videos), "--folds", "2",
-             "--labels-per-class", "2", "--parallel", "2", "--out", str(folder / "out")]
-        )  # fmt: skip
-        assert status == 0
-        yield Compared(out=folder / "out", store=open_store())
+@pytest.fixture
+def at_home(compared: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps find the comparison's store."""
+    monkeypatch.setenv("RUSHES_STORE", compared.store.url)
 
 
 RANDOM, MEMBER = "fold1-seed0-random-tiny-r3d", "fold1-seed0-vcop"
@@ -111,6 +62,7 @@ def test_a_fold_pretrains_without_its_test_groups_and_costs_no_encoding(compared
     assert shards[0]["sha256"].to_pylist() == shards[1]["sha256"].to_pylist()
 
 
+@pytest.mark.usefixtures("at_home")
 def test_the_random_row_is_fine_tuning_without_the_pretrained_weights(compared: Compared, tmp_path: Path) -> None:
     work = compared.out / "work"
     recipe = parse_member(f"vcop-r3d:{QUICK}", size="cpu").recipe
@@ -138,6 +90,7 @@ def test_few_labels_are_few(compared: Compared) -> None:
     assert "val_loss" not in few
 
 
+@pytest.mark.usefixtures("at_home")
 def test_nothing_is_done_twice(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUSHES_PROGRESS", str(tmp_path / "events.jsonl"))
     before = compared.manifest(MEMBER, "answers").ref
@@ -149,23 +102,24 @@ def test_nothing_is_done_twice(compared: Compared, tmp_path: Path, monkeypatch: 
     assert compared.manifest(MEMBER, "answers").ref == before
 
 
-def chain(compared: Compared, *, overrides: str = "", footage: str = "footage-1.json") -> Chain:
+def chain(overrides: str = "") -> Chain:
     member = parse_member(f"vcop=vcop-r3d:{QUICK}{overrides}", size="cpu")
     (_, start) = starts_of([member], common_sample([member]))
-    return Chain(start=start, fold=1, seed=0, footage=compared.out / "work" / footage, labels=(0,))
+    return Chain(start=start, fold=1, seed=0, labels=(0,))
 
 
-def test_a_chain_that_fails_is_named(compared: Compared, tmp_path: Path) -> None:
-    broken = chain(compared, footage="nowhere.json")
+def test_a_chain_that_fails_is_named(tmp_path: Path) -> None:
     with (
-        pytest.raises(UserError, match=r"vcop, fold 1, seed 0: pretrain: .*nowhere\.json: cannot read the manifest"),
-        Chains([broken], work=tmp_path, parallel=1) as running,
+        pytest.raises(UserError, match=r"vcop, fold 1, seed 0: pretrain: .*footage-1\.json: cannot read the manifest"),
+        Chains([chain()], work=tmp_path, parallel=1) as running,
     ):
         list(running.follow())
 
 
+@pytest.mark.usefixtures("at_home")
 def test_leaving_ends_what_runs(compared: Compared, tmp_path: Path) -> None:
-    endless = chain(compared, overrides=",pretrain.epochs=100000,pretrain.workers=1")
+    shutil.copyfile(compared.out / "work" / "footage-1.json", tmp_path / "footage-1.json")
+    endless = chain(",pretrain.epochs=100000,pretrain.workers=1")
     with Chains([endless], work=tmp_path, parallel=1) as running:
         for event in running.follow():
             if event is not None and event["event"] == "bar" and event["done"] > 1:

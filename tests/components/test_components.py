@@ -8,7 +8,7 @@ import pytest
 from rushes.steps import STEPS
 
 COMPONENTS = Path(__file__).parents[2] / "components"
-NAMES = (*STEPS, "summary")
+NAMES = (*STEPS, "summary", "plan", "folds", "chain", "comparison")
 
 
 def source_of(step: str) -> ast.Module:

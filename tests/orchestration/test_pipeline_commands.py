@@ -52,6 +52,16 @@ def test_a_profile_of_ones_own_is_compiled(tmp_path: Path, capsys: pytest.Captur
     assert spec["root"]["inputDefinitions"]["parameters"]["partitions"]["defaultValue"] == 8
 
 
+def test_a_comparison_is_compiled_for_a_profile_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile, out = tmp_path / "mine.yaml", tmp_path / "mine-comparison.yaml"
+    profile.write_text(f"image: {DIGEST}\npartitions: 8\n")
+    assert main(["pipeline", "compile", "--comparison", "--profile", str(profile), "--out", str(out)]) == 0
+    assert f"rushes compare MODEL MODEL --runner cluster --pipeline {out}" in capsys.readouterr().out
+    assert Pipeline.read(out).name == "rushes-comparison"
+    executors = next(yaml.safe_load_all(out.read_text()))["deploymentSpec"]["executors"]
+    assert {one["container"]["image"] for one in executors.values()} == {DIGEST}
+
+
 def test_a_profile_that_breaks_a_policy_is_not_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile, out = tmp_path / "mine.yaml", tmp_path / "pipeline.yaml"
     profile.write_text("gpu: {tolerations: []}\nsettings: {name: s, keys: [MLFLOW_TRACKING_PASSWORD]}\n")

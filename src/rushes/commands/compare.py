@@ -1,198 +1,89 @@
-"""`rushes compare`: several models under one protocol, and the one honest table."""
+"""`rushes compare`: several models under one protocol, and the one honest table; here, or on a cluster."""
 
-import hashlib
+import contextlib
 import json
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table as RichTable
 
-from rushes.config import Recipe, Sample
+from rushes.commands.pipeline import Destination, follow, named_now, start
+from rushes.config import to_record
 from rushes.console import console, view, watching
 from rushes.errors import UserError
-from rushes.evaluation.comparison import Measured, Row, compare
 from rushes.evaluation.comparison_report import Table, notes_of, tables_of, write_comparison
-from rushes.footage.folds import fold_annotations
-from rushes.footage.labels import Annotation
 from rushes.home import open_store
-from rushes.orchestration.comparison import (
-    Chain,
-    Chains,
-    Start,
-    common_sample,
-    flops_of,
-    frames_of,
-    parse_member,
-    starts_of,
-)
-from rushes.store import Manifest, Store
-
-METADATA = Row(name="metadata only", init="", network="")
+from rushes.orchestration.chain import ANSWERS
+from rushes.orchestration.comparison import Chains, Member, common_sample, named, starts_of
+from rushes.orchestration.protocol import Plan, Protocol, make_plan, result_of, sample_folds, stored_at
+from rushes.orchestration.schedules import Data, check_data
+from rushes.store import Manifest, write_atomic
 
 
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """What is the same for all members."""
-
-    videos: str
-    labels: str = ""
-    splits: str = ""
-    folds: int = 3
-    seeds: int = 1
-    numbers: tuple[int, ...] = (5,)
-    """Labels a class, besides all of them."""
-    budget: float = 0.0
-    parallel: int = 1
-
-    def __post_init__(self) -> None:
-        for name, value in (("folds", self.folds), ("seeds", self.seeds), ("parallel", self.parallel)):
-            if value < 1:
-                raise UserError(f"{name}: {value} is not allowed; at least 1")
-        if self.budget < 0:
-            raise UserError(f"budget: {self.budget:g} is not allowed; FLOPs, or 0 for the recipes' own lengths")
-
-
-def run_compare(models: Sequence[str], protocol: Protocol, *, size: str, plugins: Sequence[str], out: Path) -> int:
+def run_compare(members: Sequence[Member], protocol: Protocol, *, parallel: int, out: Path) -> int:
     """Runs whatever has not been run yet, then shows and writes the table."""
-    if not models:
-        raise UserError("models: missing; name one or more, see `rushes models`")
-    members = [parse_member(text, size=size, plugins=plugins) for text in models]
-    sample = common_sample(members)
-    starts = starts_of(members, sample, budget=protocol.budget)
+    if parallel < 1:
+        raise UserError(f"parallel: {parallel} is not allowed; at least 1")
     work = out / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    footage = _footage(members[0].recipe, sample, protocol, work=work)
-    chains = [
-        Chain(start=start, fold=fold, seed=seed, footage=footage[fold], labels=(*protocol.numbers, 0))
-        for fold in footage
-        for seed in range(protocol.seeds)
-        for start in starts
-    ]
-    with Chains(chains, work=work, parallel=protocol.parallel) as running, view() as shown:
+    plan = _planned(members, protocol, work=work)
+    with Chains(plan.chains, work=work, parallel=parallel) as running, view() as shown:
         for event in running.follow():
             if event is not None:
                 shown.show(event)
-    store = open_store()
-    measured = [_measured(chain, work=work, store=store) for chain in chains]
-    measured += _metadata(footage, protocol, members[0].recipe, store=store)
-    rows = [_row(start) for start in starts] + [METADATA]
-    result = compare(rows, measured, numbers=protocol.numbers)
-    result["protocol"] = asdict(protocol)
-    result["not run"] = _without_supervised(rows)
-    write_comparison(out, result, command=shlex.join(["rushes", *sys.argv[1:]]))
+    answers = {chain.name: Manifest.read(chain.folder(work) / ANSWERS) for chain in plan.chains}
+    result = result_of(plan, answers)
+    write_comparison(out, result, command=_command())
     _show(result, out)
     return 0
 
 
-def numbers_of(text: str) -> tuple[int, ...]:
-    """Numbers of labels a class from `1,2,5`, ascending; `0` is none besides all.
+def submit_compare(members: Sequence[Member], protocol: Protocol, *, to: Destination, out: Path) -> int:
+    """Has a cluster do it, and follows it to its end.
 
-    Raises:
-        UserError: something else.
+    The result is in the cluster's store; where this machine can read that, it is shown, and written to `out`.
     """
-    try:
-        numbers = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        numbers = [-1]
-    if numbers[0] < 0:
-        raise UserError(f"labels_per_class: {text!r} is not allowed; numbers such as 5 or 1,2,5,10, or 0 for all only")
-    return tuple(number for number in numbers if number)
+    check_data(Data(videos=protocol.videos, labels=protocol.labels, splits=protocol.splits), "data")
+    starts_of(members, common_sample(members), budget=protocol.budget)  # raises what would be in the way there
+    name = named_now("comparison")
+    arguments = {
+        "videos": protocol.videos, "labels": protocol.labels, "splits": protocol.splits,
+        "models": [to_record(recipe) for recipe in named(members)], "folds": protocol.folds, "seeds": protocol.seeds,
+        "labels_per_class": ",".join(map(str, protocol.numbers or [0])), "budget": protocol.budget,
+        "name": name, "command": _command(),
+    }  # fmt: skip
+    follow(*start(arguments, to=to, name=name))
+    console.print(f"\nIn the cluster's store: {stored_at(name)}/comparison.html, .md, .csv, .json", markup=False)
+    if _fetch(name, out):
+        _show(json.loads((out / "comparison.json").read_text()), out)
+    return 0
 
 
-def _footage(recipe: Recipe, sample: Sample, protocol: Protocol, *, work: Path) -> dict[int, Path]:
-    """Samples the videos for each fold: pointers by fold. Shards do not depend on folds: only the first encodes."""
-    from rushes.steps.sample import sample as sample_step
-
+def _planned(members: Sequence[Member], protocol: Protocol, *, work: Path) -> Plan:
+    """Pins and samples, and shows how that goes."""
     events = work / "sample.jsonl"
     events.unlink(missing_ok=True)
     os.environ["RUSHES_PROGRESS"] = str(events)
-    found = {fold: work / f"footage-{fold}.json" for fold in range(1, protocol.folds + 1)}
     with watching(events):
-        pins = {fold: _pin(protocol, fold=fold, out=work / f"pin-{fold}.json") for fold in found}
-        for fold, out in found.items():
-            sample_step(recipe=replace(recipe, sample=sample), pin=pins[fold], out=out)
-    return found
+        return sample_folds(make_plan(members, protocol, work=work), work=work)
 
 
-def _pin(protocol: Protocol, *, fold: int, out: Path) -> Path:
-    """The videos, labelled, with the test split of a fold."""
-    from rushes.steps.pin import pin
-
-    manifest = pin(
-        videos=protocol.videos, labels=protocol.labels, splits=protocol.splits, out=out,
-        fold=fold if protocol.splits else 1,
-    )  # fmt: skip
-    if not manifest.summary["annotations"]:
-        raise UserError("labels: none found: give --labels FILE.csv, class folders or --splits")
-    if not protocol.splits and protocol.folds > 1:
+def _fetch(name: str, out: Path) -> bool:
+    """Copies a cluster's result to a folder; False where its store is not the one that this machine reads."""
+    found: dict[str, bytes | None] = {}
+    with contextlib.suppress(Exception):  # whatever it is that keeps this machine from that store
         store = open_store()
-        _folded(manifest, store, fold=fold, folds=protocol.folds).write(out)
-    return out
+        found = {file: store.read(f"{stored_at(name)}/{file}") for file in store.names(stored_at(name))}
+    for file, content in found.items():
+        write_atomic(out / file, content or b"")
+    return bool(found)
 
 
-def _folded(manifest: Manifest, store: Store, *, fold: int, folds: int) -> Manifest:
-    listing = json.loads(store.checked(manifest.files["listing.json"]).read_text())
-    annotations = [Annotation(**record) for record in listing["annotations"]]
-    listing["annotations"] = [asdict(a) for a in fold_annotations(annotations, fold=fold, folds=folds)]
-    text = json.dumps(listing, indent=0, sort_keys=True).encode()
-    folded = replace(
-        manifest, digest=hashlib.sha256(text).hexdigest()[:16], files={"listing.json": store.put_bytes(text)}
-    )
-    store.publish(folded)
-    return folded
-
-
-def _measured(chain: Chain, *, work: Path, store: Store) -> Measured:
-    """What a chain left."""
-    import pyarrow.parquet as pq
-
-    from rushes.steps.measure import ANSWERS
-
-    folder, recipe = chain.folder(work), chain.start.recipe
-    answers, backbone, classifier = (
-        Manifest.read(folder / f"{name}.json") for name in ("answers", "backbone", "classifier-0")
-    )
-    history = json.loads(store.checked(backbone.files["history.json"]).read_text())
-    tuples = int(history[-1]["step"]) * recipe.pretrain.batch if history else 0
-    summary = backbone.summary
-    return Measured(
-        start=chain.start.name, fold=chain.fold, seed=chain.seed,
-        answers=pq.read_table(store.checked(answers.files[ANSWERS])).to_pydict(),
-        labels_per_class=classifier.summary["labels"] / answers.summary["classes"],
-        gflops=flops_of(recipe, tuples=tuples) / 1e9, frames=frames_of(recipe, tuples=tuples),
-        hours=sum(record["seconds"] for record in history) / 3600,
-        pretext=(summary.get("val_accuracy", summary["accuracy"]), summary["chance"]) if history else None,
-    )  # fmt: skip
-
-
-def _metadata(footage: dict[int, Path], protocol: Protocol, recipe: Recipe, *, store: Store) -> list[Measured]:
-    from rushes.evaluation.metadata import metadata_answers
-    from rushes.footage.reader import Footage
-
-    found = []
-    for fold, pointer in footage.items():
-        reader = Footage(Manifest.read(pointer), store)
-        for seed in range(protocol.seeds):
-            answers = metadata_answers(
-                reader, numbers=[*protocol.numbers, 0], c=recipe.evaluate.probe_l2, seed=seed
-            )  # fmt: skip
-            found.append(Measured(start=METADATA.name, fold=fold, seed=seed, answers=answers))
-    return found
-
-
-def _row(start: Start) -> Row:
-    return Row(name=start.name, init=start.init, network=start.recipe.pretrain.backbone, baseline=start.baseline)
-
-
-def _without_supervised(rows: Sequence[Row]) -> list[str]:
-    """Networks that no file of weights was given for."""
-    given = {row.network for row in rows if "supervised" in row.init}
-    return sorted({row.network for row in rows if row.network} - given)
+def _command() -> str:
+    return shlex.join(["rushes", *sys.argv[1:]])
 
 
 def _show(result: dict[str, Any], out: Path) -> None:

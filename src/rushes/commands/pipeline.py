@@ -3,17 +3,17 @@
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.table import Table
 
-from rushes.config import Recipe
+from rushes.config import Json, Recipe
 from rushes.console import console
 from rushes.errors import RushesError, UserError
 from rushes.orchestration.cluster import Cluster, Progressing
-from rushes.orchestration.local import compiled_pipeline
 from rushes.orchestration.policy import violations
 from rushes.orchestration.profile import Profile, read_profile
 from rushes.orchestration.run import Arguments
@@ -22,62 +22,93 @@ from rushes.orchestration.schedules import Data, Pipeline, check_data
 _POLL_SECONDS = 5.0
 
 
-def compile_pipeline(profile: str, *, out: Path) -> int:
-    """Compiles for clusters that are like the profile, and holds what comes out to the policies."""
+def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
+    """Compiles for clusters that are like the profile, and holds what comes out to the policies.
+
+    Args:
+        profile: name or file of a profile.
+        comparison: what `rushes compare` submits, instead of what `rushes pipeline submit` does.
+        out: where it goes.
+    """
     settings = read_profile(profile)
-    _compile(settings, out)
+    _compile(settings, out, comparison=comparison)
     pipeline = Pipeline.read(out)
     if broken := violations(list(yaml.safe_load_all(out.read_text()))):
         out.unlink()
         raise UserError(f"profile {profile!r}: " + "; ".join(broken))
     console.print(f"Wrote {out}: {pipeline.version}", markup=False)
     console.print(f"pipeline: {pipeline.digest}    what a schedule names it by", markup=False, soft_wrap=True)
-    command = f"rushes pipeline submit MODEL --pipeline {out} --profile {profile} --videos URL"
+    verb = "compare MODEL MODEL --runner cluster" if comparison else "pipeline submit MODEL"
+    command = f"rushes {verb} --pipeline {out} --profile {profile} --videos URL"
     console.print(f"\nNext: {command}", markup=False, soft_wrap=True)
     return 0
 
 
-def submit(
-    *, models: tuple[Recipe, ...], data: Data, endpoint: str, profile: str, pipeline: Path | None, host: str, wait: bool
-) -> int:  # fmt: skip
-    """Starts a run on the profile's cluster; uploads the compiled pipeline if the server does not have it.
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """A cluster, and what it is to run."""
+
+    profile: str
+    """Name or file of a profile."""
+    pipeline: Path
+    """The compiled file."""
+    host: str
+    """URL of Kubeflow Pipelines; empty for the profile's."""
+
+
+def submit(*, models: tuple[Recipe, ...], data: Data, endpoint: str, to: Destination, wait: bool) -> int:
+    """Starts a run on a cluster.
 
     Args:
         models: what to train.
         data: on what; pods must be able to read it.
         endpoint: what for.
-        profile: name or file of a profile.
-        pipeline: the compiled file; None for the one of this version.
-        host: URL of Kubeflow Pipelines; empty for the profile's.
+        to: where.
         wait: follow the run to its end.
     """
     check_data(data, "data")
-    settings = read_profile(profile)
-    compiled = Pipeline.read(pipeline or compiled_pipeline())
-    arguments = Arguments(
-        models=models, endpoint=endpoint, partitions=settings.partitions, **vars(data)
-    ).to_record()  # fmt: skip
-    cluster = Cluster(host or settings.host, experiment=settings.experiment)
+    arguments = Arguments(models=models, endpoint=endpoint, **vars(data)).to_record()
+    cluster, run = start(arguments, to=to, name=named_now(endpoint))
+    if wait:
+        follow(cluster, run)
+    return 0
+
+
+def named_now(name: str) -> str:
+    """Name of a run that begins now."""
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+
+
+def start(arguments: Mapping[str, Json], *, to: Destination, name: str) -> tuple[Cluster, str]:
+    """Starts a run; uploads the compiled pipeline if the server does not have it.
+
+    Args:
+        arguments: all that the pipeline is given, but for what the profile says.
+        to: where.
+        name: of the run.
+
+    Returns:
+        The cluster, and the run's ID.
+    """
+    settings, compiled = read_profile(to.profile), Pipeline.read(to.pipeline)
+    if unknown := [name for name in arguments if name not in compiled.inputs]:
+        raise UserError(f"pipeline: {str(to.pipeline)!r} takes no {unknown[0]!r}: it was compiled for another command")
+    cluster = Cluster(to.host or settings.host, experiment=settings.experiment)
     cluster.provide(compiled)
-    name = f"{endpoint}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-    run = cluster.submit(arguments, cluster.target(compiled), name=name, description=compiled.digest)
+    run = cluster.submit(
+        {**arguments, "partitions": settings.partitions}, cluster.target(compiled), name=name,
+        description=compiled.digest,
+    )  # fmt: skip
     console.print(f"Run {name} ({run}) of {compiled.version} in experiment {settings.experiment}.", markup=False)
-    return _follow(cluster, run) if wait else 0
+    return cluster, run
 
 
-def _compile(profile: Profile, out: Path) -> None:
-    root = Path(__file__).parents[3]
-    if not (root / "pipelines" / "pipeline.py").is_file():
-        raise UserError("pipeline: only a checkout of the sources can be compiled: clone it and run this there")
-    sys.path.insert(0, str(root))
-    from pipelines.pipeline import compile_to
+def follow(cluster: Cluster, run: str) -> None:
+    """A line whenever a task's state changes, until the run has ended.
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    compile_to(out, profile)
-
-
-def _follow(cluster: Cluster, run: str) -> int:
-    """A line whenever a task's state changes, until the run has ended."""
+    Raises:
+        RushesError: it failed.
+    """
     known: Mapping[str, str] = {}
     while True:
         now = cluster.progress(run)
@@ -87,8 +118,20 @@ def _follow(cluster: Cluster, run: str) -> int:
         known = now.tasks
         if now.ended:
             _show_end(now)
-            return 0
+            return
         time.sleep(_POLL_SECONDS)
+
+
+def _compile(profile: Profile, out: Path, *, comparison: bool) -> None:
+    root = Path(__file__).parents[3]
+    if not (root / "pipelines" / "pipeline.py").is_file():
+        raise UserError("pipeline: only a checkout of the sources can be compiled: clone it and run this there")
+    sys.path.insert(0, str(root))
+    from pipelines.comparison import make_comparison
+    from pipelines.pipeline import compile_to, make_pipeline
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    compile_to(out, profile, make=make_comparison if comparison else make_pipeline)
 
 
 def _show_end(run: Progressing) -> None:

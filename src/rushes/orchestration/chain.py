@@ -1,7 +1,8 @@
 """One chain of a comparison: `python -m rushes.orchestration.chain FOLDER`.
 
-A process of its own, started by `rushes compare`: pretrain, fine-tune at each number of labels, measure. Each is the
-step of that name, so what has been done is found in the store, and what was interrupted goes on.
+A process of its own, started by `rushes compare`, or all that a pod of a cluster's comparison does: pretrain, fine-tune
+at each number of labels, measure. Each is the step of that name, so what has been done is found in the store, and what
+was interrupted goes on.
 """
 
 import json
@@ -10,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from rushes.config import Recipe, build
+from rushes.store import Manifest
 
-ORDER = "chain.json"
+ORDER, ANSWERS = "chain.json", "answers.json"
 
 
-def run_chain(folder: Path) -> None:
-    """Runs what `<folder>/chain.json` says; the pointers go into the folder.
+def run_chain(folder: Path) -> Manifest:
+    """Runs what `<folder>/chain.json` says; the pointers go into the folder, the last is returned.
 
     The order has recipe (plain data), footage (a pointer's path) and labels (numbers a class, 0 for all).
     """
@@ -31,7 +33,7 @@ def run_chain(folder: Path) -> None:
     for labels, out in classifiers.items():
         tuned = replace(recipe, finetune=replace(recipe.finetune, labels_per_class=labels))
         finetune(recipe=tuned, footage=footage, backbone=backbone, out=out)
-    measure(recipe=recipe, footage=footage, backbone=backbone, classifiers=classifiers, out=folder / "answers.json")
+    return measure(recipe=recipe, footage=footage, backbone=backbone, classifiers=classifiers, out=folder / ANSWERS)
 
 
 if __name__ == "__main__":

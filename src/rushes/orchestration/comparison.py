@@ -145,9 +145,12 @@ def starts_of(members: Sequence[Member], sample: Sample, *, budget: float = 0.0)
 
 
 def models_of(members: Sequence[Member]) -> tuple[Recipe, ...]:
+    """The models of a run: what `named` makes of several, and a single one as it is."""
+    return named(members) if len(members) > 1 else (members[0].recipe,)
+
+
+def named(members: Sequence[Member]) -> tuple[Recipe, ...]:
     """The members' recipes, each of the member's name and on the footage that all of them share."""
-    if len(members) == 1:
-        return (members[0].recipe,)
     sample = common_sample(members)
     return tuple(replace(_on_common_footage(member.recipe, sample), name=member.name) for member in members)
 
@@ -225,6 +228,11 @@ def frames_of(recipe: Recipe, *, tuples: int) -> int:
 # The processes ------------------------------------------------------------------------------------------------------
 
 
+def footage_in(work: Path, *, fold: int) -> Path:
+    """Where the pointer to a fold's footage lies."""
+    return work / f"footage-{fold}.json"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chain:
     """A start on one fold with one seed."""
@@ -232,8 +240,6 @@ class Chain:
     start: Start
     fold: int
     seed: int
-    footage: Path
-    """Pointer to the fold's footage."""
     labels: tuple[int, ...]
     """Numbers of labels a class, 0 for all."""
 
@@ -248,11 +254,12 @@ class Chain:
         return work / f"fold{self.fold}-seed{self.seed}-{plain}"
 
     def write_order(self, work: Path) -> Path:
-        """Writes down what is to be done; returns the folder."""
+        """Writes down what is to be done, with the fold's footage in the folder `work`; returns the chain's folder."""
         folder = self.folder(work)
         folder.mkdir(parents=True, exist_ok=True)
         recipe = replace(self.start.recipe, seed=self.seed)
-        order = {"recipe": to_record(recipe), "footage": str(self.footage.absolute()), "labels": self.labels}
+        footage = footage_in(work, fold=self.fold).absolute()
+        order = {"recipe": to_record(recipe), "footage": str(footage), "labels": self.labels}
         (folder / ORDER).write_text(json.dumps(order, indent=1))
         return folder
 

@@ -25,6 +25,11 @@ def compiled_pipeline() -> Path:
     return bundled("pipeline.yaml")
 
 
+def compiled_comparison() -> Path:
+    """The same of what `rushes compare` has a cluster do."""
+    return bundled("comparison.yaml")
+
+
 def execute(folder: Path, *, runner: Runner, compiled: Path) -> None:
     """Runs a compiled pipeline with the arguments in `<folder>/arguments.json`; raises where a step fails."""
     from kfp import components, local

@@ -126,14 +126,14 @@ class Profile:
     partitions: int = 1
     """Pods that sample at the same time, where a run does not say how many."""
     parallel: int = 4
-    """Models that train at the same time."""
+    """Models, or a comparison's chains, that train at the same time."""
     retry: Retry = field(default_factory=Retry)
     light: Resources = field(default_factory=Resources)
-    """pin, choose, register, deploy, summary."""
+    """pin, choose, register, deploy, summary; plan."""
     cpu: Resources = field(default_factory=lambda: Resources(cpu="4", memory="8Gi", timeout_minutes=24 * 60))
-    """sample, export, promote."""
+    """sample, export, promote; folds, comparison."""
     train: Resources = field(default_factory=lambda: Resources(cpu="8", memory="32Gi", timeout_minutes=7 * 24 * 60))
-    """pretrain, finetune, evaluate."""
+    """pretrain, finetune, evaluate; chain."""
     gpu: Gpu = field(default_factory=Gpu)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ def write_summary(*, endpoint: str, state: str, error: str, out: Path) -> None:
     """Writes `runs/<run>/summary.json` to the store, and a page in Markdown.
 
     Args:
-        endpoint: what the run was to serve.
+        endpoint: what the run was to serve; or a comparison's name, which nothing is served under.
         state: SUCCEEDED, FAILED or CANCELLED.
         error: what Kubeflow Pipelines knows of a failure.
         out: where the page goes.
@@ -51,7 +51,8 @@ def page_of(record: Mapping[str, Any]) -> str:
     lines += [f"**{record['error']}**", ""] if record["error"] else []
     if record["decision"]:
         lines += [f"Last decision: {record['decision']['decision']} ({record['decision']['reason']})", ""]
-    lines += [f"Champion: {champion}", "", "| step | seconds | | output |", "|---|---|---|---|"]
+        lines += [f"Champion: {champion}", ""]
+    lines += ["| step | seconds | | output |", "|---|---|---|---|"]
     lines += [
         f"| {step['step']} | {step['seconds']:.1f} | {'already done' if step['cached'] else ''} | `{step['ref']}` |"
         for step in record["steps"]

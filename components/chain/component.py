@@ -1,0 +1,16 @@
+"""`chain` as a Kubeflow Pipelines component: import, call, log. See `rushes.orchestration.protocol`."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def chain(plan: dsl.Input[dsl.Artifact], name: str, answers: dsl.Output[dsl.Artifact]) -> None:
+    """Pretrains, fine-tunes and measures one start of a comparison on one fold with one seed."""
+    from pathlib import Path
+
+    from rushes.orchestration.protocol import write_answers
+
+    manifest = write_answers(plan=Path(plan.path), chain=name, out=Path(answers.path))
+    answers.metadata.update(chain=name, ref=manifest.ref, **manifest.summary)

@@ -1,0 +1,29 @@
+"""`comparison` as a Kubeflow Pipelines component: import, call, log. See `rushes.orchestration.protocol`."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def comparison(
+    plan: dsl.Input[dsl.Artifact],
+    answers: dsl.Input[list[dsl.Artifact]],
+    name: str,
+    command: str,
+    page: dsl.Output[dsl.HTML],
+    tables: dsl.Output[dsl.Markdown],
+) -> None:
+    """Makes the tables of a comparison from what its chains answered."""
+    from pathlib import Path
+
+    from rushes.orchestration.protocol import write_result
+
+    write_result(
+        plan=Path(plan.path),
+        answers={made.metadata["chain"]: Path(made.path) for made in answers},
+        name=name,
+        command=command,
+        page=Path(page.path),
+        tables=Path(tables.path),
+    )

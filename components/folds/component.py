@@ -1,0 +1,19 @@
+"""`folds` as a Kubeflow Pipelines component: import, call, log. See `rushes.orchestration.protocol`."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def folds(
+    plan: dsl.Input[dsl.Artifact],
+    sampled: dsl.Output[dsl.Artifact],
+    parts: dsl.Input[list[dsl.Dataset]] = None,
+) -> list:  # type: ignore[type-arg]  # what KFP takes for a list of anything
+    """Makes the footage of every fold, when all `parts` of the first are done; returns the names of the chains."""
+    from pathlib import Path
+
+    from rushes.orchestration.protocol import write_folds
+
+    return write_folds(plan=Path(plan.path), out=Path(sampled.path))

@@ -1,0 +1,37 @@
+"""`plan` as a Kubeflow Pipelines component: import, call, log. See `rushes.orchestration.protocol`."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def plan(
+    models: list,  # type: ignore[type-arg]  # what KFP takes for a list of anything
+    videos: str,
+    labels: str,
+    splits: str,
+    folds: int,
+    seeds: int,
+    labels_per_class: str,
+    budget: float,
+    partitions: int,
+    plan: dsl.Output[dsl.Artifact],
+    first: dsl.Output[dsl.Artifact],
+) -> list:  # type: ignore[type-arg]
+    """Plans a comparison, and pins its videos for each fold; returns the partitions to sample the first fold in."""
+    from pathlib import Path
+
+    from rushes.orchestration.protocol import Protocol, numbers_of, write_plan
+
+    numbers = numbers_of(labels_per_class)
+    planned = write_plan(
+        models=models,
+        protocol=Protocol(
+            videos=videos, labels=labels, splits=splits, folds=folds, seeds=seeds, numbers=numbers, budget=budget
+        ),
+        out=Path(plan.path),
+        pin=Path(first.path),
+    )
+    plan.metadata.update(folds=folds, chains=len(planned.chains))
+    return [f"{part}/{partitions}" for part in range(1, partitions + 1)]

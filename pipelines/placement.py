@@ -1,0 +1,84 @@
+"""What a task's pod is like on clusters that are like a profile: image, limits, secrets by reference, GPU nodes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kfp import dsl, kubernetes
+
+from pipelines.image import tag
+from rushes.orchestration.profile import Keys, Profile, Resources
+
+TRAINING = ("pretrain", "finetune", "evaluate", "chain")
+"""Components that a GPU is for."""
+HEAVY = ("sample", "export", "promote", "folds", "comparison")
+"""Components that take many cores, or much memory, but no GPU."""
+
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108
+
+
+def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
+    """Gives a task what its pod is to be like; returns the task."""
+    trains = task.component_spec.name in TRAINING
+    resources = profile.train if trains else profile.cpu if task.component_spec.name in HEAVY else profile.light
+    task.set_caching_options(False)
+    task.set_container_image(_image(profile, gpu=trains and profile.gpu.count > 0))
+    task.set_retry(
+        profile.retry.count,
+        backoff_duration=profile.retry.wait,
+        backoff_factor=2.0,
+        backoff_max_duration=profile.retry.longest,
+    )
+    _limit(task, resources)
+    kubernetes.set_security_context(task, run_as_user=profile.user, run_as_group=profile.user, run_as_non_root=True)
+    if profile.pull_secret:
+        kubernetes.set_image_pull_secrets(task, [profile.pull_secret])
+    _set_environment(task, profile)
+    for claim, folder in profile.volumes.items():
+        kubernetes.mount_pvc(task, pvc_name=claim, mount_path=folder)
+    for key, value in profile.labels.items():
+        kubernetes.add_pod_label(task, key, value)
+    if trains:
+        _place_training(task, profile)
+    return task
+
+
+def _limit(task: dsl.PipelineTask, resources: Resources) -> None:
+    task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+    task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    kubernetes.set_timeout(task, seconds=60 * resources.timeout_minutes)
+
+
+def _set_environment(task: dsl.PipelineTask, profile: Profile) -> None:
+    """Settings and secrets by reference, and the run's ID, under which the steps write their journal."""
+    kubernetes.use_field_path_as_env(task, "RUSHES_RUN", "metadata.labels['pipeline/runid']")
+    _refer(kubernetes.use_config_map_as_env, task, profile.settings)
+    for secret in profile.secrets:
+        _refer(kubernetes.use_secret_as_env, task, secret)
+
+
+def _refer(use: Callable[..., Any], task: dsl.PipelineTask, source: Keys) -> None:
+    for keys, optional in ((source.keys, False), (source.optional, True)):
+        if keys:
+            use(task, source.name, {key: key for key in keys}, optional=optional)
+
+
+def _place_training(task: dsl.PipelineTask, profile: Profile) -> None:
+    gpu = profile.gpu
+    kubernetes.empty_dir_mount(
+        task, volume_name="shared-memory", mount_path=_SHARED_MEMORY, medium="Memory", size_limit=gpu.shared_memory
+    )
+    if not gpu.count:
+        return
+    task.set_accelerator_type(gpu.type)
+    task.set_accelerator_limit(gpu.count)
+    for toleration in gpu.tolerations:
+        kubernetes.add_toleration(
+            task, key=toleration.key, operator=toleration.operator, value=toleration.value, effect=toleration.effect
+        )
+    for key, value in gpu.node_selector.items():
+        kubernetes.add_node_selector(task, key, value)
+
+
+def _image(profile: Profile, *, gpu: bool) -> str:
+    name = profile.gpu_image if gpu and profile.gpu_image else profile.image
+    return name if "@sha256:" in name else f"{name}:{tag()}"
