@@ -16,6 +16,7 @@ import yaml
 
 from components.image import IMAGE
 from rushes.cli import COMMANDS, parse
+from rushes.orchestration.profile import read_profile
 from rushes.serving.control import KEY_VARIABLE
 from rushes.serving.environment import environment_folder, is_ready, site_packages
 from tests.deploy.manifests import (
@@ -315,6 +316,21 @@ def test_the_runbook_makes_every_secret_that_is_referenced() -> None:
                     assert any(f"={reference['key']}=" in line or f"={reference['key']}'" in line for line in made), (
                         reference
                     )
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu"])
+def test_the_namespace_of_the_pipelines_has_what_a_profile_refers_to(name: str) -> None:
+    profile, resources = read_profile(name), rendered("pipelines")
+    settings = named(resources, "ConfigMap", profile.settings.name)["data"]
+    assert set(profile.settings.keys) <= set(settings)
+    assert set(settings) <= {*profile.settings.keys, *profile.settings.optional}
+    claims = [r["metadata"]["name"] for r in resources if r["kind"] == "PersistentVolumeClaim"]
+    assert set(profile.volumes) <= set(claims)
+    assert settings["RUSHES_CACHE"] in profile.volumes.values()
+    runbook = (REPOSITORY / "docs" / "runbook.md").read_text().replace("\\\n", " ")
+    for secret in profile.secrets:
+        (made,) = re.findall(rf"-n \$PIPELINES create secret generic {secret.name} .*", runbook)
+        assert all(f"{key}=" in made for key in secret.keys)
 
 
 def test_settings_agree_wherever_they_are_said() -> None:
