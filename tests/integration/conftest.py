@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,9 +45,11 @@ class Cli:
         )  # fmt: skip
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """As from a terminal: where the tests run in the background, they were told to ignore Ctrl-C."""
         return subprocess.Popen(
             [sys.executable, "-m", "rushes.cli", *map(str, arguments)],
             cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def ok(self, *arguments: object) -> str:
