@@ -1,13 +1,8 @@
 """`rushes doctor`: each check finds what is wrong, and finds nothing where nothing is."""
 
 import os
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections import namedtuple
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +21,7 @@ from rushes.orchestration import doctor
 from rushes.orchestration.doctor import CHECKS, Finding, Surroundings, examine
 from rushes.orchestration.quantities import amount
 from tests.orchestration.kubeflow import Kubeflow, serving
+from tests.s3 import S3
 
 CLOSED = "http://127.0.0.1:9"
 VARIABLES = (
@@ -220,32 +216,12 @@ def test_an_address_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server that speaks S3; the name of its only bucket."""
-    pytest.importorskip("s3fs")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
-    with (tmp_path / "s3.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
-        try:
-            while True:
-                assert server.poll() is None, (tmp_path / "s3.log").read_text()
-                try:
-                    urllib.request.urlopen(url)
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-            monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            fsspec.filesystem("s3").mkdir("store")
-            yield "store"
-        finally:
-            fsspec.filesystem("s3").clear_instance_cache()
-            server.send_signal(signal.SIGTERM)
+def bucket(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of the only bucket of a server that speaks S3."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").mkdir("store")
+    return "store"
 
 
 def test_a_store_on_s3(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
