@@ -1,5 +1,6 @@
 """Local servers: started detached, found again, stopped whole, never left behind."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,36 @@ def test_a_broken_state_file_counts_as_not_running(tmp_path: Path) -> None:
     (tmp_path / "servers").mkdir()
     (tmp_path / "servers" / "toy.json").write_text("{")
     assert processes.status(name="toy", home=tmp_path) is None
+
+
+def answering(words: bytes) -> Iterator[str]:
+    """A server that says these words to whoever comes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with server.accept()[0] as client:
+                        client.recv(4096)
+                        client.sendall(words)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/health"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 503 no\r\nContent-Length: 0\r\n\r\n", False),
+        (b"GET /health HTTP/1.1\r\n\r\n", False),  # its own words: a connection that met itself
+        (b"", False),
+    ],
+)
+def test_only_200_is_an_answer(words: bytes, expected: bool) -> None:
+    server = answering(words)
+    assert processes.answers(next(server)) is expected
+
+
+def test_nobody_is_no_answer() -> None:
+    assert processes.answers(f"http://127.0.0.1:{free_port()}/health") is False

@@ -12,12 +12,14 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +147,19 @@ def alive(server: Server) -> bool:
         del _children[server.pid]
         return False
     return _start_time(server.pid) == server.started
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers a request with 200; one that is just coming up may refuse, or say anything.
+
+    Where its port is one that the system also gives to clients, a connection to it may meet itself and hear its own
+    words (TCP's simultaneous open).
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - loopback
+            return bool(reply.status == 200)
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def log_path(*, name: str, home: Path) -> Path:

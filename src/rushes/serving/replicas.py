@@ -4,6 +4,7 @@
 lists those that are not ready), and the port of their reconcilers' probes.
 """
 
+import http.client
 import json
 import os
 import socket
@@ -90,6 +91,6 @@ def _state(where: str, port: str) -> Mapping[str, Any]:
             body: Mapping[str, Any] = json.load(reply)
     except urllib.error.HTTPError as error:
         body = json.load(error)  # not ready: it says why
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         body = {"problem": str(error)}
     return body

@@ -8,8 +8,6 @@ import hashlib
 import os
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,11 +88,7 @@ def address(server: Server, protocol: str = "grpc") -> str:
 
 
 def _is_live(server: Server) -> bool:
-    try:
-        with urllib.request.urlopen(f"{server.url('http')}/v2/health/live", timeout=2) as reply:  # noqa: S310
-            return bool(reply.status == 200)
-    except urllib.error.URLError:
-        return False
+    return processes.answers(f"{server.url('http')}/v2/health/live")
 
 
 def _prepare(home: Path, environment: Path) -> None:

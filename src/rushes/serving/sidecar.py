@@ -10,6 +10,7 @@ before it goes on answering, and the body says why. Triton's own readiness tells
 `rushes drain` is the other half: called before Triton is told to end, it waits until nobody asks any more.
 """
 
+import http.client
 import json
 import threading
 import time
@@ -123,7 +124,7 @@ def _requests(metrics: str) -> tuple[float, float]:
     try:
         with urllib.request.urlopen(metrics, timeout=5) as reply:  # noqa: S310 - the pod's own Triton
             lines = reply.read().decode().splitlines()
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return 0.0, 0.0
     waiting = _total(lines, "nv_inference_pending_request_count")
     ended = _total(lines, "nv_inference_request_success") + _total(lines, "nv_inference_request_failure")

@@ -1,6 +1,7 @@
 """MLflow's registry: one model version a bundle, with the lineage as tags; aliases repaired from the ledger."""
 
 import contextlib
+import http.client
 import time
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -143,7 +144,10 @@ def _await_health(url: str, *, seconds: float) -> None:
     """Waits until the server answers; a fresh one migrates its database first, which takes tens of seconds."""
     deadline = time.monotonic() + seconds
     while True:
-        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310
+        with (
+            contextlib.suppress(OSError, ValueError, http.client.HTTPException),
+            urllib.request.urlopen(f"{url}/health", timeout=5),  # noqa: S310
+        ):
             return
         if time.monotonic() >= deadline:
             raise UserError(f"MLflow: no answer at {url}: start it with `rushes up`, or set MLFLOW_TRACKING_URI")

@@ -5,8 +5,6 @@ For one machine; teams set MLFLOW_TRACKING_URI.
 
 import os
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from rushes import processes
@@ -55,8 +53,4 @@ def tracking_url(home: Path) -> str:
 
 
 def _answers(server: Server) -> bool:
-    try:
-        with urllib.request.urlopen(f"{server.url('http')}/health", timeout=2) as response:  # noqa: S310 - loopback
-            return bool(response.status == 200)
-    except urllib.error.URLError:
-        return False
+    return processes.answers(f"{server.url('http')}/health")
