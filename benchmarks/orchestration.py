@@ -2,8 +2,9 @@
 
     rushes demo; python -m benchmarks.orchestration .rushes/runs/*-demo --out benchmarks/orchestration.md
 
-Of finished runs: the time from the run's beginning to its last event that no step was at work. Process starts, imports
-before a step begins, kfp.local and the waiting between are all of it; the work of a step is what its own clock says.
+Of finished runs: the time from the run's beginning to its results that no step was at work. Process starts, imports
+before a step begins, kfp.local, the summary and the waiting between are all of it; the work of a step is what its own
+clock says.
 """
 
 import argparse
@@ -22,7 +23,8 @@ def measured(run: Path) -> tuple[int, float, float]:
     events, _ = read_events(run / "progress.jsonl")
     endings = [event for event in events if event["event"] == "end"]
     began = (run / "arguments.json").stat().st_mtime
-    return len(endings), sum(event["seconds"] for event in endings), endings[-1]["time"] - began
+    ended = (run / "results.json").stat().st_mtime
+    return len(endings), sum(event["seconds"] for event in endings), ended - began
 
 
 def main() -> None:
