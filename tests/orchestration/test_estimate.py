@@ -16,27 +16,31 @@ def archive(rng: np.random.Generator, count: int = 2000) -> tuple[np.ndarray, np
     return sizes, sizes**0.8 * rng.lognormal(0, 0.5, count)
 
 
-def estimates(count: int) -> tuple[float, list[Range]]:
+def estimates(count: int, power: float) -> tuple[float, list[Range]]:
+    """With odds that are a power of the sizes."""
     sizes, values = archive(np.random.default_rng(3))
-    found = []
+    odds, found = sizes**power, []
     for seed in range(TRIALS):
-        drawn = draw(sizes, count, seed=seed)
-        found.append(total(values[drawn], sizes[drawn], whole=sizes.sum()))
+        drawn = draw(odds, count, seed=seed)
+        found.append(total(values[drawn] / odds[drawn], sizes[drawn] / odds[drawn], whole=sizes.sum()))
     return float(values.sum()), found
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0])
 @pytest.mark.parametrize("count", [16, 60])
-def test_the_mean_of_many_estimates_is_the_truth(count: int) -> None:
-    truth, found = estimates(count)
+def test_the_mean_of_many_estimates_is_the_truth(count: int, power: float) -> None:
+    truth, found = estimates(count, power)
     middles = np.array([one.middle for one in found])
     error = middles.std() / math.sqrt(TRIALS)
-    assert abs(middles.mean() - truth) < 3 * error
+    bias = 0.0 if power == 1 else 0.5 / count  # a ratio of two sums of draws has one, of this order
+    assert abs(middles.mean() / truth - 1) < 3 * error / truth + bias
     assert error / truth < 0.02, "else the line above says nothing"
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0])
 @pytest.mark.parametrize("count", [16, 60])
-def test_the_range_holds_the_truth_as_often_as_it_says(count: int) -> None:
-    truth, found = estimates(count)
+def test_the_range_holds_the_truth_as_often_as_it_says(count: int, power: float) -> None:
+    truth, found = estimates(count, power)
     held = np.mean([one.low <= truth <= one.high for one in found])
     assert held >= CONFIDENCE - 0.04
     widths = np.array([one.high / one.low for one in found])
@@ -72,14 +76,28 @@ def test_draws_are_in_proportion_to_sizes_and_spread_over_the_order() -> None:
     assert again[0] == again[1] and any(again[0] != other for other in again[2:])
 
 
-def test_how_many_draws_come_to_a_share() -> None:
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_how_many_draws_come_to_a_budget(power: float) -> None:
     sizes = np.random.default_rng(0).lognormal(0, 1, 20_000)
-    ones = np.ones(len(sizes))
-    count = how_many(sizes, ones, share=0.01)
-    work = np.mean([sizes[draw(sizes, count, seed=seed)].sum() for seed in range(50)])
-    assert work / sizes.sum() == pytest.approx(0.01, rel=0.1)
-    half = sizes[::2]
-    assert how_many(half, np.full(len(half), 2.0), share=0.01) == pytest.approx(count, rel=0.1)
+    odds, budget = sizes**power, 0.01 * sizes.sum()
+    count = how_many(sizes, odds, budget=budget)
+    work = np.mean([sizes[draw(odds, count, seed=seed)].sum() for seed in range(50)])
+    assert work == pytest.approx(budget, rel=0.1)
+
+
+def test_a_budget_buys_most_by_the_root_of_the_size() -> None:
+    """Where cost and error are both in proportion to the size."""
+    rng = np.random.default_rng(5)
+    sizes = rng.lognormal(0, 1.2, 20_000)
+    values = sizes * rng.lognormal(0, 0.5, len(sizes))
+    spread = {}
+    for power in (0.0, 0.5, 1.0):
+        odds = sizes**power
+        count = how_many(sizes, odds, budget=0.01 * sizes.sum())
+        drawn = [draw(odds, count, seed=seed) for seed in range(300)]
+        middles = [total(values[d] / odds[d], sizes[d] / odds[d], whole=1.0).middle for d in drawn]
+        spread[power] = float(np.std(middles))
+    assert spread[0.5] < 0.9 * min(spread[0.0], spread[1.0]), spread
 
 
 def test_the_errors_of_a_product_add_up_like_independent_ones() -> None:
@@ -93,5 +111,6 @@ def test_the_errors_of_a_product_add_up_like_independent_ones() -> None:
 
 
 def test_the_error_shrinks_as_the_root_of_the_draws() -> None:
-    ratios = np.tile([0.5, 1.5], 200)
-    assert error_of(ratios[:100]) / error_of(ratios) == pytest.approx(2, rel=0.03)
+    ratios, ones = np.tile([0.5, 1.5], 200), np.ones(400)
+    assert error_of(ratios[:100], ones[:100]) / error_of(ratios, ones) == pytest.approx(2, rel=0.03)
+    assert error_of(3 * ratios, ratios) == pytest.approx(0), "sizes that foretell exactly"

@@ -1,8 +1,10 @@
 """From a few to all: totals of a large collection, and how sure they are, from draws of it.
 
-What is drawn with a probability in proportion to a size that is known of everything tells the total without bias,
-whatever the size is: total = (sum of all sizes) * mean(value / size). The better the size foretells the value, the less
-the ratios differ, and the narrower the range.
+Of everything a size is known that foretells, more or less, the value that measuring tells of a few. The total is then
+(sum of all sizes) * (sum of values / sum of sizes of what was drawn), each divided by the odds of its draw: the ratio
+estimator. The better the size foretells the value, the narrower the range; whatever it is, the total is right.
+
+Source: W. G. Cochran, Sampling Techniques, 3rd edition (1977), chapters 5 (odds by cost), 6 (ratios), 8 (even steps).
 """
 
 import math
@@ -54,44 +56,43 @@ def _distance(high: float, low: float) -> float:
     return math.log(high / low) if low > 0 else math.inf
 
 
-def draw(sizes: Doubles, count: int, *, seed: int) -> Integers:
-    """Draws places [count] in proportion to their sizes [n], at even steps through them, from a random start on.
+def draw(odds: Doubles, count: int, *, seed: int) -> Integers:
+    """Draws places [count] in proportion to their odds [n], at even steps through them, from a random start on.
 
-    So neighbours are seldom drawn together: in an order by kind, each kind gets its share. Large ones may be drawn
-    several times.
+    So neighbours are seldom drawn together: where those are alike, each kind gets its share. What has large odds may be
+    drawn several times.
     """
-    ends = np.cumsum(sizes)
+    ends = np.cumsum(odds)
     points = (np.arange(count) + np.random.default_rng([seed, 7]).random()) / count * ends[-1]
-    places: Integers = np.minimum(np.searchsorted(ends, points, side="right"), len(sizes) - 1)
+    places: Integers = np.minimum(np.searchsorted(ends, points, side="right"), len(odds) - 1)
     return places
 
 
-def how_many(sizes: Doubles, weights: Doubles, *, share: float) -> int:
-    """Draws that come to about this share of the sizes' sum; `weights` [n] says how many each place stands for."""
-    whole = float(weights @ sizes)
-    return round(share * whole / (float(weights @ sizes**2) / whole))
+def how_many(sizes: Doubles, odds: Doubles, *, budget: float) -> int:
+    """Draws whose sizes come to about the budget, of places with these sizes [n] and odds [n]."""
+    return round(budget / (float(odds @ sizes) / float(odds.sum())))
 
 
-def error_of(ratios: Doubles) -> float:
-    """Half the width of the confidence interval of a mean of draws [n], in shares of the mean: Student's t."""
-    if len(ratios) < 2:
+def error_of(values: Doubles, sizes: Doubles) -> float:
+    """Half the width of the confidence interval of a ratio of sums of draws [n], in shares of it: Student's t."""
+    if len(values) < 2:
         return math.log(10.0)
-    error = float(ratios.std(ddof=1)) / math.sqrt(len(ratios)) / float(ratios.mean())
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(ratios) - 1)) * error
+    rests = values - sizes * (values.mean() / sizes.mean())
+    error = float(rests.std(ddof=1)) / math.sqrt(len(values)) / float(values.mean())
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * error
 
 
 def total(values: Doubles, sizes: Doubles, *, whole: float, error: float = 0.0) -> Range:
     """The sum of all values, from those of the draws.
 
     Args:
-        values: [n] of what was drawn.
-        sizes: [n] of what was drawn, in proportion to which it was.
+        values: [n] of what was drawn, each divided by its odds.
+        sizes: [n] of the same, each divided by its odds.
         whole: the sum of all sizes.
         error: a further error that is independent of the draws' (of `whole`, of a clock), in shares.
     """
-    ratios = values / sizes
-    middle = whole * float(ratios.mean())
+    middle = whole * float(values.mean() / sizes.mean())
     if not middle:
         return Range(0.0, 0.0, 0.0)
-    width = math.hypot(error_of(ratios), error)
+    width = math.hypot(error_of(values, sizes), error)
     return Range(middle * math.exp(-width), middle, middle * math.exp(width))
