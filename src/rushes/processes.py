@@ -146,7 +146,7 @@ def alive(server: Server) -> bool:
     if child is not None and child.poll() is not None:
         del _children[server.pid]
         return False
-    return _start_time(server.pid) == server.started
+    return start_time(server.pid) == server.started
 
 
 def answers(url: str) -> bool:
@@ -191,6 +191,23 @@ def port_holder(port: int) -> str | None:
     return None
 
 
+def start_time(pid: int) -> str | None:
+    """When a process began, or None if it is not there or has ended (a zombie)."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            # The second field is the program's name in parentheses, which may itself hold spaces and parentheses.
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (OSError, UnicodeDecodeError):
+            return None
+        # Ticks since boot: with the boot's name, since after a restart the same ticks and id may come again.
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        return None if fields[0] in "ZX" else f"{boot}+{fields[19]}"
+    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    state, _, began = shown.stdout.strip().partition(" ")
+    return began.strip() if state and not state.startswith("Z") else None
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +231,7 @@ def _sweep(name: str, home: Path) -> None:
     """Ends the workers of a server that crashed; they may hold its ports."""
     server = _last_started(name, home)
     # While a group has members its number is given to no new process, so with the leader gone they are its workers.
-    if server is not None and not alive(server) and _start_time(server.pid) is None:
+    if server is not None and not alive(server) and start_time(server.pid) is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(server.pid, signal.SIGKILL)
     _state_path(name, home).unlink(missing_ok=True)
@@ -263,7 +280,7 @@ def _spawn(
     server = Server(
         name=name,
         pid=child.pid,
-        started=_start_time(child.pid) or "",
+        started=start_time(child.pid) or "",
         ports=dict(ports),
         log=str(log),
         argv=tuple(argv),
@@ -312,23 +329,6 @@ def _gone(server: Server, seconds: float) -> bool:
             return False
         time.sleep(_POLL_SECONDS)
     return True
-
-
-def _start_time(pid: int) -> str | None:
-    """When a process began, or None if it is not there or has ended (a zombie)."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            # The second field is the program's name in parentheses, which may itself hold spaces and parentheses.
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (OSError, UnicodeDecodeError):
-            return None
-        # Ticks since boot: with the boot's name, since after a restart the same ticks and id may come again.
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        return None if fields[0] in "ZX" else f"{boot}+{fields[19]}"
-    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, began = shown.stdout.strip().partition(" ")
-    return began.strip() if state and not state.startswith("Z") else None
 
 
 def _listening_inode(port: int) -> str | None:

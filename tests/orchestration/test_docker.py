@@ -1,5 +1,6 @@
 """Steps in containers: what they are given, that a failure is told from a success, and that none outlives its run."""
 
+import contextlib
 import io
 import os
 import shutil
@@ -18,7 +19,7 @@ import pytest
 from pipelines.image import tag
 from rushes.errors import UserError
 from rushes.orchestration import docker as runner
-from rushes.orchestration.docker import docker_runner, environment, images, mounts, require_docker
+from rushes.orchestration.docker import docker_runner, end_orphans, environment, images, mounts, require_docker
 from rushes.orchestration.local import compiled_pipeline
 
 TINY = "rushes-test/tiny:1"
@@ -139,7 +140,7 @@ def test_steps_run_as_the_caller_beside_this_machines_servers(home: Path, monkey
     given = docker_runner({}, folder=home / "runs" / "one").container_run_args
     assert given["user"] == f"{os.getuid()}:{os.getgid()}"
     assert (given["network_mode"], given["pid_mode"]) == ("host", "host")
-    assert given["labels"] == {"rushes.run": str(home / "runs" / "one")}
+    assert given["labels"]["rushes.run"] == str(home / "runs" / "one")
 
 
 def test_the_images_are_those_of_the_compiled_pipeline() -> None:
@@ -206,22 +207,46 @@ def test_a_step_prints_and_writes_as_the_caller_and_only_into_the_home(
     assert not (videos / "spoilt").exists()
 
 
-def test_a_container_ends_with_the_process_that_runs_it(engine: Any, home: Path, tmp_path: Path) -> None:
-    code = f"""
-import docker, json, sys
-from pathlib import Path
-from rushes.orchestration.docker import docker_runner, run_container
-given = docker_runner({{}}, folder=Path({str(home)!r})).container_run_args
-run_container(docker.from_env(), {TINY!r}, ["/bin/sh", "-c", "echo up; /bin/busybox sleep 600"], {{}}, **given)
-"""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        while not containers_of(engine, home):
-            assert process.poll() is None
-            time.sleep(0.1)
+def test_a_container_ends_with_the_process_that_runs_it(engine: Any, home: Path) -> None:
+    with sleeping(engine, home) as process:
         process.terminate()
         assert process.wait(60) == 128 + signal.SIGTERM
     assert containers_of(engine, home) == []
+
+
+def test_what_a_killed_process_left_is_ended_by_the_next_and_nothing_else(
+    engine: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sleeping(engine, home / "runs" / "killed") as process:
+        process.kill()
+    with sleeping(engine, home / "runs" / "at work") as process:
+        monkeypatch.setenv("RUSHES_HOME", str(home.parent / "another"))
+        end_orphans()
+        assert len(containers_of(engine, home / "runs" / "killed")) == 1, "of another home"
+        monkeypatch.setenv("RUSHES_HOME", str(home))
+        end_orphans()
+        assert containers_of(engine, home / "runs" / "killed") == []
+        assert len(containers_of(engine, home / "runs" / "at work")) == 1, "its runner is alive"
+
+
+@contextlib.contextmanager
+def sleeping(engine: Any, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A runner whose container is up."""
+    code = f"""
+import docker
+from pathlib import Path
+from rushes.orchestration.docker import docker_runner, run_container
+given = docker_runner({{}}, folder=Path({str(folder)!r})).container_run_args
+run_container(docker.from_env(), {TINY!r}, ["/bin/sh", "-c", "/bin/busybox sleep 600"], {{}}, **given)
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        try:
+            while not any(container.status == "running" for container in containers_of(engine, folder)):
+                assert process.poll() is None
+                time.sleep(0.1)
+            yield process
+        finally:
+            process.terminate()
 
 
 def containers_of(engine: Any, folder: Path) -> list[Any]:

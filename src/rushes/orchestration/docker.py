@@ -19,11 +19,14 @@ import yaml
 
 from rushes.errors import UserError
 from rushes.home import home_folder
+from rushes.processes import start_time
 
 PASSED = ("RUSHES_", "MLFLOW_", "AWS_", "OMP_")
 """A step in a container sees the variables that begin so."""
 LABEL = "rushes.run"
-"""Every container bears the folder of its run."""
+"""Every container bears the folder of its run,"""
+RUNNER = "rushes.runner"
+"""and whose it is: process id and start time of the runner."""
 SHARED_MEMORY = "2g"
 """Upper bound of /dev/shm, through which loaders hand over batches; taken only as it is used."""
 
@@ -53,7 +56,7 @@ def docker_runner(arguments: Mapping[str, Any], *, folder: Path) -> Any:
             for path, read_only in mounts(arguments).items()
         ],
         environment=environment(),
-        labels={LABEL: str(folder)},
+        labels={LABEL: str(folder), RUNNER: f"{os.getpid()} {start_time(os.getpid())}"},
         working_dir=str(Path.cwd()),
         user=f"{os.getuid()}:{os.getgid()}",
         network_mode="host",
@@ -143,6 +146,19 @@ def end_containers(folder: Path) -> None:
         for container in client.containers.list(all=True, filters={"label": f"{LABEL}={folder}"}, ignore_removed=True):
             with contextlib.suppress(APIError):  # it may be ending by itself
                 container.remove(force=True)
+
+
+def end_orphans() -> None:
+    """Ends and removes the containers of this home whose runner is gone: SIGKILL leaves it no time to do so."""
+    from docker.errors import APIError
+
+    with _engine() as client:
+        for container in client.containers.list(all=True, filters={"label": [LABEL, RUNNER]}, ignore_removed=True):
+            pid, _, started = container.labels[RUNNER].partition(" ")
+            ours = Path(container.labels[LABEL]).is_relative_to(home_folder())
+            if ours and start_time(int(pid)) != started:
+                with contextlib.suppress(APIError):  # another runner may be at it
+                    container.remove(force=True)
 
 
 def _end(folder: Path, number: int, _frame: object) -> None:

@@ -64,9 +64,10 @@ def for_one_machine(compiled: str) -> str:
 
 def _runner(name: Runner, arguments: Mapping[str, Any], folder: Path, compiled: Path) -> Any:
     if name == "docker":
-        from rushes.orchestration.docker import docker_runner, require_docker
+        from rushes.orchestration.docker import docker_runner, end_orphans, require_docker
 
         require_docker(compiled)
+        end_orphans()
         return docker_runner(arguments, folder=folder)
     from kfp import local
 

@@ -16,7 +16,7 @@ _SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|ACCESS_KEY|PRIVAT
 
 
 def violations(documents: Sequence[Mapping[str, Json]]) -> list[str]:
-    """What a compiled pipeline does not keep to, a line each; none if all is well.
+    """What a compiled pipeline does not keep to, a line each with the tasks that it is true of; none if all is well.
 
     Args:
         documents: of the compiled file: the pipeline, and the platforms' settings.
@@ -24,13 +24,14 @@ def violations(documents: Sequence[Mapping[str, Json]]) -> list[str]:
     spec = documents[0]
     platforms = documents[1]["platforms"] if len(documents) > 1 else {}
     settings = platforms.get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
-    found = []
+    names, found = [], dict[str, list[str]]()
     for name, task, executor in _tasks(spec):
         container = spec["deploymentSpec"]["executors"][executor]["container"]
         own = settings.get(executor, {})
-        broken = [*_of_any(task, container, own), *_of_gpu(container, own), *_of_secrets(task, container, own)]
-        found += [f"{name}: {line}" for line in broken]
-    return found
+        names.append(name)
+        for line in (*_of_any(task, container, own), *_of_gpu(container, own), *_of_secrets(task, container, own)):
+            found.setdefault(line, []).append(name)
+    return [f"{'every task' if broken == names else ', '.join(broken)}: {line}" for line, broken in found.items()]
 
 
 def _tasks(spec: Mapping[str, Json]) -> Iterator[tuple[str, Mapping[str, Json], str]]:
