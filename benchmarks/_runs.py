@@ -10,6 +10,7 @@ It imports nothing that the work itself does not need.
 import compileall
 import dataclasses
 import json
+import platform
 import resource
 import subprocess
 import sys
@@ -57,6 +58,15 @@ def run(job: str, *, memory: bool = False, **arguments: object) -> Run:
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return Run(figures=json.loads(output), peak=peak, worker=worker)
+
+
+def processor() -> str:
+    """The CPU's name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
 
 
 @cache

@@ -33,7 +33,7 @@ import tyro
 from PIL import Image
 
 from benchmarks import _films
-from benchmarks._runs import Run, footage, run, sampled
+from benchmarks._runs import Run, footage, processor, run, sampled
 from rushes.config import Sample
 from rushes.footage.archive import list_archive
 from rushes.footage.catalogue import INDEX, SHARDS
@@ -440,7 +440,7 @@ def write_section(path: Path, title: str, rows: Sequence[Row], remark: str) -> N
     packages = ", ".join(f"{name} {version(name)}" for name in ("av", "numpy", "pillow", "pyarrow", "torch"))
     lines = [
         f"## {title}", "", "| | measured | target |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), "",
-        remark, "", f"`{command}`, {CORES} cores of {_processor()}, python {platform.python_version()}, {packages}"
+        remark, "", f"`{command}`, {CORES} cores of {processor()}, python {platform.python_version()}, {packages}"
         f"{_tool()}.",
     ]  # fmt: skip
     section = "\n".join(lines) + "\n"
@@ -460,15 +460,6 @@ def _tool() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return f", ffmpeg {told.split()[2]}"
-
-
-def _processor() -> str:
-    """The CPU's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 if __name__ == "__main__":

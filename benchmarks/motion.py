@@ -1,6 +1,6 @@
 """Motion off the encoder's vectors against Farneback's optical flow: how well they agree, and what each costs.
 
-    python benchmarks/motion.py --videos ../shared/data/ut_interaction --out benchmarks/motion.md
+    python -m benchmarks.motion --videos ../shared/data/ut_interaction --out benchmarks/motion.md
 
 Every video is sampled and encoded as the `sample` step does (short side 128, 25 frames per second, qp 26). Agreement is
 Spearman's rank correlation of the means over 16 frames: over all windows of all videos that do not overlap, and, video
@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks._runs import processor
 from rushes.video.decode import decode_all
 from rushes.video.encode import encode_h264
 from rushes.video.motion import WINDOW, Doubles, Motion, encoder_motion, farneback_motion, window_means
@@ -46,15 +47,6 @@ def compare(video: Path) -> tuple[Doubles, Doubles, float, float, int]:
 def rank_correlation(first: Doubles, second: Doubles) -> float:
     """Spearman's."""
     return float(spearmanr(first, second).statistic)
-
-
-def processor() -> str:
-    """The CPU's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 def main() -> None:
@@ -95,7 +87,7 @@ def table(results: list[tuple[Doubles, Doubles, float, float, int]], every: int)
         f"every {GOP}. Rates are medians over videos of CPU time in one thread, the two methods in turns; that of the "
         "vectors includes decoding the file, Farneback's does not.",
         "",
-        f"`python benchmarks/motion.py --videos ../shared/data/ut_interaction{taken} --out FILE`, "
+        f"`python -m benchmarks.motion --videos ../shared/data/ut_interaction{taken} --out FILE`, "
         f"{os.cpu_count()} cores of {processor()}, python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in packages) + ".",
     ]  # fmt: skip

@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from benchmarks import _films
-from benchmarks._runs import run, sampled
+from benchmarks._runs import processor, run, sampled
 from rushes.footage.archive import list_archive
 
 OUT = Path(__file__).with_name("plan.md")
@@ -61,7 +61,7 @@ def main(*, files: int = 4000, seeds: int = 8, share: float = 0.01, out: Path = 
     packages = ", ".join(f"{name} {version(name)}" for name in ("av", "numpy", "pyarrow", "scipy"))
     text = "\n".join([
         "# What a plan foretells, against what sampling takes", "", *lines, "", remark.strip(), "",
-        f"`{command}`, {CORES} cores of {_processor()}, python {platform.python_version()}, {packages}.", "",
+        f"`{command}`, {CORES} cores of {processor()}, python {platform.python_version()}, {packages}.", "",
     ])  # fmt: skip
     print(text)
     out.write_text(text)
@@ -93,15 +93,6 @@ def _clock() -> float:
             break
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
-
-
-def _processor() -> str:
-    """The CPU's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 if __name__ == "__main__":
