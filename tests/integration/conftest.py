@@ -70,7 +70,7 @@ class Cli:
 
 def free_ports(count: int) -> list[int]:
     """Ports in a row that nobody listens on."""
-    for first in range(20000 + os.getpid() % 10000, 60000, 7):
+    for first in range(20000 + 97 * os.getpid() % 10000, 60000, 7):
         ports = list(range(first, first + count))
         try:
             for port in ports:

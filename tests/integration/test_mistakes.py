@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -165,12 +165,13 @@ def test_a_full_disk(tmp_path: Path, videos: Path, cli: Cli) -> None:
     roomy.ok("sample", *MODEL[1:], "--pin", tmp_path / "pin.json", "--out", tmp_path / "footage.json")
 
 
-def test_ctrl_c_in_every_step(cli: Cli, videos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [("sample", "pretrain", "deploy"), pytest.param(STEPS, marks=pytest.mark.soak)])
+def test_ctrl_c_in_a_step(cli: Cli, videos: Path, tmp_path: Path, steps: Sequence[str]) -> None:
     """Interrupted as each step begins, the run ends with 130 and leaves nothing running; at last it completes."""
     store = tmp_path / "store"
     interrupted = Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(store)})
     command = [*MODEL, "--videos", videos, "--endpoint", "interrupted"]
-    for step in STEPS:
+    for step in steps:
         before = set(cli.home.glob("runs/*"))
         process = interrupted.start(*command)
         run = wait_for_step(process, cli.home, before, step)
