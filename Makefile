@@ -6,6 +6,8 @@
 PYTHON ?= python3
 MODEL ?= pace-r2plus1d
 SIZE ?= cpu
+# Files of tests at a time; each of these processes starts servers of its own.
+JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCKS := requirements/torch.lock requirements/rushes.lock
@@ -27,7 +29,7 @@ $(INSTALLED): $(LOCKS) pyproject.toml requirements/install.sh
 	@PYTHON="$(PYTHON)" requirements/install.sh
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n $(JOBS) --dist loadfile
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
