@@ -135,6 +135,20 @@ def test_a_row_a_step_and_the_next_command(
     assert list(tmp_path.iterdir()) == [], "nothing is kept"
 
 
+@pytest.mark.parametrize(
+    ("profile", "following"),
+    [
+        ("gpu", "rushes pipeline submit pace-r2plus1d --size cpu --videos"),
+        ("cpu", "rushes pipeline compile --profile cpu --out cpu-pipeline.yaml"),
+    ],
+)
+def test_of_a_cluster_the_next_command_is_its_own(
+    archive: Path, capsys: pytest.CaptureFixture[str], profile: str, following: str
+) -> None:
+    assert plan(archive, "--profile", profile) == 0
+    assert f"Next: {following}" in capsys.readouterr().out
+
+
 def test_labels_bring_fine_tuning_and_evaluation(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

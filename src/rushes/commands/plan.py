@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shlex
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rushes.errors import UserError
 from rushes.footage.archive import is_url, list_archive
 from rushes.orchestration.costs import Forecast, make_forecast
 from rushes.orchestration.estimate import Range
-from rushes.orchestration.profile import read_profile
+from rushes.orchestration.profile import DEFAULT, read_profile
 from rushes.progress import EventLog, NullProgress, Progress
 
 
@@ -63,9 +64,18 @@ def plan(
     _show(forecast)
     flags = ["--labels", labels] if labels else []
     flags += ["--splits", splits, "--fold", str(fold)] if splits else []
-    following = shlex.join(["rushes", "run", recipe.name, "--size", size, "--videos", videos, *flags])
-    console.print(f"\nNext: {following}", markup=False, soft_wrap=True)
+    following = [recipe.name, "--size", size, "--videos", videos, *flags]
+    console.print(f"\nNext: {shlex.join(_next(following, profile))}", markup=False, soft_wrap=True)
     return 0
+
+
+def _next(model: Sequence[str], profile: str) -> list[str]:
+    """The command that does what was planned; of a cluster of one's own, the one before it."""
+    if not profile:
+        return ["rushes", "run", *model]
+    if profile == DEFAULT:
+        return ["rushes", "pipeline", "submit", *model]
+    return ["rushes", "pipeline", "compile", "--profile", profile, "--out", f"{Path(profile).stem}-pipeline.yaml"]
 
 
 def record_of(forecast: Forecast) -> dict[str, Any]:
