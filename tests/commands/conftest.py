@@ -35,8 +35,13 @@ class Compared:
         found: dict[str, Any] = json.loads((self.out / "comparison.json").read_text())
         return found
 
+    def chain(self, name: str) -> Path:
+        """The folder of a chain, by its name but for the digest."""
+        (folder,) = (self.out / "work").glob(f"{name}-????????")
+        return folder
+
     def manifest(self, chain: str, name: str) -> Manifest:
-        return Manifest.read(self.out / "work" / chain / f"{name}.json")
+        return Manifest.read(self.chain(chain) / f"{name}.json")
 
     def footage(self, fold: int) -> Footage:
         return Footage(Manifest.read(self.out / "work" / f"footage-{fold}.json"), self.store)

@@ -66,10 +66,9 @@ def test_a_fold_pretrains_without_its_test_groups_and_costs_no_encoding(compared
 def test_the_random_row_is_fine_tuning_without_the_pretrained_weights(compared: Compared, tmp_path: Path) -> None:
     work = compared.out / "work"
     recipe = parse_member(f"vcop-r3d:{QUICK}", size="cpu").recipe
-    baseline = finetune(
-        recipe=recipe, footage=work / "footage-1.json", backbone=work / MEMBER / "backbone.json", init="random",
-        out=tmp_path / "baseline.json",
-    )  # fmt: skip
+    backbone = compared.chain(MEMBER) / "backbone.json"
+    footage, out = work / "footage-1.json", tmp_path / "baseline.json"
+    baseline = finetune(recipe=recipe, footage=footage, backbone=backbone, init="random", out=out)
     same, _ = load_classifier(compared.manifest(RANDOM, "classifier-0"), compared.store)
     found, _ = load_classifier(baseline, compared.store)
     pretrained, _ = load_classifier(compared.manifest(MEMBER, "classifier-0"), compared.store)
@@ -94,7 +93,7 @@ def test_few_labels_are_few(compared: Compared) -> None:
 def test_nothing_is_done_twice(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUSHES_PROGRESS", str(tmp_path / "events.jsonl"))
     before = compared.manifest(MEMBER, "answers").ref
-    run_chain(compared.out / "work" / MEMBER)
+    run_chain(compared.chain(MEMBER))
     ended = [event for event in read_events(tmp_path / "events.jsonl")[0] if event["event"] == "end"]
     assert [(event["step"], event["cached"]) for event in ended] == [
         ("pretrain", True), ("finetune", True), ("finetune", True), ("measure", True)

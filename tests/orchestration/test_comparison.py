@@ -58,6 +58,8 @@ def test_another_task_begins_with_its_own_options_and_weights_are_found_from_any
         ("vcop-r3d:train.epochs=1", r"'train' is no section"),
         ("vcop-r3d:pretrain.epochs.x=1", r"'epochs' is no section"),
         ("vcop-r3d:pretrain.crop=400", r"pretrain\.crop: 400 does not fit"),
+        ("vcop-r3d:pretrain.optimizer.milestones=[0.6", r"milestones: '\[0\.6' is not allowed"),
+        ("vcop-r3d:pretrain.init=s3://b/w.pt", r"pretrain\.init: 's3://b/w\.pt' is not allowed; a file"),
     ],
 )
 def test_a_bad_member_is_told_what_is_wrong(text: str, words: str) -> None:
@@ -119,6 +121,27 @@ def test_a_budget_is_the_same_for_all() -> None:
         own = row.recipe.pretrain
         tuples = own.epochs * own.samples_per_epoch if row.init == "pretext" else 0
         assert flops_of(row.recipe, tuples=tuples) == (pytest.approx(2e13, rel=0.05) if tuples else 0.0)
+
+
+def test_a_list_is_an_override() -> None:
+    member = parse_member("vcop-r3d:pretrain.optimizer.milestones=[0.6,0.8],pretrain.epochs=5", size="cpu")
+    assert member.recipe.pretrain.optimizer.milestones == (0.6, 0.8)
+    assert member.recipe.pretrain.epochs == 5
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.b", "a-b"),
+        ("快", "慢"),
+        tuple(f"pace-r2plus1d:pretrain.optimizer.name=sgd,pretrain.optimizer.lr={rate}" for rate in (0.1, 0.01)),
+    ],
+)
+def test_no_two_chains_share_a_folder(names: tuple[str, str], tmp_path: Path) -> None:
+    """Else the table would give both the answers of the second."""
+    (_, start) = starts("vcop-r3d")
+    chains = [Chain(start=dataclasses.replace(start, name=name), fold=1, seed=0, labels=(0,)) for name in names]
+    assert len({chain.folder(tmp_path) for chain in chains}) == 2
 
 
 def test_an_order_is_the_recipe_with_the_chains_seed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,9 @@ def test_what_a_chain_read_must_still_be_there() -> None:
 def test_numbers_of_labels_are_in_order_and_0_is_all_only() -> None:
     assert numbers_of("10,1,5,5") == (1, 5, 10)
     assert numbers_of("0") == ()
+
+
+@pytest.mark.parametrize("budget", [-1.0, math.nan, math.inf])
+def test_a_budget_is_a_number_of_flops(budget: float) -> None:
+    with pytest.raises(UserError, match=r"budget: .* is not allowed; FLOPs"):
+        Protocol(videos="/films", budget=budget)

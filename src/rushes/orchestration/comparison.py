@@ -4,6 +4,7 @@ A *start* is what training on labels begins with: a member's pretraining, or the
 start goes through the same chain (`rushes.orchestration.chain`) for each fold and seed.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -19,12 +20,15 @@ import yaml
 
 from rushes.config import Json, Pretrain, Recipe, Sample, build, digest_record, load_recipe, to_record
 from rushes.errors import RushesError, UserError
+from rushes.footage.archive import is_url
 from rushes.orchestration.chain import ORDER
 from rushes.orchestration.run import end_group, last_error
 from rushes.progress import read_events
 
 Event = dict[str, Any]
 NO_TASK = "none"
+_BETWEEN = re.compile(r",(?![^\[\]]*\])")
+"""Between overrides: a comma outside of brackets."""
 
 
 # Who takes part -----------------------------------------------------------------------------------------------------
@@ -59,15 +63,16 @@ def parse_member(text: str, *, size: str, plugins: Sequence[str] = ()) -> Member
     head, _, overrides = text.partition(":")
     name, _, model = head.rpartition("=")
     record = to_record(load_recipe(model, size=size)) | ({"plugins": list(plugins)} if plugins else {})
-    for override in filter(None, overrides.split(",")):
+    for override in filter(None, re.split(_BETWEEN, overrides)):
         field, equals, value = override.partition("=")
         if not equals or not field:
             raise UserError(f"member: {text!r}: {override!r} is not an override; write section.field=value")
         if field == "pretrain.task" and value != record["pretrain"]["task"]:
             record["pretrain"] = {**record["pretrain"], "options": {}}  # they are the model's own task's
+        where = f"member {text!r}: {field}"
         if field == "pretrain.init" and value:
-            value = str(Path(value).absolute())
-        _set(record, field.split("."), _value(value), where=f"member {text!r}: {field}")
+            value = _file(value, where=where)
+        _set(record, field.split("."), _value(value, where=where), where=where)
     return Member(name=name or text, recipe=build(Recipe, record, f"member {text!r}"))
 
 
@@ -80,8 +85,17 @@ def _set(record: dict[str, Json], path: list[str], value: Json, *, where: str) -
     record[path[-1]] = value
 
 
-def _value(text: str) -> Json:
-    value = yaml.safe_load(text)
+def _file(text: str, *, where: str) -> str:
+    if is_url(text):
+        raise UserError(f"{where}: {text!r} is not allowed; a file, which every step finds under this path")
+    return str(Path(text).absolute())
+
+
+def _value(text: str, *, where: str) -> Json:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: {text!r} is not allowed; a number, a text, true, false or [a,b]") from error
     if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):
         return float(value)  # 1e-3, which YAML reads as text
     return "" if value is None else value
@@ -249,9 +263,10 @@ class Chain:
         return f"{self.start.name}, fold {self.fold}, seed {self.seed}"
 
     def folder(self, work: Path) -> Path:
-        """Where its pointers and its log go."""
-        plain = re.sub(r"[^A-Za-z0-9]+", "-", self.start.name)[:60]
-        return work / f"fold{self.fold}-seed{self.seed}-{plain}"
+        """Where its pointers and its log go; of its own, also where names differ in little that folders can bear."""
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", self.start.name)[:50]
+        own = hashlib.sha256(self.start.name.encode()).hexdigest()[:8]
+        return work / f"fold{self.fold}-seed{self.seed}-{plain}-{own}"
 
     def write_order(self, work: Path) -> Path:
         """Writes down what is to be done, with the fold's footage in the folder `work`; returns the chain's folder."""

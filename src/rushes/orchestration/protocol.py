@@ -6,6 +6,7 @@ travels as a file of kilobytes, and what a chain answered as the pointer that it
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ class Protocol:
         for name, value in (("folds", self.folds), ("seeds", self.seeds)):
             if value < 1:
                 raise UserError(f"{name}: {value} is not allowed; at least 1")
-        if self.budget < 0:
+        if not 0 <= self.budget < math.inf:
             raise UserError(f"budget: {self.budget:g} is not allowed; FLOPs, or 0 for the recipes' own lengths")
 
 
