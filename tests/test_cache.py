@@ -8,6 +8,7 @@ import mmap
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -155,6 +156,19 @@ def test_a_disk_that_fills_while_fetching_leaves_nothing(tmp_path: Path, number:
     with pytest.raises(NoRoomError):
         Cache(tmp_path).fill(name(0), SIZE, full, urgent=True)
     assert not list(tmp_path.glob("objects/*/*"))
+
+
+def test_a_folder_that_is_removed_while_fetching_is_no_room(tmp_path: Path) -> None:
+    """Somebody empties the cache, which they may at any time."""
+    cache = Cache(tmp_path / "cache")
+
+    def fetch(path: Path) -> None:
+        shutil.rmtree(cache.folder)
+        path.write_bytes(content(1))
+
+    with pytest.raises(NoRoomError):
+        cache.fill(name(1), SIZE, fetch, urgent=True)
+    assert fill(cache, 1).read_bytes() == content(1), "and later it is filled again"
 
 
 def test_a_truncated_object_is_not_here(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 import uuid
@@ -111,6 +112,24 @@ def test_a_damaged_cache_is_fetched_again(tmp_path: Path, change: Callable[[byte
     cached.write_bytes(change(cached.read_bytes()))
     assert store.path(file).stat().st_size == 1000
     assert store.checked(file).read_bytes() == b"a" * 1000
+
+
+def test_a_cache_that_is_removed_while_it_is_filled_is_not_taken_for_a_missing_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(f"memory://{uuid.uuid4().hex}", cache=tmp_path / "cache")
+    file = store.put_bytes(b"a" * 1000)
+    fetch = MemoryFileSystem.get_file
+
+    def emptied(*arguments: Any, **more: Any) -> Any:
+        shutil.rmtree(store.cache.folder, ignore_errors=True)
+        return fetch(*arguments, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", emptied)
+    assert store.path(file).read_bytes() == b"a" * 1000
+    store.discard(file.sha256)
+    with pytest.raises(UserError, match="missing"):
+        Store(store.url, cache=tmp_path / "another").path(file)
 
 
 # Manifests -----------------------------------------------------------------------------------------------------------

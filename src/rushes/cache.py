@@ -119,6 +119,8 @@ class Cache:
                 if not urgent:
                     return target
                 _wait_for(awaited)
+        except FileNotFoundError as error:
+            raise self._no_room("its folder was removed meanwhile") from error
         except OSError as error:
             if error.errno not in FULL:
                 raise

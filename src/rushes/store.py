@@ -221,6 +221,8 @@ class Store:
             try:
                 _patiently(self._fs.get_file, self._join(name), str(path))
             except FileNotFoundError as error:
+                if self.holds(file):  # it is the cache's folder that is gone
+                    raise
                 raise self._missing(file) from error
             if sha256_file(path) != file.sha256:
                 raise UserError(f"store {self.url}: object {name} {DAMAGED}: remove it and {REMAKE}")

@@ -14,8 +14,9 @@ from components.sample.component import sample
 from components.summary.component import summary
 from rushes.config import load_recipe, to_record
 from rushes.errors import UserError
-from rushes.journal import RUN
+from rushes.journal import RUN, Journal
 from rushes.ledger import Champion, Entry, Ledger
+from rushes.orchestration.summary import page_of, summary_of
 from rushes.store import Manifest, Store
 from tests.integration.conftest import write_videos
 
@@ -130,4 +131,25 @@ def test_the_summary_tells_what_failed_and_what_is_served(store: Store, tmp_path
     assert "# gestures: failed" in text and "**pin: videos: " in text and "Champion: version 3" in text
     record = json.loads(store.read("runs/a-run/summary.json") or b"")
     assert [step["ref"] for step in record["steps"]] == [read(pinned).ref]
-    assert record["decision"] == {"decision": "promoted", "reason": "better"}
+    assert (record["decision"], record["champion"]) == (None, 3), "the decision was another run's"
+
+
+def test_the_summary_of_a_success_holds_no_error_of_a_step_that_was_tried_again(store: Store) -> None:
+    journal = Journal(store, "r")
+    journal.add("error", step="pretrain", message="node went away")
+    for step in ("pretrain", "promote"):
+        journal.add("end", step=step, seconds=1.0, cached=False, ref=f"{step}/0")
+    champion = Champion(version=1, bundle="export/x", onnx_sha256="0")
+    Ledger(store, "g").append(
+        Entry(
+            number=1, endpoint="g", decision="promoted", challenger=champion, champion=champion, reason="first",
+            time="now",
+        )
+    )  # fmt: skip
+    record = summary_of(store, run="r", endpoint="g", state="SUCCEEDED", error="")
+    assert (record["error"], record["tried_again"]) == ("", ["pretrain: node went away"])
+    assert record["decision"] == {"decision": "promoted", "reason": "first"}
+    page = page_of(record)
+    assert "**" not in page and "Tried again: pretrain: node went away" in page
+    failed = summary_of(store, run="r", endpoint="g", state="FAILED", error="exit 1")
+    assert (failed["error"], failed["tried_again"]) == ("pretrain: node went away", [])

@@ -114,6 +114,11 @@ def test_a_store_and_a_cache_elsewhere_are_written_too_and_a_url_is_no_folder(
     assert mounts({}) == {home: False, tmp_path / "store": False, tmp_path / "cache": False}
     monkeypatch.setenv("RUSHES_STORE", "s3://bucket/prefix")
     assert mounts({}) == {home: False, tmp_path / "cache": False}
+    monkeypatch.setenv("RUSHES_STORE", (tmp_path / "by url").as_uri().replace("%20", " "))
+    assert (tmp_path / "by url") in mounts({}), "a folder, however it is written"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RUSHES_STORE", "~/own")
+    assert (tmp_path / "own") in mounts({})
 
 
 def test_a_folder_that_is_read_and_written_is_written(home: Path) -> None:

@@ -98,6 +98,9 @@ ANY = {
     "MLFLOW_TRACKING_PASSWORD from a ConfigMap": _set(
         settings, [{"keyToEnv": [{"envVar": "MLFLOW_TRACKING_PASSWORD"}]}], "configMapAsEnv"
     ),
+    "RUSHES_TRITON_KEY from a ConfigMap": _set(
+        settings, [{"keyToEnv": [{"envVar": "RUSHES_TRITON_KEY"}]}], "configMapAsEnv"
+    ),
     "given api_token as an argument": _set(
         task, {"runtimeValue": {"constant": "x"}}, "inputs", "parameters", "api_token"
     ),

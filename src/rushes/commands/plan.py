@@ -105,14 +105,14 @@ def _show(forecast: Forecast) -> None:
     console.print(table)
     footage = forecast.footage
     lines = [
-        f"from {footage.drawn} segments, {100 * footage.share:.2g} % of the sampling, of {len(footage.files)} files "
+        f"from {footage.drawn} segments, {100 * footage.share:.3g} % of the sampling, of {len(footage.files)} files "
         f"that were opened of {forecast.files:,}",
         f"for {forecast.machine.says}; cores like this machine's",
         *forecast.notes,
         "export, register, promote and deploy take minutes, whatever the archive",
     ]
     if footage.unusable:
-        lines.insert(1, f"{100 * footage.unusable:.2g} % of the opened files cannot be used: see `rushes footage show`")
+        lines.insert(1, f"{100 * footage.unusable:.3g} % of the opened files cannot be used: see `rushes footage show`")
     console.print()
     for line in lines:
         console.print(line, style="dim", markup=False, soft_wrap=True)

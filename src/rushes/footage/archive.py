@@ -54,6 +54,8 @@ def list_archive(root: str) -> list[Listed]:
         path = name.removeprefix(base).lstrip("/")
         hidden = any(part.startswith(".") for part in path.split("/"))
         if not hidden and Path(path).suffix.lower() in EXTENSIONS:
+            if entry.get("size") is None:
+                raise UserError(f"videos: {root!r} does not say how large {path!r} is: use a store that lists sizes")
             found.append(Listed(path=path, size=int(entry["size"]), stamp=_stamp(entry)))
     if not found:
         raise UserError(f"videos: no video file under {root!r} (looked for {' '.join(sorted(EXTENSIONS))})")

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from rushes.errors import UserError
-from rushes.home import home_folder
+from rushes.home import home_folder, open_store
 from rushes.processes import start_time
 
 PASSED = ("RUSHES_", "MLFLOW_", "AWS_", "OMP_")
@@ -103,8 +103,9 @@ def mounts(arguments: Mapping[str, Any]) -> dict[Path, bool]:
         arguments: each text in them that names a file or folder counts; of one in a git repository, the repository,
             since `pin` asks it for the commit.
     """
-    places = [os.environ.get(name) or "" for name in ("RUSHES_STORE", "RUSHES_CACHE")]
-    written = [home_folder(), *(Path(place).absolute() for place in places if place and ":" not in place)]
+    home, cache = home_folder(), os.environ.get("RUSHES_CACHE")
+    places = (open_store().local, Path(cache).absolute() if cache else None)
+    written = [home, *(place for place in places if place and not place.is_relative_to(home))]
     for folder in written:
         folder.mkdir(parents=True, exist_ok=True)
     return dict.fromkeys(_named(arguments), True) | dict.fromkeys(written, False)

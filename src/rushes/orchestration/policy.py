@@ -12,7 +12,7 @@ from typing import Any
 Json = Any
 _IMMUTABLE = re.compile(r"[^:@]+(?::\d+/[^:@]+)?(:[0-9][\w.]*-[0-9a-f]{12}|@sha256:[0-9a-f]{64})")
 """By the registry's digest, or by our tag, which holds the code's."""
-_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|ACCESS_KEY|PRIVATE|API_KEY", re.IGNORECASE)
+_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|ACCESS_KEY|PRIVATE|API_KEY|_KEY$", re.IGNORECASE)
 
 
 def violations(documents: Sequence[Mapping[str, Json]]) -> list[str]:

@@ -11,6 +11,8 @@ from rushes.journal import RUN, Journal
 from rushes.ledger import Ledger
 from rushes.store import Store
 
+SUCCEEDED = "SUCCEEDED"
+
 
 def write_summary(*, endpoint: str, state: str, error: str, out: Path) -> None:
     """Writes `runs/<run>/summary.json` to the store, and a page in Markdown.
@@ -32,14 +34,17 @@ def summary_of(store: Store, *, run: str, endpoint: str, state: str, error: str)
     """The summary as plain data."""
     steps = Journal(store, run).events() if run else []
     failures = [f"{step['step']}: {step['message']}" for step in steps if step["event"] == "error"]
+    ended = [step for step in steps if step["event"] == "end"]
     last = Ledger(store, endpoint).last()
+    decided = last is not None and any(step["step"] == "promote" for step in ended)
     return {
         "run": run,
         "endpoint": endpoint,
         "state": state,
-        "error": "; ".join(failures) or error,
-        "steps": [step for step in steps if step["event"] == "end"],
-        "decision": {"decision": last.decision, "reason": last.reason} if last else None,
+        "error": "" if state == SUCCEEDED else "; ".join(failures) or error,
+        "tried_again": failures if state == SUCCEEDED else [],
+        "steps": ended,
+        "decision": {"decision": last.decision, "reason": last.reason} if last and decided else None,
         "champion": last.champion.version if last and last.champion else None,
     }
 
@@ -49,9 +54,10 @@ def page_of(record: Mapping[str, Any]) -> str:
     champion = f"version {record['champion']}" if record["champion"] else "none"
     lines = [f"# {record['endpoint']}: {record['state'].lower()}", ""]
     lines += [f"**{record['error']}**", ""] if record["error"] else []
+    lines += [f"Tried again: {failure}" for failure in record["tried_again"]]
     if record["decision"]:
-        lines += [f"Last decision: {record['decision']['decision']} ({record['decision']['reason']})", ""]
-        lines += [f"Champion: {champion}", ""]
+        lines += [f"Decision: {record['decision']['decision']} ({record['decision']['reason']})", ""]
+    lines += [f"Champion: {champion}", ""]
     lines += ["| step | seconds | | output |", "|---|---|---|---|"]
     lines += [
         f"| {step['step']} | {step['seconds']:.1f} | {'already done' if step['cached'] else ''} | `{step['ref']}` |"
