@@ -302,7 +302,19 @@ def test_the_commands_exist() -> None:
 
 def test_the_pipelines_run_in_the_image_that_is_deployed() -> None:
     images = {container["image"].partition(":")[0] for _, container in containers(rendered("small"))}
-    assert IMAGE in images and IMAGE.replace("python", "triton") in images
+    assert all(
+        any(image.endswith(f"/{name}") for image in images) for name in (IMAGE, IMAGE.replace("python", "triton"))
+    )
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_an_overlay_says_where_each_of_its_images_is(overlay: str) -> None:
+    entries = yaml.safe_load((KUBERNETES / overlay / "kustomization.yaml").read_text())["images"]
+    places = {entry.get("newName", entry["name"]) for entry in entries}
+    images = {re.split(r"[@:]", container["image"])[0] for _, container in containers(rendered(overlay))}
+    assert images == places
+    ours = [entry for entry in entries if entry["name"].startswith("rushes/")]
+    assert ours and all("." in entry["newName"].split("/")[0] for entry in ours), "a registry's host, to be edited"
 
 
 def test_the_runbook_makes_every_secret_that_is_referenced() -> None:
