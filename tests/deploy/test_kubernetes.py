@@ -5,17 +5,21 @@ No cluster is asked: what is checked is what a cluster would be given.
 
 import functools
 import json
+import os
 import re
+import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kfp.client import KF_PIPELINES_SA_TOKEN_PATH
 
 from components.image import IMAGE
-from rushes.cli import COMMANDS, parse
+from rushes.cli import COMMANDS, main, parse
 from rushes.orchestration.profile import read_profile
 from rushes.serving.control import KEY_VARIABLE
 from rushes.serving.environment import environment_folder, is_ready, site_packages
@@ -31,6 +35,7 @@ from tests.deploy.manifests import (
     templates,
 )
 
+RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text().replace("\\\n", " ")
 SCHEMAS = Path(__file__).parent / "schemas"
 VERSION = "1.33"
 """The oldest Kubernetes that the manifests are for: the first with sidecars for good."""
@@ -198,6 +203,7 @@ BROKEN: dict[str, list[tuple[str, Change]]] = {
         ("small", lambda r: triton(r)["volumes"].pop()),
         ("small", lambda r: triton(r)["containers"][0]["ports"].pop()),
         ("small", lambda r: named(r, "ConfigMap", "rushes-settings")["data"].pop("RUSHES_STORE")),
+        ("small", lambda r: without(r, "PersistentVolumeClaim", "schedules")),
         ("production", lambda r: scaled(r).update(name="x")),
         ("small", lambda r: named(r, "PodDisruptionBudget", "triton")["spec"]["selector"].update(matchLabels=OTHER)),
         ("production", lambda r: named(r, "ServiceMonitor", "triton")["spec"]["endpoints"][0].update(port="metric")),
@@ -318,13 +324,12 @@ def test_an_overlay_says_where_each_of_its_images_is(overlay: str) -> None:
 
 
 def test_the_runbook_makes_every_secret_that_is_referenced() -> None:
-    runbook = (REPOSITORY / "docs" / "runbook.md").read_text().replace("\\\n", " ")
     for overlay in ("small", "production"):
         for _, container in containers(rendered(overlay)):
             for variable in container.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef")
                 if reference:
-                    made = re.findall(rf"create secret generic {reference['name']} .*", runbook)
+                    made = re.findall(rf"create secret generic {reference['name']} .*", RUNBOOK)
                     assert any(f"={reference['key']}=" in line or f"={reference['key']}'" in line for line in made), (
                         reference
                     )
@@ -339,9 +344,8 @@ def test_the_namespace_of_the_pipelines_has_what_a_profile_refers_to(name: str) 
     claims = [r["metadata"]["name"] for r in resources if r["kind"] == "PersistentVolumeClaim"]
     assert set(profile.volumes) <= set(claims)
     assert settings["RUSHES_CACHE"] in profile.volumes.values()
-    runbook = (REPOSITORY / "docs" / "runbook.md").read_text().replace("\\\n", " ")
     for secret in profile.secrets:
-        (made,) = re.findall(rf"-n \$PIPELINES create secret generic {secret.name} .*", runbook)
+        (made,) = re.findall(rf"-n \$PIPELINES create secret generic {secret.name} .*", RUNBOOK)
         assert all(f"{key}=" in made for key in secret.keys)
 
 
@@ -361,3 +365,72 @@ def test_a_job_that_is_scheduled_has_a_token_for_pipelines_alone() -> None:
     (template,) = (t for name, t in templates(rendered("small")) if name == "CronJob/schedules-check")
     (source,) = (v["projected"]["sources"] for v in template["spec"]["volumes"] if "projected" in v)
     assert [s["serviceAccountToken"]["audience"] for s in source] == ["pipelines.kubeflow.org"]
+    (container,) = template["spec"]["containers"]
+    (folder,) = (m["mountPath"] for m in container["volumeMounts"] if m["name"] == "kfp-token")
+    assert f"{folder}/{source[0]['serviceAccountToken']['path']}" == KF_PIPELINES_SA_TOKEN_PATH
+    assert {"KF_PIPELINES_ENDPOINT", "RUSHES_KFP_NAMESPACE"} <= {variable["name"] for variable in container["env"]}
+
+
+# Schedules -----------------------------------------------------------------------------------------------------------
+
+
+def checker() -> Any:
+    return named(rendered("small"), "CronJob", "schedules-check")["spec"]
+
+
+def mounts(container: Any) -> dict[str, str]:
+    return {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+
+
+def test_the_runbooks_first_schedules_are_ones_that_the_check_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (container,) = checker()["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    first, *later = re.findall(r"create configmap rushes-schedules (.*)", RUNBOOK)
+    given = dict(re.findall(r"--from-file=(\S+?)=(\S+)", first))
+    for name, path in given.items():
+        shutil.copy(REPOSITORY / path, tmp_path / name)
+    assert later and all(dict(re.findall(r"--from-file=(\S+?)=(\S+)", line)).keys() == given.keys() for line in later)
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
+    assert main([argument.replace("/etc/rushes", str(tmp_path)) for argument in container["command"][1:]]) == 0
+    assert "No schedule is enabled." in capsys.readouterr().out
+
+
+def test_the_check_names_its_pipeline_and_so_does_every_command_of_the_runbook_on_schedules() -> None:
+    (container,) = checker()["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    check: Any = parse(container["command"][1:])
+    assert {path.parent for path in (check.file, *check.pipeline)} == {Path("/etc/rushes")} and check.pipeline
+    commands = re.findall(r"rushes (schedules (?:plan|apply)[^`\n]*)", RUNBOOK)
+    parsed: list[Any] = [parse(command.split()) for command in commands]
+    assert len(parsed) >= 2 and all(command.pipeline for command in parsed)
+
+
+def test_the_check_keeps_what_it_fetched_and_has_time_for_a_first_pin() -> None:
+    job = checker()["jobTemplate"]["spec"]
+    spec = job["template"]["spec"]
+    claims = {
+        v["name"]: v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "persistentVolumeClaim" in v
+    }
+    for container in (*spec["initContainers"], *spec["containers"]):
+        assert mounts(container)["/var/lib/rushes"] in claims
+    assert {"name": "RUSHES_HOME", "value": "/var/lib/rushes"} in spec["containers"][0]["env"]
+    claim = named(rendered("small"), "PersistentVolumeClaim", *claims.values())
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"] and checker()["concurrencyPolicy"] == "Forbid"
+    assert f"{job['activeDeadlineSeconds'] // 3600} hours" in RUNBOOK
+    assert job["activeDeadlineSeconds"] >= 12 * 3600
+    assert claim["spec"]["resources"]["requests"]["storage"] in RUNBOOK
+
+
+def test_what_a_killed_fetch_left_is_removed_and_so_are_old_revisions(tmp_path: Path) -> None:
+    (container,) = checker()["jobTemplate"]["spec"]["template"]["spec"]["initContainers"]
+    revisions = tmp_path / "cache" / "revisions"
+    argv = [argument.replace("/var/lib/rushes", str(tmp_path)) for argument in container["command"]]
+    subprocess.run(argv, check=True, timeout=60)  # an empty volume
+    for name in ("new/videos", "new/.more-1/videos", "new/a/.part-27", "old/videos"):
+        (revisions / name).mkdir(parents=True)
+    (revisions / "new" / "videos" / "clip.mp4").touch()
+    eight_days = time.time() - 8 * 24 * 3600
+    os.utime(revisions / "old", (eight_days, eight_days))
+    subprocess.run(argv, check=True, timeout=60)
+    left = {str(path.relative_to(revisions)) for path in revisions.rglob("*")}
+    assert left == {"new", "new/videos", "new/videos/clip.mp4", "new/a"}
