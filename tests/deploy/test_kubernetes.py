@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -291,6 +292,37 @@ def test_production_grows_with_what_waits_and_spreads_over_zones() -> None:
     assert resources_of_triton["limits"]["nvidia.com/gpu"] == resources_of_triton["requests"]["nvidia.com/gpu"] == "1"
     assert {"name": "RUSHES_TRITON_GPU", "value": "1"} in triton(resources)["initContainers"][0]["env"]
     assert "nvidia.com/gpu" not in triton(rendered("small"))["containers"][0]["resources"]["limits"]
+
+
+# The network ---------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_asked_of_the_cluster_and_of_the_node() -> None:
+    (rule,) = named(rendered("small"), "NetworkPolicy", "names")["spec"]["egress"]
+    cluster, node = rule["to"]
+    assert cluster["podSelector"]["matchLabels"] == {"k8s-app": "kube-dns"}
+    assert node == {"ipBlock": {"cidr": "169.254.20.10/32"}}, "NodeLocal DNSCache"
+    assert {(p["port"], p["protocol"]) for p in rule["ports"]} == {(53, "UDP"), (53, "TCP")}
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_the_object_stores_port_is_open(overlay: str) -> None:
+    resources = rendered(overlay)
+    url = urlsplit(named(resources, "ConfigMap", "rushes-settings")["data"]["AWS_ENDPOINT_URL"])
+    rules = named(resources, "NetworkPolicy", "object-store")["spec"]["egress"]
+    opened = [p["port"] for rule in rules for p in rule["ports"]]
+    assert (url.port or {"https": 443, "http": 80}[url.scheme]) in opened
+
+
+def test_the_example_of_a_store_in_the_cluster_fits_the_schema() -> None:
+    """The policy's comment, with its marks taken off."""
+    text = (KUBERNETES / "base" / "network.yaml").read_text()
+    (example,) = re.findall(r"(?m)^#   - to:\n(?:#    .*\n)+", text)
+    resources = rendered("small")
+    policy = named(resources, "NetworkPolicy", "object-store")
+    policy["spec"]["egress"] += yaml.safe_load(re.sub(r"(?m)^#", "", example))
+    fit([policy])
+    assert RULES["every_pod_has_its_policy"](resources) == []
 
 
 # With the rest of the repository -------------------------------------------------------------------------------------
