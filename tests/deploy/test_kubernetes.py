@@ -31,6 +31,7 @@ from tests.deploy.manifests import (
     RULES,
     Resource,
     containers,
+    kubectl,
     named,
     rendered,
     templates,
@@ -264,6 +265,36 @@ def test_loading_needs_the_key_that_the_reconciler_has(overlay: str) -> None:
         assert key == f"rushes-key=$({KEY_VARIABLE})"
 
 
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_what_the_reconciler_fetches_fits_beside_what_it_serves(overlay: str) -> None:
+    spec = triton(rendered(overlay))
+    (home,) = (volume["emptyDir"]["sizeLimit"] for volume in spec["volumes"] if volume["name"] == "home")
+    cache = {v["name"]: v.get("value") for v in spec["initContainers"][0]["env"]}["RUSHES_CACHE_GB"]
+    assert float(cache) <= int(home.removesuffix("Gi")) / 4, "three versions, and the cache"
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+@pytest.mark.parametrize("name", ["mlflow", "triton"])
+def test_a_rollout_has_the_time_that_the_runbook_waits_for_it(overlay: str, name: str) -> None:
+    limit = named(rendered(overlay), "Deployment", name)["spec"].get("progressDeadlineSeconds", 600)
+    waits = re.findall(rf"rollout status deployment/{name} --timeout (\d+)m", RUNBOOK)
+    assert waits and all(60 * int(minutes) == limit for minutes in waits)
+
+
+def test_the_runbooks_patch_for_a_fixed_pool_of_gpus_replaces_a_pod_in_its_place(tmp_path: Path) -> None:
+    (patch,) = re.findall(r"(?ms)^ *```yaml\n( *- target: .*?)^ *```$", RUNBOOK)
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    kustomization = tmp_path / "kubernetes" / "production" / "kustomization.yaml"
+    record = yaml.safe_load(kustomization.read_text())
+    record["patches"] += yaml.safe_load(patch)
+    kustomization.write_text(yaml.safe_dump(record))
+    argv = [kubectl(), "kustomize", str(kustomization.parent)]
+    made = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+    resources = [resource for resource in yaml.safe_load_all(made) if resource]
+    strategy = named(resources, "Deployment", "triton")["spec"]["strategy"]
+    assert strategy == {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+
+
 def test_triton_knows_its_flags() -> None:
     if not is_ready():
         pytest.skip("no Triton here: `make demo` or the serving tests bring it")
@@ -285,6 +316,9 @@ def test_production_grows_with_what_waits_and_spreads_over_zones() -> None:
     assert metric["pods"]["metric"]["name"] == rule["name"]["as"] and re.match(
         rule["name"]["matches"], rule["name"]["as"]
     )
+    url = urlsplit(values["prometheus"]["url"])
+    scraped_by = named(resources, "NetworkPolicy", "triton")["spec"]["ingress"][1]["from"][0]["namespaceSelector"]
+    assert url.hostname and url.hostname.split(".")[1:] == [*scraped_by["matchLabels"].values(), "svc"]
     assert "replicas" not in named(resources, "Deployment", "triton")["spec"], "an apply would undo the autoscaler's"
     keys = [constraint["topologyKey"] for constraint in triton(resources)["topologySpreadConstraints"]]
     assert sorted(keys) == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
