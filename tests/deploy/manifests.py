@@ -120,7 +120,7 @@ def everything_is_bounded(resources: list[Resource]) -> list[str]:
             missing = {"cpu", "memory"} - set(container.get("resources", {}).get(bound, {}))
             wrong += [f"{name}: no {bound} of {resource}" for resource in sorted(missing)]
     for name, template in templates(resources):
-        for volume in template["spec"].get("volumes", []):
+        for volume in _volumes(template):
             if "emptyDir" in volume and "sizeLimit" not in volume["emptyDir"]:
                 wrong.append(f"{name}: volume {volume['name']} has no limit")
     return wrong
@@ -169,16 +169,19 @@ def nobody_holds_a_token(resources: list[Resource]) -> list[str]:
 def names_meet(resources: list[Resource]) -> list[str]:
     """Selectors find pods, ports and volumes exist, and referenced settings are there."""
     settings = {r["metadata"]["name"]: r.get("data", {}) for r in resources if r["kind"] == "ConfigMap"}
+    claims = {r["metadata"]["name"] for r in resources if r["kind"] == "PersistentVolumeClaim"}
     pods = [template for _, template in templates(resources)]
     wrong = []
     for name, template in templates(resources):
-        volumes = {volume["name"] for volume in template["spec"].get("volumes", [])}
+        volumes = {volume["name"] for volume in _volumes(template)}
         volumes |= {
             claim["metadata"]["name"]
             for resource in resources
             if f"{resource['kind']}/{resource['metadata']['name']}" == name
             for claim in resource["spec"].get("volumeClaimTemplates", [])
         }
+        wanted = [v["persistentVolumeClaim"]["claimName"] for v in _volumes(template) if "persistentVolumeClaim" in v]
+        wrong += [f"{name}: no claim {claim}" for claim in wanted if claim not in claims]
         for container in [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]:
             mounts = {mount["name"] for mount in container.get("volumeMounts", [])}
             wrong += [f"{name}: no volume {mount}" for mount in sorted(mounts - volumes)]
@@ -208,6 +211,11 @@ def names_meet(resources: list[Resource]) -> list[str]:
             ports = {port["name"] for service in found for port in service["spec"]["ports"]}
             wrong += [f"{label}: no port {e['port']}" for e in resource["spec"]["endpoints"] if e["port"] not in ports]
     return wrong
+
+
+def _volumes(template: Resource) -> list[Resource]:
+    volumes: list[Resource] = template["spec"].get("volumes", [])
+    return volumes
 
 
 def _ports(template: Resource) -> list[Resource]:

@@ -1,5 +1,6 @@
 """deploy/Dockerfile and its locks: pinned, hashed, not root, and Triton's image holds what runs in it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -99,7 +100,10 @@ def test_the_images_hold_what_the_package_asks_for_and_no_linters() -> None:
 
 
 def test_the_reconciler_imports_nothing_that_tritons_image_does_not_hold() -> None:
-    """Runs the sidecar's imports, and those of the model in Triton, where no other package is found."""
+    """Runs the sidecar's imports, a request to a store that is away, and the imports of the model in Triton.
+
+    No other package is found.
+    """
     names = {"grpcio": "grpc", "pyyaml": "yaml", "python-dateutil": "dateutil", "python-rapidjson": "rapidjson"}
     allowed = {names.get(package, package).replace("-", "_") for package in locked("triton-image.lock")} | {
         "attr",
@@ -118,13 +122,22 @@ sys.meta_path = [BuiltinImporter, FrozenImporter, Held()]
 from rushes.cli import parse
 import rushes.commands.servers, rushes.serving.request, rushes.serving.routing, rushes.video.decode
 from rushes.serving.control import Control
-from rushes.store import Store
+import rushes.store
 parse(["reconcile", "--no-once", "--server=127.0.0.1:1"]), parse(["drain"])
 Control("127.0.0.1:1").close()
-Store("s3://bucket/prefix")
+rushes.store._PATIENCE = 0.0  # one request, since nobody will answer
+try:
+    rushes.store.Store("s3://bucket/prefix").read("ledger/first/000001.json")
+except Exception as error:
+    print(type(error).__name__)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    store = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    store["AWS_MAX_ATTEMPTS"] = "1"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **store}
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout == "EndpointConnectionError\n", "what a store that is away comes to; anything else is an import"
 
 
 def test_docker_is_given_what_the_wheel_is_made_of_and_no_more() -> None:

@@ -5,17 +5,22 @@ No cluster is asked: what is checked is what a cluster would be given.
 
 import functools
 import json
+import os
 import re
+import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from kfp.client import KF_PIPELINES_SA_TOKEN_PATH
 
 from components.image import IMAGE
-from rushes.cli import COMMANDS, parse
+from rushes.cli import COMMANDS, main, parse
 from rushes.orchestration.profile import read_profile
 from rushes.serving.control import KEY_VARIABLE
 from rushes.serving.environment import environment_folder, is_ready, site_packages
@@ -26,11 +31,13 @@ from tests.deploy.manifests import (
     RULES,
     Resource,
     containers,
+    kubectl,
     named,
     rendered,
     templates,
 )
 
+RUNBOOK = (REPOSITORY / "docs" / "runbook.md").read_text().replace("\\\n", " ")
 SCHEMAS = Path(__file__).parent / "schemas"
 VERSION = "1.33"
 """The oldest Kubernetes that the manifests are for: the first with sidecars for good."""
@@ -198,6 +205,7 @@ BROKEN: dict[str, list[tuple[str, Change]]] = {
         ("small", lambda r: triton(r)["volumes"].pop()),
         ("small", lambda r: triton(r)["containers"][0]["ports"].pop()),
         ("small", lambda r: named(r, "ConfigMap", "rushes-settings")["data"].pop("RUSHES_STORE")),
+        ("small", lambda r: without(r, "PersistentVolumeClaim", "schedules")),
         ("production", lambda r: scaled(r).update(name="x")),
         ("small", lambda r: named(r, "PodDisruptionBudget", "triton")["spec"]["selector"].update(matchLabels=OTHER)),
         ("production", lambda r: named(r, "ServiceMonitor", "triton")["spec"]["endpoints"][0].update(port="metric")),
@@ -257,6 +265,36 @@ def test_loading_needs_the_key_that_the_reconciler_has(overlay: str) -> None:
         assert key == f"rushes-key=$({KEY_VARIABLE})"
 
 
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_what_the_reconciler_fetches_fits_beside_what_it_serves(overlay: str) -> None:
+    spec = triton(rendered(overlay))
+    (home,) = (volume["emptyDir"]["sizeLimit"] for volume in spec["volumes"] if volume["name"] == "home")
+    cache = {v["name"]: v.get("value") for v in spec["initContainers"][0]["env"]}["RUSHES_CACHE_GB"]
+    assert float(cache) <= int(home.removesuffix("Gi")) / 4, "three versions, and the cache"
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+@pytest.mark.parametrize("name", ["mlflow", "triton"])
+def test_a_rollout_has_the_time_that_the_runbook_waits_for_it(overlay: str, name: str) -> None:
+    limit = named(rendered(overlay), "Deployment", name)["spec"].get("progressDeadlineSeconds", 600)
+    waits = re.findall(rf"rollout status deployment/{name} --timeout (\d+)m", RUNBOOK)
+    assert waits and all(60 * int(minutes) == limit for minutes in waits)
+
+
+def test_the_runbooks_patch_for_a_fixed_pool_of_gpus_replaces_a_pod_in_its_place(tmp_path: Path) -> None:
+    (patch,) = re.findall(r"(?ms)^ *```yaml\n( *- target: .*?)^ *```$", RUNBOOK)
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    kustomization = tmp_path / "kubernetes" / "production" / "kustomization.yaml"
+    record = yaml.safe_load(kustomization.read_text())
+    record["patches"] += yaml.safe_load(patch)
+    kustomization.write_text(yaml.safe_dump(record))
+    argv = [kubectl(), "kustomize", str(kustomization.parent)]
+    made = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+    resources = [resource for resource in yaml.safe_load_all(made) if resource]
+    strategy = named(resources, "Deployment", "triton")["spec"]["strategy"]
+    assert strategy == {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+
+
 def test_triton_knows_its_flags() -> None:
     if not is_ready():
         pytest.skip("no Triton here: `make demo` or the serving tests bring it")
@@ -278,6 +316,9 @@ def test_production_grows_with_what_waits_and_spreads_over_zones() -> None:
     assert metric["pods"]["metric"]["name"] == rule["name"]["as"] and re.match(
         rule["name"]["matches"], rule["name"]["as"]
     )
+    url = urlsplit(values["prometheus"]["url"])
+    scraped_by = named(resources, "NetworkPolicy", "triton")["spec"]["ingress"][1]["from"][0]["namespaceSelector"]
+    assert url.hostname and url.hostname.split(".")[1:] == [*scraped_by["matchLabels"].values(), "svc"]
     assert "replicas" not in named(resources, "Deployment", "triton")["spec"], "an apply would undo the autoscaler's"
     keys = [constraint["topologyKey"] for constraint in triton(resources)["topologySpreadConstraints"]]
     assert sorted(keys) == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
@@ -285,6 +326,37 @@ def test_production_grows_with_what_waits_and_spreads_over_zones() -> None:
     assert resources_of_triton["limits"]["nvidia.com/gpu"] == resources_of_triton["requests"]["nvidia.com/gpu"] == "1"
     assert {"name": "RUSHES_TRITON_GPU", "value": "1"} in triton(resources)["initContainers"][0]["env"]
     assert "nvidia.com/gpu" not in triton(rendered("small"))["containers"][0]["resources"]["limits"]
+
+
+# The network ---------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_asked_of_the_cluster_and_of_the_node() -> None:
+    (rule,) = named(rendered("small"), "NetworkPolicy", "names")["spec"]["egress"]
+    cluster, node = rule["to"]
+    assert cluster["podSelector"]["matchLabels"] == {"k8s-app": "kube-dns"}
+    assert node == {"ipBlock": {"cidr": "169.254.20.10/32"}}, "NodeLocal DNSCache"
+    assert {(p["port"], p["protocol"]) for p in rule["ports"]} == {(53, "UDP"), (53, "TCP")}
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_the_object_stores_port_is_open(overlay: str) -> None:
+    resources = rendered(overlay)
+    url = urlsplit(named(resources, "ConfigMap", "rushes-settings")["data"]["AWS_ENDPOINT_URL"])
+    rules = named(resources, "NetworkPolicy", "object-store")["spec"]["egress"]
+    opened = [p["port"] for rule in rules for p in rule["ports"]]
+    assert (url.port or {"https": 443, "http": 80}[url.scheme]) in opened
+
+
+def test_the_example_of_a_store_in_the_cluster_fits_the_schema() -> None:
+    """The policy's comment, with its marks taken off."""
+    text = (KUBERNETES / "base" / "network.yaml").read_text()
+    (example,) = re.findall(r"(?m)^#   - to:\n(?:#    .*\n)+", text)
+    resources = rendered("small")
+    policy = named(resources, "NetworkPolicy", "object-store")
+    policy["spec"]["egress"] += yaml.safe_load(re.sub(r"(?m)^#", "", example))
+    fit([policy])
+    assert RULES["every_pod_has_its_policy"](resources) == []
 
 
 # With the rest of the repository -------------------------------------------------------------------------------------
@@ -302,17 +374,28 @@ def test_the_commands_exist() -> None:
 
 def test_the_pipelines_run_in_the_image_that_is_deployed() -> None:
     images = {container["image"].partition(":")[0] for _, container in containers(rendered("small"))}
-    assert IMAGE in images and IMAGE.replace("python", "triton") in images
+    assert all(
+        any(image.endswith(f"/{name}") for image in images) for name in (IMAGE, IMAGE.replace("python", "triton"))
+    )
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_an_overlay_says_where_each_of_its_images_is(overlay: str) -> None:
+    entries = yaml.safe_load((KUBERNETES / overlay / "kustomization.yaml").read_text())["images"]
+    places = {entry.get("newName", entry["name"]) for entry in entries}
+    images = {re.split(r"[@:]", container["image"])[0] for _, container in containers(rendered(overlay))}
+    assert images == places
+    ours = [entry for entry in entries if entry["name"].startswith("rushes/")]
+    assert ours and all("." in entry["newName"].split("/")[0] for entry in ours), "a registry's host, to be edited"
 
 
 def test_the_runbook_makes_every_secret_that_is_referenced() -> None:
-    runbook = (REPOSITORY / "docs" / "runbook.md").read_text().replace("\\\n", " ")
     for overlay in ("small", "production"):
         for _, container in containers(rendered(overlay)):
             for variable in container.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef")
                 if reference:
-                    made = re.findall(rf"create secret generic {reference['name']} .*", runbook)
+                    made = re.findall(rf"create secret generic {reference['name']} .*", RUNBOOK)
                     assert any(f"={reference['key']}=" in line or f"={reference['key']}'" in line for line in made), (
                         reference
                     )
@@ -327,9 +410,8 @@ def test_the_namespace_of_the_pipelines_has_what_a_profile_refers_to(name: str) 
     claims = [r["metadata"]["name"] for r in resources if r["kind"] == "PersistentVolumeClaim"]
     assert set(profile.volumes) <= set(claims)
     assert settings["RUSHES_CACHE"] in profile.volumes.values()
-    runbook = (REPOSITORY / "docs" / "runbook.md").read_text().replace("\\\n", " ")
     for secret in profile.secrets:
-        (made,) = re.findall(rf"-n \$PIPELINES create secret generic {secret.name} .*", runbook)
+        (made,) = re.findall(rf"-n \$PIPELINES create secret generic {secret.name} .*", RUNBOOK)
         assert all(f"{key}=" in made for key in secret.keys)
 
 
@@ -349,3 +431,72 @@ def test_a_job_that_is_scheduled_has_a_token_for_pipelines_alone() -> None:
     (template,) = (t for name, t in templates(rendered("small")) if name == "CronJob/schedules-check")
     (source,) = (v["projected"]["sources"] for v in template["spec"]["volumes"] if "projected" in v)
     assert [s["serviceAccountToken"]["audience"] for s in source] == ["pipelines.kubeflow.org"]
+    (container,) = template["spec"]["containers"]
+    (folder,) = (m["mountPath"] for m in container["volumeMounts"] if m["name"] == "kfp-token")
+    assert f"{folder}/{source[0]['serviceAccountToken']['path']}" == KF_PIPELINES_SA_TOKEN_PATH
+    assert {"KF_PIPELINES_ENDPOINT", "RUSHES_KFP_NAMESPACE"} <= {variable["name"] for variable in container["env"]}
+
+
+# Schedules -----------------------------------------------------------------------------------------------------------
+
+
+def checker() -> Any:
+    return named(rendered("small"), "CronJob", "schedules-check")["spec"]
+
+
+def mounts(container: Any) -> dict[str, str]:
+    return {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+
+
+def test_the_runbooks_first_schedules_are_ones_that_the_check_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (container,) = checker()["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    first, *later = re.findall(r"create configmap rushes-schedules (.*)", RUNBOOK)
+    given = dict(re.findall(r"--from-file=(\S+?)=(\S+)", first))
+    for name, path in given.items():
+        shutil.copy(REPOSITORY / path, tmp_path / name)
+    assert later and all(dict(re.findall(r"--from-file=(\S+?)=(\S+)", line)).keys() == given.keys() for line in later)
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
+    assert main([argument.replace("/etc/rushes", str(tmp_path)) for argument in container["command"][1:]]) == 0
+    assert "No schedule is enabled." in capsys.readouterr().out
+
+
+def test_the_check_names_its_pipeline_and_so_does_every_command_of_the_runbook_on_schedules() -> None:
+    (container,) = checker()["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    check: Any = parse(container["command"][1:])
+    assert {path.parent for path in (check.file, *check.pipeline)} == {Path("/etc/rushes")} and check.pipeline
+    commands = re.findall(r"rushes (schedules (?:plan|apply)[^`\n]*)", RUNBOOK)
+    parsed: list[Any] = [parse(command.split()) for command in commands]
+    assert len(parsed) >= 2 and all(command.pipeline for command in parsed)
+
+
+def test_the_check_keeps_what_it_fetched_and_has_time_for_a_first_pin() -> None:
+    job = checker()["jobTemplate"]["spec"]
+    spec = job["template"]["spec"]
+    claims = {
+        v["name"]: v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "persistentVolumeClaim" in v
+    }
+    for container in (*spec["initContainers"], *spec["containers"]):
+        assert mounts(container)["/var/lib/rushes"] in claims
+    assert {"name": "RUSHES_HOME", "value": "/var/lib/rushes"} in spec["containers"][0]["env"]
+    claim = named(rendered("small"), "PersistentVolumeClaim", *claims.values())
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"] and checker()["concurrencyPolicy"] == "Forbid"
+    assert f"{job['activeDeadlineSeconds'] // 3600} hours" in RUNBOOK
+    assert job["activeDeadlineSeconds"] >= 12 * 3600
+    assert claim["spec"]["resources"]["requests"]["storage"] in RUNBOOK
+
+
+def test_what_a_killed_fetch_left_is_removed_and_so_are_old_revisions(tmp_path: Path) -> None:
+    (container,) = checker()["jobTemplate"]["spec"]["template"]["spec"]["initContainers"]
+    revisions = tmp_path / "cache" / "revisions"
+    argv = [argument.replace("/var/lib/rushes", str(tmp_path)) for argument in container["command"]]
+    subprocess.run(argv, check=True, timeout=60)  # an empty volume
+    for name in ("new/videos", "new/.more-1/videos", "new/a/.part-27", "old/videos"):
+        (revisions / name).mkdir(parents=True)
+    (revisions / "new" / "videos" / "clip.mp4").touch()
+    eight_days = time.time() - 8 * 24 * 3600
+    os.utime(revisions / "old", (eight_days, eight_days))
+    subprocess.run(argv, check=True, timeout=60)
+    left = {str(path.relative_to(revisions)) for path in revisions.rglob("*")}
+    assert left == {"new", "new/videos", "new/videos/clip.mp4", "new/a"}

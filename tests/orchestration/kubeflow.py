@@ -87,6 +87,8 @@ class Kubeflow:
         self.runs: dict[str, Record] = {}
         self.calls: list[str] = []
         """Method and path of each request."""
+        self.credentials: list[str | None] = []
+        """The Authorization header of each request."""
         self.faults: dict[str, int] = {}
         """Requests (`POST /runs`) that are answered by an error, once; 0 does what was asked and loses the answer."""
         self.fate: list[tuple[str, dict[str, str]]] = [("SUCCEEDED", {})]
@@ -290,6 +292,7 @@ def serving() -> Iterator[Kubeflow]:
             query = {name: values[0] for name, values in parse_qs(split.query).items()}
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = split.path.removeprefix("/apis/v2beta1")
+            state.credentials.append(self.headers.get("Authorization"))
             try:
                 status, answer = (
                     200,

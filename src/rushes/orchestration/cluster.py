@@ -9,10 +9,12 @@ import functools
 import io
 import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from rushes.config import Json
@@ -95,9 +97,20 @@ class Cluster:
     @_told
     def __init__(self, host: str, *, experiment: str) -> None:
         from kfp import Client
+        from kfp.client import (
+            KF_PIPELINES_SA_TOKEN_ENV,
+            KF_PIPELINES_SA_TOKEN_PATH,
+            ServiceAccountTokenVolumeCredentials,
+        )
 
+        token = os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH
         with _quiet():
-            self._client: Any = Client(host=host or None)
+            self._client: Any = Client(
+                host=host or None,
+                # By itself kfp reads a pod's token only where no host is set.
+                credentials=ServiceAccountTokenVolumeCredentials() if Path(token).is_file() else None,
+                namespace=os.environ.get("RUSHES_KFP_NAMESPACE") or "kubeflow",  # a profile's; this one is none, to kfp
+            )
         self.experiment = experiment
 
     # What is there ---------------------------------------------------------------------------------------------------
