@@ -10,6 +10,7 @@ from rushes.cli import main
 from rushes.commands import pipeline as commands
 from rushes.orchestration.local import compiled_pipeline
 from rushes.orchestration.policy import violations
+from rushes.orchestration.profile import Profile
 from rushes.orchestration.schedules import Pipeline
 from tests.orchestration.kubeflow import Kubeflow, serving
 
@@ -62,13 +63,73 @@ def test_a_comparison_is_compiled_for_a_profile_of_ones_own(tmp_path: Path, caps
     assert {one["container"]["image"] for one in executors.values()} == {DIGEST}
 
 
-def test_a_profile_that_breaks_a_policy_is_not_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    profile, out = tmp_path / "mine.yaml", tmp_path / "pipeline.yaml"
+@pytest.fixture
+def breaking(tmp_path: Path) -> Path:
+    """A profile that the policies do not allow."""
+    profile = tmp_path / "breaking.yaml"
     profile.write_text("gpu: {tolerations: []}\nsettings: {name: s, keys: [MLFLOW_TRACKING_PASSWORD]}\n")
-    assert main(["pipeline", "compile", "--profile", str(profile), "--out", str(out)]) == 2
+    return profile
+
+
+def test_a_profile_that_breaks_a_policy_is_not_compiled(
+    breaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out" / "pipeline.yaml"
+    assert main(["pipeline", "compile", "--profile", str(breaking), "--out", str(out)]) == 2
     told = capsys.readouterr().err
     assert "without a toleration" in told and "MLFLOW_TRACKING_PASSWORD from a ConfigMap" in told
-    assert not out.exists()
+    assert list(out.parent.iterdir()) == []
+
+
+def test_what_was_compiled_before_stays_until_there_is_another(breaking: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "pipeline.yml"
+    assert main(["pipeline", "compile", "--profile", "cpu", "--out", str(out)]) == 0
+    before = out.read_bytes()
+    assert main(["pipeline", "compile", "--profile", str(breaking), "--out", str(out)]) == 2
+    assert out.read_bytes() == before
+    assert main(["pipeline", "compile", "--profile", "gpu", "--out", str(out)]) == 0
+    assert out.read_bytes() != before
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_compilation_that_is_interrupted_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import pipeline
+
+    def interrupted(path: Path, profile: Profile, **options: object) -> None:
+        path.write_text("half of a pipel")
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out" / "pipeline.yaml"
+    out.parent.mkdir()
+    out.write_text("reviewed")
+    monkeypatch.setattr(pipeline, "compile_to", interrupted)
+    assert main(["pipeline", "compile", "--profile", "cpu", "--out", str(out)]) == 130
+    assert out.read_text() == "reviewed"
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mine.txt", "mine.txt' is not allowed; a name that ends in .yaml or .yml"),
+        ("mine.json", "mine.json' is not allowed"),
+        ("mine", "mine' is not allowed"),
+        ("", "is a folder: name a file in it, such as"),
+        ("file/mine.yaml", "file' is a file: name another folder"),
+    ],
+)
+def test_only_what_kfp_compiles_to_is_compiled_to(
+    name: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "file").touch()
+    assert main(["pipeline", "compile", "--profile", "nope", "--out", str(out / name)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "out: '" in line and told in line
+    assert list(out.iterdir()) == [out / "file"]
 
 
 def test_a_run_is_submitted_with_what_it_needs(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:

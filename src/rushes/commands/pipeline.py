@@ -1,6 +1,7 @@
 """`rushes pipeline compile`, `run`, `submit`."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from rushes.orchestration.run import Arguments
 from rushes.orchestration.schedules import Data, Pipeline, check_data
 
 _POLL_SECONDS = 5.0
+_SUFFIXES = (".yaml", ".yml")
+"""What kfp compiles to; JSON has no place for what a profile says."""
 
 
 def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
@@ -30,12 +33,17 @@ def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
         comparison: what `rushes compare` submits, instead of what `rushes pipeline submit` does.
         out: where it goes.
     """
+    _check_out(out)
     settings = read_profile(profile)
-    _compile(settings, out, comparison=comparison)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # What is there already may be what schedules name: it stays until what replaces it is whole and allowed.
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".compile-") as folder:
+        compiled = Path(folder) / out.name
+        _compile(settings, compiled, comparison=comparison)
+        if broken := violations(list(yaml.safe_load_all(compiled.read_text()))):
+            raise UserError(f"profile {profile!r}: " + "; ".join(broken))
+        compiled.replace(out)
     pipeline = Pipeline.read(out)
-    if broken := violations(list(yaml.safe_load_all(out.read_text()))):
-        out.unlink()
-        raise UserError(f"profile {profile!r}: " + "; ".join(broken))
     console.print(f"Wrote {out}: {pipeline.version}", markup=False)
     console.print(f"pipeline: {pipeline.digest}    what a schedule names it by", markup=False, soft_wrap=True)
     verb = "compare MODEL MODEL --runner cluster" if comparison else "pipeline submit MODEL"
@@ -122,6 +130,15 @@ def follow(cluster: Cluster, run: str) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def _check_out(out: Path) -> None:
+    if out.is_dir():
+        raise UserError(f"out: {str(out)!r} is a folder: name a file in it, such as {str(out / 'pipeline.yaml')!r}")
+    if file := next((parent for parent in out.parents if parent.is_file()), None):
+        raise UserError(f"out: {str(out)!r} is not allowed, since {str(file)!r} is a file: name another folder")
+    if not out.name.endswith(_SUFFIXES):
+        raise UserError(f"out: {str(out)!r} is not allowed; a name that ends in {' or '.join(_SUFFIXES)}")
+
+
 def _compile(profile: Profile, out: Path, *, comparison: bool) -> None:
     root = Path(__file__).parents[3]
     if not (root / "pipelines" / "pipeline.py").is_file():
@@ -130,7 +147,6 @@ def _compile(profile: Profile, out: Path, *, comparison: bool) -> None:
     from pipelines.comparison import make_comparison
     from pipelines.pipeline import compile_to, make_pipeline
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     compile_to(out, profile, make=make_comparison if comparison else make_pipeline)
 
 
