@@ -3,17 +3,17 @@
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.table import Table
 
 from rushes.config import Json, Recipe
 from rushes.console import console
-from rushes.errors import RushesError, UserError
+from rushes.errors import RushesError, ServiceError, UserError
 from rushes.orchestration.cluster import Cluster, Progressing
 from rushes.orchestration.policy import violations
 from rushes.orchestration.profile import Profile, read_profile
@@ -21,6 +21,8 @@ from rushes.orchestration.run import Arguments
 from rushes.orchestration.schedules import Data, Pipeline, check_data
 
 _POLL_SECONDS = 5.0
+_PATIENCE = 600.0
+"""Seconds without an answer after which a run is followed no more."""
 _SUFFIXES = (".yaml", ".yml")
 """What kfp compiles to; JSON has no place for what a profile says."""
 
@@ -111,23 +113,69 @@ def start(arguments: Mapping[str, Json], *, to: Destination, name: str) -> tuple
     return cluster, run
 
 
+class LeftError(RushesError):
+    """A run goes on, and whoever followed it was interrupted."""
+
+    exit_code = 130
+
+
 def follow(cluster: Cluster, run: str) -> None:
     """A line whenever a task's state changes, until the run has ended.
 
     Raises:
-        RushesError: it failed.
+        LeftError: Ctrl-C.
+        RushesError: the run failed, or the server was silent for too long.
     """
     known: Mapping[str, str] = {}
+    try:
+        for now in _looks(cluster, run):
+            states = _states(now)
+            for name, state in states.items():
+                if known.get(name) != state:
+                    console.print(f"{name}: {state}", markup=False)
+            known = states
+            if now.ended:
+                _show_end(now)
+                return
+    except KeyboardInterrupt:
+        raise LeftError(f"interrupted: {_goes_on(cluster, run)}") from None
+
+
+def _looks(cluster: Cluster, run: str) -> Iterator[Progressing]:
+    """How far the run is, time and again; a server that does not answer for a while is waited for."""
+    silent: float | None = None
     while True:
-        now = cluster.progress(run)
-        for task, state in now.tasks.items():
-            if known.get(task) != state:
-                console.print(f"{task}: {state.lower()}", markup=False)
-        known = now.tasks
-        if now.ended:
-            _show_end(now)
-            return
+        try:
+            now = cluster.progress(run)
+        except ServiceError as error:
+            if silent is None:
+                silent = time.monotonic()
+                console.print(f"No news, but the run goes on, and this asks again: {error}", markup=False)
+            elif time.monotonic() - silent > _PATIENCE:
+                minutes = f"{_PATIENCE / 60:g} minutes"
+                raise ServiceError(f"no news for {minutes}: {_goes_on(cluster, run)}: {error}") from error
+        else:
+            silent = None
+            yield now
         time.sleep(_POLL_SECONDS)
+
+
+def _goes_on(cluster: Cluster, run: str) -> str:
+    return f"run {run} goes on without this command, and Kubeflow shows it under experiment {cluster.experiment!r}"
+
+
+def _states(run: Progressing) -> dict[str, str]:
+    """What the tasks of each name do: running; or, of several, 1 failed, 2 running."""
+    found: dict[str, Counter[str]] = {}
+    for task in run.tasks:
+        found.setdefault(task.name, Counter())[task.state.lower()] += 1
+    return {name: _counted(states) for name, states in found.items()}
+
+
+def _counted(states: Counter[str]) -> str:
+    if states.total() == 1:
+        return next(iter(states))
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 def _check_out(out: Path) -> None:
@@ -151,12 +199,9 @@ def _compile(profile: Profile, out: Path, *, comparison: bool) -> None:
 
 
 def _show_end(run: Progressing) -> None:
-    states: dict[str, Any] = {}
-    for state in run.tasks.values():
-        states[state] = states.get(state, 0) + 1
     table = Table("tasks", "", box=None, header_style="bold")
-    for state, count in sorted(states.items()):
-        table.add_row(state.lower(), str(count))
+    for state, count in sorted(Counter(task.state.lower() for task in run.tasks).items()):
+        table.add_row(state, str(count))
     console.print(table)
     if run.state != "SUCCEEDED":
         raise RushesError(f"run: {run.state.lower()}{f': {run.error}' if run.error else ''}: its summary says at what")

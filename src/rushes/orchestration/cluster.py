@@ -35,14 +35,22 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task of a run that has begun."""
+
+    name: str
+    """Not its own: the parts of a loop share one."""
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progressing:
     """How far a run is."""
 
     state: str
     """PENDING, RUNNING, SUCCEEDED, FAILED, CANCELED, ..."""
     error: str
-    tasks: Mapping[str, str]
-    """State of each task that has begun, by its name."""
+    tasks: tuple[Task, ...]
 
     @property
     def ended(self) -> bool:
@@ -174,7 +182,7 @@ class Cluster:
         return Progressing(
             state=record.state or "PENDING",
             error=(record.error.message if record.error else None) or "",
-            tasks={task.display_name: task.state or "PENDING" for task in details},
+            tasks=tuple(Task(name=task.display_name, state=task.state or "PENDING") for task in details),
         )
 
     # What is done ----------------------------------------------------------------------------------------------------
