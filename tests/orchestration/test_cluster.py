@@ -26,19 +26,24 @@ def server() -> Iterator[Kubeflow]:
         yield state
 
 
+def scheduled(folder: Path, videos: str) -> str:
+    """A file with one schedule."""
+    entry = {
+        "name": "nightly", "cron": "0 0 2 * * *", "pipeline": PIPELINE.digest, "data": {"videos": videos},
+        "parameters": {"endpoint": "e", "models": ["vcop-r3d"]},
+    }  # fmt: skip
+    path = folder / "schedules.yaml"
+    path.write_text(yaml.safe_dump({"experiment": "rushes", "schedules": [entry]}))
+    return str(path)
+
+
 @pytest.fixture
 def schedules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A file with one schedule, whose data is there."""
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").write_bytes(b"a film")
-    entry = {
-        "name": "nightly", "cron": "0 0 2 * * *", "pipeline": PIPELINE.digest,
-        "data": {"videos": str(tmp_path / "videos")}, "parameters": {"endpoint": "e", "models": ["vcop-r3d"]},
-    }  # fmt: skip
-    path = tmp_path / "schedules.yaml"
-    path.write_text(yaml.safe_dump({"experiment": "rushes", "schedules": [entry]}))
-    return str(path)
+    return scheduled(tmp_path, str(tmp_path / "videos"))
 
 
 @pytest.mark.parametrize("verb", ["plan", "apply"])
@@ -128,3 +133,19 @@ def test_who_never_answers_is_not_waited_for(
     assert time.monotonic() - began < 10
     release.cancel()
     server.gate[1].abort()
+
+
+# What people read ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("videos", ["/d[/x]", "/d[old]", "/d[red]x:car:"])
+def test_square_brackets_in_a_path_are_shown_as_they_are(
+    videos: str, server: Kubeflow, schedules: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["schedules", "apply", schedules, "--host", server.url]) == 0
+    changed = scheduled(tmp_path, videos)
+    capsys.readouterr()
+    assert main(["schedules", "plan", changed, "--host", server.url]) == 0
+    assert f"-> '{videos}'" in " ".join(capsys.readouterr().out.split())
+    assert main(["schedules", "check", changed, "--host", server.url]) == 2
+    assert f"'{videos}'" in " ".join(capsys.readouterr().out.split())
