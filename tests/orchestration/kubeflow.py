@@ -12,7 +12,7 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +26,9 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 Record = dict[str, Any]
+Look = tuple[str, Mapping[str, str | Sequence[str]]] | int
+"""A run's state with its tasks', of which several may have one name; or a fault, as in `Kubeflow.faults`."""
+LOGIN = "<!DOCTYPE html><html><form>Log in</form></html>"
 _INT64 = {("V2beta1RecurringRun", "max_concurrency"), ("V2beta1PeriodicSchedule", "interval_second")}
 """Fields that the models call text, since answers have them so; requests may have numbers."""
 _PLAIN: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
@@ -90,9 +93,12 @@ class Kubeflow:
         self.credentials: list[str | None] = []
         """The Authorization header of each request."""
         self.faults: dict[str, int] = {}
-        """Requests (`POST /runs`) that are answered by an error, once; 0 does what was asked and loses the answer."""
-        self.fate: list[tuple[str, dict[str, str]]] = [("SUCCEEDED", {})]
-        """States of the next run that is looked at, with its tasks'."""
+        """Requests (`POST /runs`) that are answered by an error, once; 0 does what was asked and loses the answer, 200
+        answers with a page to log in."""
+        self.login = False
+        """Whether everything is answered by that page, as where a proxy is in front of the server."""
+        self.fate: list[Look] = [("SUCCEEDED", {})]
+        """What the next looks at a run come to."""
         self.gate: tuple[str, threading.Barrier] | None = None
         """Requests of this kind wait for each other."""
         self.url = ""
@@ -125,6 +131,8 @@ class Kubeflow:
             self.gate[1].wait(240)
         with self._lock:
             self.calls.append(call)
+            if self.login:
+                raise RefusedError(200, "log in")
             fault = self.faults.pop(call, None)
             if fault:
                 raise RefusedError(fault, "out of order")
@@ -219,8 +227,18 @@ class Kubeflow:
 
     def _advance(self, run: Record) -> Record:
         """What a run has come to at each look: the next of the states that `fate` holds, the last one for ever."""
-        state, tasks = self.fate.pop(0) if len(self.fate) > 1 else self.fate[0]
-        details = [{"display_name": name, "state": task} for name, task in tasks.items()]
+        look = self.fate.pop(0) if len(self.fate) > 1 else self.fate[0]
+        if look == 0:
+            raise ConnectionAbortedError
+        if isinstance(look, int):
+            raise RefusedError(look, "out of order")
+        state, tasks = look
+        named = [(name, [states] if isinstance(states, str) else states) for name, states in tasks.items()]
+        details = [
+            {"task_id": f"{name} {number}", "display_name": name, "state": task}
+            for name, states in named
+            for number, task in enumerate(states)
+        ]
         run |= {"state": state, "run_details": {"task_details": details}}
         if state == "FAILED":
             run |= {"error": {"code": 2, "message": "a task failed"}}
@@ -293,22 +311,21 @@ def serving() -> Iterator[Kubeflow]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = split.path.removeprefix("/apis/v2beta1")
             state.credentials.append(self.headers.get("Authorization"))
+            kind, sent = "application/json", self.headers.get("Content-Type") or ""
             try:
-                status, answer = (
-                    200,
-                    state.answer(self.command, path, query, body, self.headers.get("Content-Type") or ""),
-                )
+                status, text = 200, json.dumps(state.answer(self.command, path, query, body, sent))
             except RefusedError as error:
-                status, answer = error.status, {"code": 3, "message": str(error)}
+                status, text = error.status, json.dumps({"code": 3, "message": str(error)})
+                if status == 200:
+                    text, kind = LOGIN, "text/html"
             except ConnectionAbortedError:
                 self.close_connection = True
                 return
-            text = json.dumps(answer).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(text.encode())))
             self.end_headers()
-            self.wfile.write(text)
+            self.wfile.write(text.encode())
 
         do_GET = do_POST = do_DELETE = _handle  # noqa: N815
 

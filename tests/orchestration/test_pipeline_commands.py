@@ -1,5 +1,10 @@
 """`rushes pipeline compile` and `submit`, the latter against a server that validates what it is sent."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +15,7 @@ from rushes.cli import main
 from rushes.commands import pipeline as commands
 from rushes.orchestration.local import compiled_pipeline
 from rushes.orchestration.policy import violations
+from rushes.orchestration.profile import Profile
 from rushes.orchestration.schedules import Pipeline
 from tests.orchestration.kubeflow import Kubeflow, serving
 
@@ -62,13 +68,73 @@ def test_a_comparison_is_compiled_for_a_profile_of_ones_own(tmp_path: Path, caps
     assert {one["container"]["image"] for one in executors.values()} == {DIGEST}
 
 
-def test_a_profile_that_breaks_a_policy_is_not_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    profile, out = tmp_path / "mine.yaml", tmp_path / "pipeline.yaml"
+@pytest.fixture
+def breaking(tmp_path: Path) -> Path:
+    """A profile that the policies do not allow."""
+    profile = tmp_path / "breaking.yaml"
     profile.write_text("gpu: {tolerations: []}\nsettings: {name: s, keys: [MLFLOW_TRACKING_PASSWORD]}\n")
-    assert main(["pipeline", "compile", "--profile", str(profile), "--out", str(out)]) == 2
+    return profile
+
+
+def test_a_profile_that_breaks_a_policy_is_not_compiled(
+    breaking: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out" / "pipeline.yaml"
+    assert main(["pipeline", "compile", "--profile", str(breaking), "--out", str(out)]) == 2
     told = capsys.readouterr().err
     assert "without a toleration" in told and "MLFLOW_TRACKING_PASSWORD from a ConfigMap" in told
-    assert not out.exists()
+    assert list(out.parent.iterdir()) == []
+
+
+def test_what_was_compiled_before_stays_until_there_is_another(breaking: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "pipeline.yml"
+    assert main(["pipeline", "compile", "--profile", "cpu", "--out", str(out)]) == 0
+    before = out.read_bytes()
+    assert main(["pipeline", "compile", "--profile", str(breaking), "--out", str(out)]) == 2
+    assert out.read_bytes() == before
+    assert main(["pipeline", "compile", "--profile", "gpu", "--out", str(out)]) == 0
+    assert out.read_bytes() != before
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_compilation_that_is_interrupted_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import pipeline
+
+    def interrupted(path: Path, profile: Profile, **options: object) -> None:
+        path.write_text("half of a pipel")
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out" / "pipeline.yaml"
+    out.parent.mkdir()
+    out.write_text("reviewed")
+    monkeypatch.setattr(pipeline, "compile_to", interrupted)
+    assert main(["pipeline", "compile", "--profile", "cpu", "--out", str(out)]) == 130
+    assert out.read_text() == "reviewed"
+    assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mine.txt", "mine.txt' is not allowed; a name that ends in .yaml or .yml"),
+        ("mine.json", "mine.json' is not allowed"),
+        ("mine", "mine' is not allowed"),
+        ("", "is a folder: name a file in it, such as"),
+        ("file/mine.yaml", "file' is a file: name another folder"),
+    ],
+)
+def test_only_what_kfp_compiles_to_is_compiled_to(
+    name: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "file").touch()
+    assert main(["pipeline", "compile", "--profile", "nope", "--out", str(out / name)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "out: '" in line and told in line
+    assert list(out.iterdir()) == [out / "file"]
 
 
 def test_a_run_is_submitted_with_what_it_needs(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +171,73 @@ def test_a_run_that_fails_is_an_exit_status(server: Kubeflow, capsys: pytest.Cap
     server.fate = [("RUNNING", {"pin": "RUNNING"}), ("FAILED", {"pin": "FAILED"})]
     assert submit(server, "--wait") == 1
     assert "run: failed: a task failed" in " ".join(capsys.readouterr().err.split())
+
+
+def lines_of(task: str, shown: str) -> list[str]:
+    return [line.removeprefix(f"{task}: ") for line in shown.splitlines() if line.startswith(f"{task}: ")]
+
+
+def test_tasks_of_one_name_are_told_apart(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
+    part = "sample a part"
+    server.fate = [
+        ("RUNNING", {part: "RUNNING"}), ("RUNNING", {part: ["RUNNING"] * 3}),
+        ("RUNNING", {part: ["FAILED", "RUNNING", "RUNNING"]}), ("RUNNING", {part: ["FAILED", "RUNNING", "RUNNING"]}),
+        ("FAILED", {"pin": "SUCCEEDED", part: ["FAILED", "SUCCEEDED", "SUCCEEDED"]}),
+    ]  # fmt: skip
+    assert submit(server, "--wait") == 1
+    shown = capsys.readouterr().out
+    assert lines_of(part, shown) == ["running", "3 running", "1 failed, 2 running", "1 failed, 2 succeeded"]
+    assert re.findall(r"^ *(failed|succeeded) +(\d+) *$", shown, re.MULTILINE) == [("failed", "1"), ("succeeded", "3")]
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
+    # A gateway's error, connections that break (urllib3 tries four times), and a session that ended.
+    server.fate = [
+        ("RUNNING", {"pin": "RUNNING"}), 502, 502, 0, 0, 0, 0, 200, ("RUNNING", {"pin": "RUNNING"}), 503,
+        ("SUCCEEDED", {"pin": "SUCCEEDED"}),
+    ]  # fmt: skip
+    assert submit(server, "--wait") == 0
+    captured = capsys.readouterr()
+    assert lines_of("pin", captured.out) == ["running", "succeeded"]
+    told = lines_of("No news, but the run goes on, and this asks again", captured.out)
+    assert told == [f"Kubeflow Pipelines refused ({status}): out of order" for status in (502, 503)], "once each time"
+    assert captured.err == "" and "--host" not in captured.out
+
+
+def test_a_server_that_stays_away_is_given_up_and_the_run_is_not(
+    server: Kubeflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "_PATIENCE", 0.3)
+    server.fate = [("RUNNING", {}), 502]
+    assert submit(server, "--wait") == 1
+    (run,) = server.runs
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"run {run} goes on without this command, and Kubeflow shows it under experiment 'rushes': Kubeflow" in line
+    assert "no news for 0.005 minutes" in line and "refused (502): out of order" in line
+    assert server.calls.count(f"GET /runs/{run}") > 5
+
+
+def test_ctrl_c_leaves_the_run_to_the_cluster(server: Kubeflow, tmp_path: Path) -> None:
+    server.fate = [("RUNNING", {"pin": "RUNNING"})]
+    command = ["pipeline", "submit", "pace-r2plus1d", "--videos", "s3://archive/videos", "--host", server.url, "--wait"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rushes.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"RUSHES_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout
+    for line in process.stdout:
+        if line == "pin: running\n":
+            break
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130, complaint
+    (run,) = server.runs
+    (told,) = complaint.strip().splitlines()
+    assert told == (
+        f"rushes: interrupted: run {run} goes on without this command, and Kubeflow shows it under experiment 'rushes'"
+    )
+    assert server.runs[run]["state"] == "RUNNING"
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,19 @@
 """`rushes pipeline compile`, `run`, `submit`."""
 
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.table import Table
 
 from rushes.config import Json, Recipe
 from rushes.console import console
-from rushes.errors import RushesError, UserError
+from rushes.errors import RushesError, ServiceError, UserError
 from rushes.orchestration.cluster import Cluster, Progressing
 from rushes.orchestration.policy import violations
 from rushes.orchestration.profile import Profile, read_profile
@@ -20,6 +21,10 @@ from rushes.orchestration.run import Arguments
 from rushes.orchestration.schedules import Data, Pipeline, check_data
 
 _POLL_SECONDS = 5.0
+_PATIENCE = 600.0
+"""Seconds without an answer after which a run is followed no more."""
+_SUFFIXES = (".yaml", ".yml")
+"""What kfp compiles to; JSON has no place for what a profile says."""
 
 
 def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
@@ -30,12 +35,17 @@ def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
         comparison: what `rushes compare` submits, instead of what `rushes pipeline submit` does.
         out: where it goes.
     """
+    _check_out(out)
     settings = read_profile(profile)
-    _compile(settings, out, comparison=comparison)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # What is there already may be what schedules name: it stays until what replaces it is whole and allowed.
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".compile-") as folder:
+        compiled = Path(folder) / out.name
+        _compile(settings, compiled, comparison=comparison)
+        if broken := violations(list(yaml.safe_load_all(compiled.read_text()))):
+            raise UserError(f"profile {profile!r}: " + "; ".join(broken))
+        compiled.replace(out)
     pipeline = Pipeline.read(out)
-    if broken := violations(list(yaml.safe_load_all(out.read_text()))):
-        out.unlink()
-        raise UserError(f"profile {profile!r}: " + "; ".join(broken))
     console.print(f"Wrote {out}: {pipeline.version}", markup=False)
     console.print(f"pipeline: {pipeline.digest}    what a schedule names it by", markup=False, soft_wrap=True)
     verb = "compare MODEL MODEL --runner cluster" if comparison else "pipeline submit MODEL"
@@ -103,23 +113,78 @@ def start(arguments: Mapping[str, Json], *, to: Destination, name: str) -> tuple
     return cluster, run
 
 
+class LeftError(RushesError):
+    """A run goes on, and whoever followed it was interrupted."""
+
+    exit_code = 130
+
+
 def follow(cluster: Cluster, run: str) -> None:
     """A line whenever a task's state changes, until the run has ended.
 
     Raises:
-        RushesError: it failed.
+        LeftError: Ctrl-C.
+        RushesError: the run failed, or the server was silent for too long.
     """
     known: Mapping[str, str] = {}
+    try:
+        for now in _looks(cluster, run):
+            states = _states(now)
+            for name, state in states.items():
+                if known.get(name) != state:
+                    console.print(f"{name}: {state}", markup=False)
+            known = states
+            if now.ended:
+                _show_end(now)
+                return
+    except KeyboardInterrupt:
+        raise LeftError(f"interrupted: {_goes_on(cluster, run)}") from None
+
+
+def _looks(cluster: Cluster, run: str) -> Iterator[Progressing]:
+    """How far the run is, time and again; a server that does not answer for a while is waited for."""
+    silent: float | None = None
     while True:
-        now = cluster.progress(run)
-        for task, state in now.tasks.items():
-            if known.get(task) != state:
-                console.print(f"{task}: {state.lower()}", markup=False)
-        known = now.tasks
-        if now.ended:
-            _show_end(now)
-            return
+        try:
+            now = cluster.progress(run)
+        except ServiceError as error:
+            if silent is None:
+                silent = time.monotonic()
+                console.print(f"No news, but the run goes on, and this asks again: {error}", markup=False)
+            elif time.monotonic() - silent > _PATIENCE:
+                minutes = f"{_PATIENCE / 60:g} minutes"
+                raise ServiceError(f"no news for {minutes}: {_goes_on(cluster, run)}: {error}") from error
+        else:
+            silent = None
+            yield now
         time.sleep(_POLL_SECONDS)
+
+
+def _goes_on(cluster: Cluster, run: str) -> str:
+    return f"run {run} goes on without this command, and Kubeflow shows it under experiment {cluster.experiment!r}"
+
+
+def _states(run: Progressing) -> dict[str, str]:
+    """What the tasks of each name do: running; or, of several, 1 failed, 2 running."""
+    found: dict[str, Counter[str]] = {}
+    for task in run.tasks:
+        found.setdefault(task.name, Counter())[task.state.lower()] += 1
+    return {name: _counted(states) for name, states in found.items()}
+
+
+def _counted(states: Counter[str]) -> str:
+    if states.total() == 1:
+        return next(iter(states))
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir():
+        raise UserError(f"out: {str(out)!r} is a folder: name a file in it, such as {str(out / 'pipeline.yaml')!r}")
+    if file := next((parent for parent in out.parents if parent.is_file()), None):
+        raise UserError(f"out: {str(out)!r} is not allowed, since {str(file)!r} is a file: name another folder")
+    if not out.name.endswith(_SUFFIXES):
+        raise UserError(f"out: {str(out)!r} is not allowed; a name that ends in {' or '.join(_SUFFIXES)}")
 
 
 def _compile(profile: Profile, out: Path, *, comparison: bool) -> None:
@@ -130,17 +195,13 @@ def _compile(profile: Profile, out: Path, *, comparison: bool) -> None:
     from pipelines.comparison import make_comparison
     from pipelines.pipeline import compile_to, make_pipeline
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     compile_to(out, profile, make=make_comparison if comparison else make_pipeline)
 
 
 def _show_end(run: Progressing) -> None:
-    states: dict[str, Any] = {}
-    for state in run.tasks.values():
-        states[state] = states.get(state, 0) + 1
     table = Table("tasks", "", box=None, header_style="bold")
-    for state, count in sorted(states.items()):
-        table.add_row(state.lower(), str(count))
+    for state, count in sorted(Counter(task.state.lower() for task in run.tasks).items()):
+        table.add_row(state, str(count))
     console.print(table)
     if run.state != "SUCCEEDED":
         raise RushesError(f"run: {run.state.lower()}{f': {run.error}' if run.error else ''}: its summary says at what")

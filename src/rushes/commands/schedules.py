@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from rushes.console import console
 from rushes.errors import RushesError, UserError
@@ -46,7 +47,7 @@ def check(file: Path, *, pipelines: Sequence[Path], host: str) -> int:
     ]
     table = Table("schedule", "data", "", box=None, header_style="bold")
     for outcome in outcomes:
-        table.add_row(outcome.name, outcome.kind, outcome.why)
+        table.add_row(*_plain(outcome.name, outcome.kind, outcome.why))
     console.print(table if outcomes else "No schedule is enabled.")
     if failed := [outcome for outcome in outcomes if outcome.kind == "failed"]:
         error = UserError if any(outcome.exit_code == UserError.exit_code for outcome in failed) else RushesError
@@ -65,5 +66,10 @@ def _to_do(actions: Sequence[Action]) -> list[Action]:
 def _show(actions: Sequence[Action]) -> None:
     table = Table("", "what", "why", box=None, header_style="bold")
     for action in actions:
-        table.add_row(action.kind, action.what, action.why)
+        table.add_row(*_plain(action.kind, action.what, action.why))
     console.print(table if actions else "No schedules, here or there.")
+
+
+def _plain(*cells: str) -> list[Text]:
+    """As they are: paths may have square brackets, which rich takes for its markup."""
+    return [Text(cell) for cell in cells]

@@ -5,26 +5,25 @@ cluster's own.
 """
 
 import contextlib
-import functools
 import io
 import json
 import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from rushes.config import Json
 from rushes.errors import ServiceError, UserError
 from rushes.orchestration.schedules import Pipeline, Schedule
 
-P = ParamSpec("P")
-R = TypeVar("R")
 _SECONDS = 60.0
 """What a submission may take."""
+_LOOK_SECONDS = 15.0
+"""What a look at a run may take; urllib3 tries it four times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +36,22 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task of a run that has begun."""
+
+    name: str
+    """Not its own: the parts of a loop share one."""
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progressing:
     """How far a run is."""
 
     state: str
     """PENDING, RUNNING, SUCCEEDED, FAILED, CANCELED, ..."""
     error: str
-    tasks: Mapping[str, str]
-    """State of each task that has begun, by its name."""
+    tasks: tuple[Task, ...]
 
     @property
     def ended(self) -> bool:
@@ -66,24 +73,23 @@ class Recurring:
     arguments: Mapping[str, Json]
 
 
-def _told(method: Callable[P, R]) -> Callable[P, R]:
+@contextlib.contextmanager
+def _told(remedy: str = "look whether it is up") -> Iterator[None]:
     """Turns what goes wrong on the way to the server, and at the server, into one line."""
+    from kfp_server_api import ApiException
+    from urllib3.exceptions import HTTPError
 
-    @functools.wraps(method)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        from kfp_server_api import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
-            return method(*args, **kwargs)
-        except ApiException as error:
-            raise ServiceError(f"Kubeflow Pipelines refused ({error.status}): {_reason(error)}") from error
-        except (HTTPError, TimeoutError) as error:
-            raise ServiceError(
-                f"Kubeflow Pipelines does not answer ({_cause(error)}): give --host URL, or set KF_PIPELINES_ENDPOINT"
-            ) from error
-
-    return wrapped
+    try:
+        yield
+    except ApiException as error:
+        raise ServiceError(f"Kubeflow Pipelines refused ({error.status}): {_reason(error)}") from error
+    except (HTTPError, TimeoutError) as error:
+        raise ServiceError(f"Kubeflow Pipelines does not answer ({_cause(error)}): {remedy}") from error
+    except ValueError as error:
+        found = " ".join(str(error).split())
+        raise ServiceError(
+            f"Kubeflow Pipelines gives answers that kfp makes nothing of ({found}): run `rushes doctor`"
+        ) from error
 
 
 class Cluster:
@@ -94,41 +100,41 @@ class Cluster:
         experiment: name of the experiment.
     """
 
-    @_told
     def __init__(self, host: str, *, experiment: str) -> None:
-        from kfp import Client
-        from kfp.client import (
-            KF_PIPELINES_SA_TOKEN_ENV,
-            KF_PIPELINES_SA_TOKEN_PATH,
-            ServiceAccountTokenVolumeCredentials,
-        )
-
-        token = os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH
-        with _quiet():
-            self._client: Any = Client(
-                host=host or None,
-                # By itself kfp reads a pod's token only where no host is set.
-                credentials=ServiceAccountTokenVolumeCredentials() if Path(token).is_file() else None,
-                namespace=os.environ.get("RUSHES_KFP_NAMESPACE") or "kubeflow",  # a profile's; this one is none, to kfp
-            )
+        self.host = host or os.environ.get("KF_PIPELINES_ENDPOINT", "") or "the cluster's own server"
         self.experiment = experiment
+        with _told("give --host URL, or set KF_PIPELINES_ENDPOINT"), _quiet():
+            self._client: Any = _client(host)
+            self._check_server()
+
+    def _check_server(self) -> None:
+        """Raises unless it is Kubeflow's: to kfp, a page to log in is a server that has nothing."""
+        answer = self._client.healthzs.healthz_service_get_healthz(_preload_content=False)
+        try:
+            json.loads(answer.data)
+        except ValueError as error:
+            raise self._no_kubeflow() from error
+
+    def _no_kubeflow(self) -> ServiceError:
+        remedy = "give the URL of the API itself: a login page or another server answers here"
+        return ServiceError(f"{self.host} answers, but not as Kubeflow Pipelines does: {remedy}")
 
     # What is there ---------------------------------------------------------------------------------------------------
 
-    @_told
+    @_told()
     def experiment_id(self) -> str | None:
         """The experiment's ID, or None where it is not there."""
         found = self._client.list_experiments(filter=_named(self.experiment)).experiments
         return found[0].experiment_id if found else None
 
-    @_told
+    @_told()
     def pipeline_id(self, pipeline: Pipeline) -> str | None:
         """The pipeline's ID, or None where no version of it was ever uploaded."""
         namespace = self._client.get_user_namespace() or None
         found = self._client.list_pipelines(filter=_named(pipeline.name), namespace=namespace).pipelines
         return found[0].pipeline_id if found else None
 
-    @_told
+    @_told()
     def version_id(self, pipeline: Pipeline) -> str | None:
         """ID of the version that has the pipeline's digest, or None where it is not there."""
         pipeline_id = self.pipeline_id(pipeline)
@@ -137,7 +143,7 @@ class Cluster:
         found = self._client.list_pipeline_versions(pipeline_id, filter=_named(pipeline.version)).pipeline_versions
         return found[0].pipeline_version_id if found else None
 
-    @_told
+    @_told()
     def target(self, pipeline: Pipeline) -> Target:
         """Where a run of the pipeline goes.
 
@@ -151,7 +157,7 @@ class Cluster:
             raise UserError(f"{missing} is not on the server: run `rushes schedules apply`")
         return Target(experiment_id=experiment_id, pipeline_id=pipeline_id, version_id=version_id)
 
-    @_told
+    @_told()
     def recurring(self) -> list[Recurring]:
         """All recurring runs of the experiment, whoever made them."""
         experiment = self.experiment_id()
@@ -159,21 +165,23 @@ class Cluster:
             return []
         return [_recurring(record) for record in self._pages("list_recurring_runs", "recurring_runs", experiment)]
 
-    @_told
+    @_told()
     def run_id(self, name: str) -> str | None:
         """ID of a run of the experiment, or None where there is none of that name."""
         found = self._client.list_runs(experiment_id=self.experiment_id(), filter=_named(name)).runs
         return found[0].run_id if found else None
 
-    @_told
+    @_told()
     def progress(self, run: str) -> Progressing:
         """How far a run is."""
-        record = self._client.get_run(run)
+        record = self._client.runs.run_service_get_run(run, _request_timeout=(_LOOK_SECONDS, _LOOK_SECONDS))
+        if record.run_id != run:  # people may have to log in again while it is followed
+            raise self._no_kubeflow()
         details = (record.run_details.task_details if record.run_details else None) or ()
         return Progressing(
             state=record.state or "PENDING",
             error=(record.error.message if record.error else None) or "",
-            tasks={task.display_name: task.state or "PENDING" for task in details},
+            tasks=tuple(Task(name=task.display_name, state=task.state or "PENDING") for task in details),
         )
 
     # What is done ----------------------------------------------------------------------------------------------------
@@ -185,13 +193,13 @@ class Cluster:
         if self.version_id(pipeline) is None:
             self.upload(pipeline)
 
-    @_told
+    @_told()
     def create_experiment(self) -> None:
         """Makes the experiment."""
         with _quiet():
             self._client.create_experiment(self.experiment)
 
-    @_told
+    @_told()
     def upload(self, pipeline: Pipeline) -> None:
         """Uploads the pipeline as a version that bears its digest."""
         from kfp_server_api import V2beta1Pipeline
@@ -210,7 +218,7 @@ class Cluster:
                 str(pipeline.path), pipeline.version, pipeline_id=pipeline_id, description=pipeline.digest
             )
 
-    @_told
+    @_told()
     def create(self, schedule: Schedule, *, description: str) -> None:
         """Makes a recurring run; missed times are not caught up, since one run sees all that is new."""
         target = self.target(schedule.pipeline)
@@ -220,13 +228,13 @@ class Cluster:
             cron_expression=schedule.cron, max_concurrency=schedule.concurrency, enabled=schedule.enabled,
         )  # fmt: skip
 
-    @_told
+    @_told()
     def switch(self, recurring: Recurring, *, enabled: bool) -> None:
         """Enables or disables a recurring run."""
         client = self._client
         (client.enable_recurring_run if enabled else client.disable_recurring_run)(recurring.id)
 
-    @_told
+    @_told()
     def delete(self, recurring: Recurring) -> None:
         """Deletes a recurring run, and leaves the runs that it has started to end by themselves."""
         # kfp.Client's own way takes no policy, and the server's default ends runs that are under way.
@@ -234,7 +242,7 @@ class Cluster:
             recurring.id, propagation_policy="ORPHAN"
         )
 
-    @_told
+    @_told()
     def submit(self, arguments: Mapping[str, Json], target: Target, *, name: str, description: str) -> str:
         """Starts a run now; returns its ID."""
         import kfp_server_api as api
@@ -249,7 +257,8 @@ class Cluster:
             runtime_config=api.V2beta1RuntimeConfig(parameters=dict(arguments)),
         )
         # kfp.Client's own way has neither a description nor a limit of time.
-        return str(self._client.runs.run_service_create_run(run, _request_timeout=_SECONDS).run_id)
+        made = self._client.runs.run_service_create_run(run, _request_timeout=(_SECONDS, _SECONDS))
+        return str(made.run_id)
 
     def _pages(self, method: str, records: str, experiment: str) -> Iterator[Any]:
         token = ""
@@ -259,6 +268,19 @@ class Cluster:
             token = page.next_page_token
             if not token:
                 return
+
+
+def _client(host: str) -> Any:
+    """A client, with a pod's token where there is one: kfp by itself reads it only where no host is set."""
+    from kfp import Client
+    from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH, ServiceAccountTokenVolumeCredentials
+
+    token = os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH
+    return Client(
+        host=host or None,
+        credentials=ServiceAccountTokenVolumeCredentials() if Path(token).is_file() else None,
+        namespace=os.environ.get("RUSHES_KFP_NAMESPACE") or "kubeflow",  # a profile's; this one is none, to kfp
+    )
 
 
 def _cause(error: Exception) -> str:
