@@ -134,6 +134,11 @@ def test_the_committed_file_is_right_about_the_committed_pipeline() -> None:
         ([{"cron": "0 0 2 * * *"}, {"cron": "0 0 3 * * *"}],
          "schedules: number 1: name is missing: give each schedule a name of its own"),
         ([entry(), entry() | {"name": None}], "schedules: number 2: name is missing"),
+        ([entry(cron="0 0 0 31 2 *")],
+         "nightly': cron: '0 0 0 31 2 *' never comes: month 2 has no day 31; one up to 29"),
+        ([entry(cron="0 0 0 30 FEB ?")], "never comes: month FEB has no day 30; one up to 29"),
+        ([entry(cron="0 0 0 31 2,4,6-11/5 *")], "never comes: month 2,4,6-11/5 has no day 31; one up to 30"),
+        ([entry(cron="0 0 0 30/1 2 */2")], "never comes: month 2 has no day 30/1"),
         ([entry(data={"videos": "/data", "revision": "0" * 40})], f"data.revision: '{'0' * 40}' is a commit"),
         ([entry(data={"videos": "/data", "commit": "x"})], "schedule 'nightly': data: unknown key 'commit'"),
         ([entry(data={"videos": "/data", "fold": "one"})], "data: fold: 'one' is not an int"),
@@ -173,8 +178,10 @@ def test_a_key_that_is_there_twice_is_told_with_its_line(tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    "cron", ["0 0 2 * * *", "*/15 0,30 8-18/2 1 JAN-mar ?", "59 59 23 31 12 sat", "0 5/10 * * * 1-5"]
-)
+    "cron",
+    ["0 0 2 * * *", "*/15 0,30 8-18/2 1 JAN-mar ?", "59 59 23 31 12 sat", "0 5/10 * * * 1-5", "0 0 0 29 2 *",
+     "0 0 0 31 2 MON", "0 0 0 30,1 FEB *", "0 0 0 31 4-7 *", "0 0 0 30 2/5 ?"],
+)  # fmt: skip
 def test_six_fields_of_any_form_are_taken(cron: str, tmp_path: Path) -> None:
     (schedule,) = read_schedules(written(tmp_path, entry(cron=cron)), [PIPELINE]).schedules
     assert schedule.cron == cron

@@ -14,6 +14,7 @@
 them.
 """
 
+import calendar
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ _CRON: Mapping[str, tuple[int, int, Sequence[str]]] = {
     "month": (1, 12, _MONTHS), "day of the week": (0, 6, _DAYS),
 }  # fmt: skip
 """Each field's lowest and highest value, and the names that stand for its values in order."""
+_LEAP_YEAR = 2024
 _WEIGHTS = "a whole path, of weights or of an earlier run's pointer"
 _KINDS: Mapping[str, type] = {
     "STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool, "LIST": list, "STRUCT": dict,
@@ -309,20 +311,38 @@ def _check_cron(cron: str, where: str) -> None:
         hint = f": write {f'0 {cron}'!r}" if len(texts) == 5 else ""
         raise UserError(f"{where}: {cron!r} has {len(texts)} fields; Kubeflow wants six, the seconds first{hint}")
     for text, (name, (low, high, names)) in zip(texts, _CRON.items(), strict=True):
-        if not all(_fits(part, low, high, names) for part in text.split(",")):
+        if not all(_numbers(part, low, high, names) for part in text.split(",")):
             spelled = f" or {names[0]} to {names[-1]}" if names else ""
             raise UserError(
                 f"{where}: {cron!r}: {text!r} is no {name}; {low} to {high}{spelled}, ranges (a-b), steps (*/n), "
                 "lists (a,b) or *"
             )
+    _check_date(*texts[3:], where=f"{where}: {cron!r}")
 
 
-def _fits(part: str, low: int, high: int, names: Sequence[str]) -> bool:
-    match = re.fullmatch(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/0*([1-9]\d*))?", part, re.ASCII)
+def _check_date(day: str, month: str, weekday: str, *, where: str) -> None:
+    """Refuses a date that no year has: Kubeflow's controller would look for it for ever."""
+    if not any(part.startswith(("*", "?")) for part in weekday.split(",")):
+        return  # of a day of the month and one of the week, either is enough
+    days, months = (
+        [number for part in text.split(",") for number in _numbers(part, *_CRON[name])]
+        for text, name in ((day, "day of the month"), (month, "month"))
+    )
+    longest = max(calendar.monthrange(_LEAP_YEAR, number)[1] for number in months)
+    if min(days) > longest:
+        raise UserError(f"{where} never comes: month {month} has no day {day}; one up to {longest}")
+
+
+def _numbers(part: str, low: int, high: int, names: Sequence[str]) -> range:
+    """What a part of a field stands for; nothing where it is wrong."""
+    match = re.fullmatch(r"(?:[*?]|(\w{1,9})(?:-(\w{1,9}))?)(?:/0*([1-9]\d{0,8}))?", part, re.ASCII)
     if match is None:
-        return False
-    ends = [_value(text, low, names) for text in match.groups()[:2] if text is not None]
-    return all(low <= end <= high for end in ends) and ends == sorted(ends)
+        return range(0)
+    first, last, step = match.groups()
+    start = low if first is None else _value(first, low, names)
+    open_end = first is None or (last is None and step is not None)  # a/n: from a on
+    end = high if open_end else _value(last or first, low, names)
+    return range(start, end + 1, int(step or 1)) if low <= start and end <= high else range(0)
 
 
 def _value(text: str, low: int, names: Sequence[str]) -> int:
