@@ -10,7 +10,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -379,6 +379,49 @@ def _yaml(path: Path) -> Any:
     import yaml  # here: the processes that decode read no recipe
 
     return yaml.safe_load(path.read_text())
+
+
+def parse_yaml(content: bytes, source: str) -> Json:
+    """Plain data of a YAML file, strictly: keys are text, and in a mapping each is there once.
+
+    Raises:
+        UserError: it is no YAML, or a key is at fault; the message begins with `source`.
+    """
+    import yaml
+
+    try:
+        _check_keys(yaml.compose(content, Loader=yaml.SafeLoader), source)
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError) as error:  # the latter: a date or a number that is none
+        raise UserError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+
+
+def _check_keys(root: Any, source: str) -> None:
+    """Refuses what YAML's reader passes over: of two equal keys it takes the last, and `on` for a truth value."""
+    for keys in _keys(root):
+        seen = set()
+        for key in keys:
+            line = key.start_mark.line + 1
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                raise UserError(f"{source}: line {line}: the key {key.value!r} is no text: write it in quotes")
+            if key.value in seen:
+                raise UserError(f"{source}: line {line}: {key.value!r} is there twice: keep one")
+            seen.add(key.value)
+
+
+def _keys(root: Any) -> Iterator[list[Any]]:
+    """The keys of each mapping in a tree of YAML nodes, which may hold itself by an anchor."""
+    waiting, seen = [root], {id(None)}
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.id == "mapping":
+            yield [key for key, _ in node.value if key.id == "scalar"]
+            waiting += [value for _, value in node.value]
+        elif node.id == "sequence":
+            waiting += node.value
 
 
 def parse_recipe(record: Mapping[str, Json], *, size: str = "full", source: str = "recipe") -> Recipe:

@@ -9,12 +9,14 @@ import yaml
 
 from rushes.cli import main
 from rushes.config import load_recipe, to_record
+from rushes.errors import UserError
 from rushes.orchestration.local import compiled_pipeline
-from rushes.orchestration.schedules import Pipeline, read_schedules
+from rushes.orchestration.schedules import Data, Pipeline, check_data, read_schedules
 from tests.orchestration.kubeflow import Kubeflow, RefusedError, conform, serving
 
 REPOSITORY = Path(__file__).parents[2]
 PIPELINE = Pipeline.read(compiled_pipeline())
+RECIPE = to_record(load_recipe("vcop-r3d", size="cpu"))
 
 
 def entry(name: str = "nightly", **changes: Any) -> dict[str, Any]:
@@ -23,6 +25,11 @@ def entry(name: str = "nightly", **changes: Any) -> dict[str, Any]:
         "data": {"videos": "/data/videos", "revision": "main"},
         "parameters": {"endpoint": "e", "models": ["pace-r2plus1d:pretrain.epochs=60"]}, **changes,
     }  # fmt: skip
+
+
+def given(**parameters: Any) -> dict[str, Any]:
+    """An entry with these parameters besides what the pipeline needs."""
+    return entry(parameters={"endpoint": "e", "models": ["vcop-r3d"], **parameters})
 
 
 def written(folder: Path, *entries: Any, **changes: Any) -> Path:
@@ -94,7 +101,44 @@ def test_the_committed_file_is_right_about_the_committed_pipeline() -> None:
          "parameters: models: 'vcop-r3d' is not a list of models; such as [pace-r2plus1d]"),
         ([entry(parameters={"models": ["vcop-r3d", "vcop-r3d"], "endpoint": "e"})],
          "parameters: models: member: 'vcop-r3d' is there twice"),
-        ([entry(data={"videos": "footage"})], "data.videos: 'footage' is relative"),
+        ([given(models=["vcop-r3d:pretrain.task=order"])],
+         "parameters: models: pretrain.task: 'order' is not known; one of shuffle_and_learn, "),
+        ([given(models=["vcop-r3d", "pace-r2plus1d:pretrain.backbone=r4d"])],
+         "parameters: models: pretrain.backbone: 'r4d' is not known; one of "),
+        ([given(models=[RECIPE | {"pretrain": RECIPE["pretrain"] | {"task": "order"}}])],
+         "parameters: models: pretrain.task: 'order' is not known"),
+        ([given(models=["vcop-r3d:pretrain.init=weights.pt"])],
+         "parameters: models: pretrain.init: 'weights.pt' is relative, and runs are elsewhere: give a whole path, of "
+         "weights or of an earlier run's pointer"),
+        ([given(models=["vcop-r3d:pretrain.init=s3://b/w.pt"])],
+         "parameters: models: pretrain.init: 's3://b/w.pt' is a URL, and only videos are read from one: give a whole"),
+        ([given(models=["mine=vcop-r3d:pretrain={init: w.pt}"])], "models: pretrain.init: 'w.pt' is relative"),
+        ([given(models=[RECIPE | {"pretrain": RECIPE["pretrain"] | {"init": "w.pt"}}])],
+         "models: pretrain.init: 'w.pt' is relative"),
+        ([given(models=[RECIPE | {"plugins": ["mine.py"]}])], "models: plugins: 'mine.py' is relative"),
+        ([given(endpoint="my-endpoint")],
+         "nightly': parameters: endpoint: 'my-endpoint' is not allowed; lower-case letters, digits and _"),
+        ([given(endpoint="")], "parameters: endpoint: '' is not allowed"),
+        ([given(partitions=0)], "parameters: partitions: 0 is not allowed; 1 or more"),
+        ([entry(data={"videos": "footage"})],
+         "data.videos: 'footage' is relative, and runs are elsewhere: give a whole path or a URL"),
+        ([entry(data={"videos": ""})], "data.videos: '' is not allowed; a whole path or a URL"),
+        ([entry(data={"videos": "/data/videos "})], "data.videos: '/data/videos ' is not allowed; no space before or"),
+        ([entry(data={"videos": "/data", "fold": 0})], "data.fold: 0 is not allowed; 1 or more"),
+        ([entry(data={"videos": "s3://b/videos", "revision": "main"})],
+         "data.revision: 'main' with the URL 's3://b/videos': only a folder of a DVC repository has any: leave it out"),
+        ([entry(data={"videos": "/data", "labels": "s3://b/labels.csv"})],
+         "data.labels: 's3://b/labels.csv' is a URL, and only videos are read from one: give a whole path"),
+        ([entry(data={"videos": "s3://b", "splits": "https://b/splits"})],
+         "data.splits: 'https://b/splits' is a URL, and only videos are read from one: give a whole path"),
+        ([{"cron": "0 0 2 * * *"}, {"cron": "0 0 3 * * *"}],
+         "schedules: number 1: name is missing: give each schedule a name of its own"),
+        ([entry(), entry() | {"name": None}], "schedules: number 2: name is missing"),
+        ([entry(cron="0 0 0 31 2 *")],
+         "nightly': cron: '0 0 0 31 2 *' never comes: month 2 has no day 31; one up to 29"),
+        ([entry(cron="0 0 0 30 FEB ?")], "never comes: month FEB has no day 30; one up to 29"),
+        ([entry(cron="0 0 0 31 2,4,6-11/5 *")], "never comes: month 2,4,6-11/5 has no day 31; one up to 30"),
+        ([entry(cron="0 0 0 30/1 2 */2")], "never comes: month 2 has no day 30/1"),
         ([entry(data={"videos": "/data", "revision": "0" * 40})], f"data.revision: '{'0' * 40}' is a commit"),
         ([entry(data={"videos": "/data", "commit": "x"})], "schedule 'nightly': data: unknown key 'commit'"),
         ([entry(data={"videos": "/data", "fold": "one"})], "data: fold: 'one' is not an int"),
@@ -126,12 +170,38 @@ def test_a_file_that_is_none_is_told_so(tmp_path: Path, capsys: pytest.CaptureFi
     assert "unknown key 'owner'" in told(str(written(tmp_path, entry(), owner="x")))
 
 
+def test_a_key_that_is_there_twice_is_told_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "schedules.yaml"
+    file.write_text("experiment: rushes\nschedules:\n- name: nightly\n  cron: 0 0 2 * * *\n  cron: 0 0 3 * * *\n")
+    assert main(["schedules", "plan", str(file)]) == 2
+    assert "schedules.yaml': line 5: 'cron' is there twice: keep one" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    "cron", ["0 0 2 * * *", "*/15 0,30 8-18/2 1 JAN-mar ?", "59 59 23 31 12 sat", "0 5/10 * * * 1-5"]
-)
+    "cron",
+    ["0 0 2 * * *", "*/15 0,30 8-18/2 1 JAN-mar ?", "59 59 23 31 12 sat", "0 5/10 * * * 1-5", "0 0 0 29 2 *",
+     "0 0 0 31 2 MON", "0 0 0 30,1 FEB *", "0 0 0 31 4-7 *", "0 0 0 30 2/5 ?"],
+)  # fmt: skip
 def test_six_fields_of_any_form_are_taken(cron: str, tmp_path: Path) -> None:
     (schedule,) = read_schedules(written(tmp_path, entry(cron=cron)), [PIPELINE]).schedules
     assert schedule.cron == cron
+
+
+def test_no_url_is_asked_for_where_none_is_read() -> None:
+    with pytest.raises(UserError, match=r"labels: 'l.csv' is relative, and runs are elsewhere: give a whole path$"):
+        check_data(Data(videos="s3://b/videos", labels="l.csv"), "data")
+
+
+def test_what_a_plugin_defines_is_known_where_its_file_is(tmp_path: Path) -> None:
+    own = RECIPE | {"name": "own", "plugins": ["/opt/own.py"], "pretrain": RECIPE["pretrain"] | {"task": "own"}}
+    (schedule,) = read_schedules(written(tmp_path, given(models=[own, RECIPE])), [PIPELINE]).schedules
+    assert [model["pretrain"]["task"] for model in schedule.arguments["models"]] == ["own", "clip_order"]
+
+
+def test_weights_are_named_as_the_pods_see_them(tmp_path: Path) -> None:
+    file = written(tmp_path, given(models=["vcop-r3d:pretrain.init=/data/weights.pt"]))
+    (schedule,) = read_schedules(file, [PIPELINE]).schedules
+    assert schedule.arguments["models"][0]["pretrain"]["init"] == "/data/weights.pt"
 
 
 def test_a_recipe_is_a_model_with_overrides_or_whole(tmp_path: Path) -> None:

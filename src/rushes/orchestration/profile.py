@@ -9,23 +9,35 @@
 Secrets are named, never written down. Every field has a default: an empty file is a profile.
 """
 
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
-from rushes.config import build
+from rushes.config import build, parse_yaml
 from rushes.errors import UserError
 from rushes.orchestration.resources import bundled
 
 DEFAULT = "gpu"
 """Profile of the committed compilation."""
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
-_QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(m|[KMGT]i?)?")
-_DURATION = re.compile(r"[1-9][0-9]*s")
+_CPU = re.compile(r"(?=.*[1-9])([0-9]{1,9}(\.[0-9]{1,3})?|[0-9]{1,9}m)")
+"""What both kfp and Kubernetes take: no finer than a thousandth."""
+_MEMORY = re.compile(r"[1-9][0-9]{0,14}([MGT]|[KMGT]i)?")
+"""What both take: kfp no fractions, and Kubernetes no K."""
+_SIZE = re.compile(r"[1-9][0-9]{0,14}(\.[0-9]{1,3})?([MGT]|[KMGT]i)?")
+"""Of a volume, which kfp passes on as it is."""
+_DURATION = re.compile(r"[1-9][0-9]{0,8}s")
+_FOLDER = re.compile(r"/[^/:][^:]*")
+_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_KEY = re.compile(rf"([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_LABEL}")
+_VALUE = re.compile(rf"({_LABEL})?")
+_LABELLING = "up to 63 letters, digits, -, _ and ., no sign at either end"
+_MOST = 2**31 - 1
+"""What Kubernetes and kfp take where they take a number."""
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +59,16 @@ class Toleration:
     value: str | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
 
+    def __post_init__(self) -> None:
+        if self.operator == "Exists" and self.value:
+            raise UserError(
+                f"gpu: tolerations: value: {self.value!r} is not allowed with operator Exists, which takes any: leave "
+                "it out, or write operator: Equal"
+            )
+        if self.key or self.operator == "Equal":  # no key, and Exists: all taints
+            _require(_KEY, self.key, "gpu: tolerations: key", "a taint's key, such as nvidia.com/gpu")
+        _require(_VALUE, self.value or "", "gpu: tolerations: value", _LABELLING)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -57,10 +79,9 @@ class Resources:
     timeout_minutes: int = 60
 
     def __post_init__(self) -> None:
-        _require(_QUANTITY, self.cpu, "cpu", "cores, such as 4 or 500m")
-        _require(_QUANTITY, self.memory, "memory", "a quantity such as 16Gi")
-        if self.timeout_minutes < 1:
-            raise UserError(f"timeout_minutes: {self.timeout_minutes!r} is not allowed; 1 or more")
+        _require(_CPU, self.cpu, "cpu", "cores, such as 4, 0.5 or 500m")
+        _require(_MEMORY, self.memory, "memory", "a whole number and a unit, such as 16Gi or 512Mi")
+        _require_in(self.timeout_minutes, "timeout_minutes", 1, _MOST // 60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +92,16 @@ class Gpu:
     """GPUs a pod; 0: no GPU nodes, training on CPUs."""
     type: str = "nvidia.com/gpu"
     """The resource's name."""
-    tolerations: tuple[Toleration, ...] = (Toleration(key="nvidia.com/gpu"),)
+    tolerations: tuple[Toleration, ...] = field(default_factory=lambda: (Toleration(key="nvidia.com/gpu"),))
     node_selector: Mapping[str, str] = field(default_factory=dict)
     """Labels of the nodes, such as nvidia.com/gpu.product."""
     shared_memory: str = "8Gi"
     """Of /dev/shm, through which loader workers hand over batches; counts as the pod's memory."""
 
     def __post_init__(self) -> None:
-        if self.count < 0:
-            raise UserError(f"gpu: count: {self.count!r} is not allowed; 0 or more")
-        _require(_QUANTITY, self.shared_memory, "gpu: shared_memory", "a quantity such as 8Gi")
+        _require_in(self.count, "gpu: count", 0, _MOST)
+        _check_labels(self.node_selector, "gpu: node_selector")
+        _require(_SIZE, self.shared_memory, "gpu: shared_memory", "a quantity such as 8Gi")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +114,9 @@ class Retry:
     longest: str = "600s"
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UserError(f"retry: count: {self.count!r} is not allowed; 1 or more, since nodes come and go")
+        _require_in(self.count, "retry: count", 1, _MOST, "since nodes come and go, ")
         for name in ("wait", "longest"):
-            _require(_DURATION, getattr(self, name), f"retry: {name}", "seconds, such as 60s")
+            _require(_DURATION, getattr(self, name), f"retry: {name}", "seconds, such as 60s, of at most nine digits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,14 +160,11 @@ class Profile:
         _check_image(self.image, "image")
         if self.gpu_image:
             _check_image(self.gpu_image, "gpu_image")
-        if self.user < 1:
-            raise UserError(f"user: {self.user!r} is not allowed; the UID of somebody who is not root")
+        _require_in(self.user, "user", 1, _MOST, "the UID of somebody who is not root, ")
         for name in ("partitions", "parallel"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)!r} is not allowed; 1 or more")
-        for claim, folder in self.volumes.items():
-            if not isinstance(folder, str) or not folder.startswith("/"):
-                raise UserError(f"volumes: {claim}: {folder!r} is not allowed; a whole path to mount it at")
+            _require_in(getattr(self, name), name, 1, _MOST)
+        _check_volumes(self.volumes)
+        _check_labels(self.labels, "labels")
 
 
 def read_profile(profile: str) -> Profile:
@@ -158,16 +175,15 @@ def read_profile(profile: str) -> Profile:
     """
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else bundled("profiles") / f"{profile}.yaml"
     try:
-        record = yaml.safe_load(path.read_text()) or {}
+        content = path.read_bytes()
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in bundled("profiles").glob("*.yaml")))
         raise UserError(f"profile: {profile!r} cannot be read ({error.strerror}): {known}, or a file.yaml") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"profile: {profile!r} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(record, dict):
+    record = parse_yaml(content, f"profile: {profile!r}")
+    if not isinstance(record, dict | None):
         raise UserError(f"profile: {profile!r} holds {type(record).__name__}, not fields")
     try:
-        return build(Profile, {"name": path.stem, **record}, f"profile {path.name}")
+        return build(Profile, {"name": path.stem, **(record or {})}, f"profile {path.name}")
     except UserError as error:
         text = str(error)
         raise UserError(text if text.startswith("profile ") else f"profile {path.name}: {text}") from error
@@ -181,6 +197,32 @@ def _check_image(image: str, name: str) -> None:
             f"{name}: {image!r} is not allowed, since a tag can be moved: a name alone, which gets this code's own "
             "tag, or NAME@sha256:<64 hex characters>"
         )
+
+
+def _check_volumes(volumes: Mapping[str, str]) -> None:
+    """Refuses a folder that no pod can have, or that something else is mounted at."""
+    taken = {_SHARED_MEMORY: "training's shared memory"}
+    for claim, folder in volumes.items():
+        if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
+            raise UserError(f"volumes: {claim}: {folder!r} is not allowed; a whole path to mount it at, no colon in it")
+        place = posixpath.normpath(folder)
+        if place in taken:
+            raise UserError(f"volumes: {claim}: {folder!r} is not allowed; it is where {taken[place]} is mounted")
+        taken[place] = claim
+
+
+def _check_labels(labels: Mapping[str, str], name: str) -> None:
+    """Refuses what Kubernetes takes for no label."""
+    for key, value in labels.items():
+        _require(_KEY, key, name, "a label's name, such as team or example.com/team")
+        if not isinstance(value, str):
+            raise UserError(f"{name}: {key}: {value!r} is not allowed; text: write it in quotes")
+        _require(_VALUE, value, f"{name}: {key}", _LABELLING)
+
+
+def _require_in(value: int, name: str, least: int, most: int, why: str = "") -> None:
+    if not least <= value <= most:
+        raise UserError(f"{name}: {value!r} is not allowed; {why}{least} to {most}")
 
 
 def _require(pattern: re.Pattern[str], value: str, name: str, allowed: str) -> None:

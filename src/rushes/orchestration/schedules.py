@@ -10,9 +10,11 @@
         concurrency: 1
         enabled: true
 
-`models` are such as `rushes compare` takes, or whole recipes.
+`models` are such as `rushes compare` takes, or whole recipes. Their files are named by whole paths, as the pods see
+them.
 """
 
+import calendar
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -22,10 +24,11 @@ from typing import Any
 
 import yaml
 
-from rushes.config import Json, build, parse_recipe, to_record
+from rushes.config import Json, Recipe, build, parse_recipe, parse_yaml, to_record
 from rushes.errors import UserError
 from rushes.footage.archive import is_url
-from rushes.orchestration.comparison import Member, models_of, parse_member
+from rushes.orchestration.comparison import Member, common_sample, models_of, parse_member, starts_of
+from rushes.serving.repository import check_endpoint
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -36,6 +39,8 @@ _CRON: Mapping[str, tuple[int, int, Sequence[str]]] = {
     "month": (1, 12, _MONTHS), "day of the week": (0, 6, _DAYS),
 }  # fmt: skip
 """Each field's lowest and highest value, and the names that stand for its values in order."""
+_LEAP_YEAR = 2024
+_WEIGHTS = "a whole path, of weights or of an earlier run's pointer"
 _KINDS: Mapping[str, type] = {
     "STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool, "LIST": list, "STRUCT": dict,
 }  # fmt: skip
@@ -153,14 +158,12 @@ def read_schedules(path: Path, pipelines: Sequence[Pipeline]) -> Schedules:
         UserError: it cannot be read, or something in it is wrong; the message names schedule and field.
     """
     try:
-        record = yaml.safe_load(path.read_text())
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"file: {str(path)!r} cannot be read ({error.strerror}): give a file of schedules") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"file: {str(path)!r} is no YAML: {' '.join(str(error).split())}") from error
-    file = build(_File, record, str(path))
+    file = build(_File, parse_yaml(content, f"file: {str(path)!r}"), str(path))
     _check_name(file.experiment, f"{path}: experiment")
-    names = [str(item.get("name")) for item in file.schedules]
+    names = [_name(item, f"{path}: schedules: number {number}") for number, item in enumerate(file.schedules, start=1)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{path}: name: {twice!r} is there twice: give each schedule a name of its own")
     schedules = []
@@ -189,24 +192,49 @@ def _checked(entry: Entry, pipelines: Sequence[Pipeline], where: str) -> Schedul
     )  # fmt: skip
 
 
+def _name(item: Mapping[str, Json], where: str) -> str:
+    if item.get("name") is None:
+        raise UserError(f"{where}: name is missing: give each schedule a name of its own")
+    return str(item["name"])
+
+
 def _check_name(name: str, where: str) -> None:
     if not _NAME.fullmatch(name):
         raise UserError(f"{where}: {name!r} is not allowed; lower-case letters, digits and -, up to 63")
 
 
 def check_data(data: Data, where: str) -> None:
-    """Refuses a reference that runs elsewhere would not find, or that would stand for the same for ever."""
-    for name in ("videos", "labels", "splits"):
+    """Refuses a reference that `pin` refuses, that runs elsewhere would not find, or that says the same for ever."""
+    for name in ("videos", "labels", "splits", "revision"):
         value = getattr(data, name)
-        if value and not is_url(value) and not Path(value).is_absolute():
-            raise UserError(
-                f"{where}.{name}: {value!r} is relative, and runs are elsewhere: give a whole path or a URL"
-            )
+        if value != value.strip():
+            raise UserError(f"{where}.{name}: {value!r} is not allowed; no space before or after it")
+    if not data.videos:
+        raise UserError(f"{where}.videos: {data.videos!r} is not allowed; a whole path or a URL")
+    if not is_url(data.videos):
+        _check_path(data.videos, f"{where}.videos", allowed="a whole path or a URL")
+    for name in ("labels", "splits"):
+        _check_path(getattr(data, name), f"{where}.{name}")
+    if data.fold < 1:
+        raise UserError(f"{where}.fold: {data.fold!r} is not allowed; 1 or more")
     if _COMMIT.fullmatch(data.revision):
         raise UserError(
             f"{where}.revision: {data.revision!r} is a commit, on which every run would train the same: name a branch "
             "or a tag"
         )
+    if data.revision and is_url(data.videos):
+        raise UserError(
+            f"{where}.revision: {data.revision!r} with the URL {data.videos!r}: only a folder of a DVC repository has "
+            "any: leave it out"
+        )
+
+
+def _check_path(value: str, where: str, *, allowed: str = "a whole path") -> None:
+    """Refuses the name of a file that a run elsewhere would not find."""
+    if is_url(value):
+        raise UserError(f"{where}: {value!r} is a URL, and only videos are read from one: give {allowed}")
+    if value and not Path(value).is_absolute():
+        raise UserError(f"{where}: {value!r} is relative, and runs are elsewhere: give {allowed}")
 
 
 def _arguments(entry: Entry, pipeline: Pipeline, where: str) -> dict[str, Json]:
@@ -223,28 +251,57 @@ def _arguments(entry: Entry, pipeline: Pipeline, where: str) -> dict[str, Json]:
         if name not in own:
             hint = "belongs under data" if name in arguments else f"is unknown; known: {', '.join(own)}"
             raise UserError(f"{where}: parameters: {name!r} {hint}")
-        arguments[name] = _argument(name, value, pipeline.inputs[name].kind, f"{where}: parameters: {name}")
+        arguments[name] = _argument(name, value, pipeline.inputs[name].kind, f"{where}: parameters")
     if missing := [name for name in own if pipeline.inputs[name].required and name not in arguments]:
         raise UserError(f"{where}: parameters: {missing[0]!r} is missing: the pipeline needs it")
     return arguments
 
 
 def _argument(name: str, value: Json, kind: str, where: str) -> Json:
-    if name != "models":
-        return build(_KINDS[kind], value, where)
+    if name == "models":
+        return _models(value, f"{where}: models")
+    argument: Json = build(_KINDS[kind], value, f"{where}: {name}")
+    if name == "partitions" and argument < 1:
+        raise UserError(f"{where}: partitions: {argument!r} is not allowed; 1 or more")
+    if name == "endpoint":
+        try:
+            check_endpoint(argument)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+    return argument
+
+
+def _models(value: Json, where: str) -> Json:
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: {value!r} is not a list of models; such as [pace-r2plus1d]")
     try:
-        return [to_record(recipe) for recipe in models_of([_member(item) for item in value])]
+        members = [_member(item) for item in value]
+        models = models_of(members)
+        # What a file of plugins defines is known where that file is.
+        if plain := [member for member in members if not member.recipe.plugins]:
+            starts_of(plain, common_sample(members))  # task, network and geometry go together
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+    return [to_record(recipe) for recipe in models]
 
 
 def _member(item: Json) -> Member:
-    if isinstance(item, str):
-        return parse_member(item, size="full")
-    recipe = parse_recipe(item)
-    return Member(name=recipe.name, recipe=recipe)
+    if not isinstance(item, str):
+        recipe = parse_recipe(item)
+        _check_files(recipe)
+        return Member(name=recipe.name, recipe=recipe)
+    # As it is written: `parse_member` takes a relative path for one of the folder that it runs in.
+    overrides = dict(override.partition("=")[::2] for override in item.partition(":")[2].split(","))
+    _check_path(overrides.get("pretrain.init", ""), "pretrain.init", allowed=_WEIGHTS)
+    member = parse_member(item, size="full")
+    _check_files(member.recipe)
+    return member
+
+
+def _check_files(recipe: Recipe) -> None:
+    _check_path(recipe.pretrain.init, "pretrain.init", allowed=_WEIGHTS)
+    for file in recipe.plugins:
+        _check_path(file, "plugins")
 
 
 def _check_cron(cron: str, where: str) -> None:
@@ -254,20 +311,38 @@ def _check_cron(cron: str, where: str) -> None:
         hint = f": write {f'0 {cron}'!r}" if len(texts) == 5 else ""
         raise UserError(f"{where}: {cron!r} has {len(texts)} fields; Kubeflow wants six, the seconds first{hint}")
     for text, (name, (low, high, names)) in zip(texts, _CRON.items(), strict=True):
-        if not all(_fits(part, low, high, names) for part in text.split(",")):
+        if not all(_numbers(part, low, high, names) for part in text.split(",")):
             spelled = f" or {names[0]} to {names[-1]}" if names else ""
             raise UserError(
                 f"{where}: {cron!r}: {text!r} is no {name}; {low} to {high}{spelled}, ranges (a-b), steps (*/n), "
                 "lists (a,b) or *"
             )
+    _check_date(*texts[3:], where=f"{where}: {cron!r}")
 
 
-def _fits(part: str, low: int, high: int, names: Sequence[str]) -> bool:
-    match = re.fullmatch(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/0*([1-9]\d*))?", part, re.ASCII)
+def _check_date(day: str, month: str, weekday: str, *, where: str) -> None:
+    """Refuses a date that no year has: Kubeflow's controller would look for it for ever."""
+    if not any(part.startswith(("*", "?")) for part in weekday.split(",")):
+        return  # of a day of the month and one of the week, either is enough
+    days, months = (
+        [number for part in text.split(",") for number in _numbers(part, *_CRON[name])]
+        for text, name in ((day, "day of the month"), (month, "month"))
+    )
+    longest = max(calendar.monthrange(_LEAP_YEAR, number)[1] for number in months)
+    if min(days) > longest:
+        raise UserError(f"{where} never comes: month {month} has no day {day}; one up to {longest}")
+
+
+def _numbers(part: str, low: int, high: int, names: Sequence[str]) -> range:
+    """What a part of a field stands for; nothing where it is wrong."""
+    match = re.fullmatch(r"(?:[*?]|(\w{1,9})(?:-(\w{1,9}))?)(?:/0*([1-9]\d{0,8}))?", part, re.ASCII)
     if match is None:
-        return False
-    ends = [_value(text, low, names) for text in match.groups()[:2] if text is not None]
-    return all(low <= end <= high for end in ends) and ends == sorted(ends)
+        return range(0)
+    first, last, step = match.groups()
+    start = low if first is None else _value(first, low, names)
+    open_end = first is None or (last is None and step is not None)  # a/n: from a on
+    end = high if open_end else _value(last or first, low, names)
+    return range(start, end + 1, int(step or 1)) if low <= start and end <= high else range(0)
 
 
 def _value(text: str, low: int, names: Sequence[str]) -> int:
