@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from rushes.commands.pipeline import Destination, follow, named_now, start
@@ -97,7 +98,9 @@ def _show(result: dict[str, Any], out: Path) -> None:
 
 
 def _drawn(table: Table) -> RichTable:
-    drawn = RichTable(*table.head, title=table.title, box=None, header_style="bold", title_justify="left")
+    """As it is: names may have square brackets, which rich takes for its markup."""
+    heads, title = map(escape, table.head), escape(table.title)
+    drawn = RichTable(*heads, title=title, box=None, header_style="bold", title_justify="left")
     for row in table.rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(escape, row))
     return drawn

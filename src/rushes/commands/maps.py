@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from rushes.backbones import Backbone, make_backbone
@@ -130,5 +131,5 @@ def _print(units: Sequence[Unit], footage: Footage) -> None:
             f"{printable(str(sources[s.row]))} {clock(segments.start[s.row] + s.frame / segments.fps[s.row])}"
             for s in unit.sights
         ]
-        table.add_row(str(unit.channel), f"{unit.sights[0].response:.3g}", ", ".join(places))
+        table.add_row(str(unit.channel), f"{unit.sights[0].response:.3g}", escape(", ".join(places)))
     console.print(table)

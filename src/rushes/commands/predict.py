@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from rich.markup import escape
 from rich.table import Table
 
 from rushes.console import console
@@ -71,10 +72,10 @@ def show(video: Path, answer: Answer, *, top: int, as_json: bool) -> None:
         console.print(json.dumps({"video": str(video), **answer.to_record()}), markup=False, soft_wrap=True)
         return
     console.print(
-        f"[bold]{video.name}[/]  version {answer.version}, {answer.served_by}, request {answer.request_id[:8]}"
+        f"[bold]{escape(video.name)}[/]  version {answer.version}, {answer.served_by}, request {answer.request_id[:8]}"
     )
     table = Table.grid(padding=(0, 2))
     for label, probability in answer.top(top):
         bar = "█" * round(20 * probability)
-        table.add_row(f"  {label}", f"{100 * probability:5.1f} %", f"[cyan]{bar}[/]")
+        table.add_row(f"  {escape(label)}", f"{100 * probability:5.1f} %", f"[cyan]{bar}[/]")
     console.print(table)

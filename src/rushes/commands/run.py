@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from rushes import servers
@@ -127,11 +128,11 @@ def show_results(finished: Finished) -> None:
     console.print(steps)
     console.print()
     where = Table.grid(padding=(0, 2))
-    where.add_row("Gate", f"{decided['decision']}: {decided['reason']}")
+    where.add_row("Gate", escape(f"{decided['decision']}: {decided['reason']}"))
     where.add_row("Served", _served(finished))
-    where.add_row("Report", str(finished.folder / "report.html"))
+    where.add_row("Report", escape(str(finished.folder / "report.html")))
     where.add_row("MLflow", str(finished.summary("register")["tracking"]))
-    where.add_row("Run", str(finished.folder))
+    where.add_row("Run", escape(str(finished.folder)))
     console.print(where)
 
 
