@@ -10,8 +10,8 @@ from rushes.orchestration.profile import Keys, Profile, Resources
 
 TRAINING = ("pretrain", "finetune", "evaluate", "chain")
 """Components that a GPU is for."""
-HEAVY = ("sample", "export", "promote", "folds", "comparison")
-"""Components that take many cores, or much memory, but no GPU."""
+HEAVY = ("pin", "plan", "sample", "export", "promote", "folds", "comparison")
+"""Components that take many cores, much memory or, as the two that may hash a whole archive, long; but no GPU."""
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 

@@ -178,6 +178,20 @@ def test_of_two_that_fetch_a_revision_at_once_both_have_it(
 # Folders -------------------------------------------------------------------------------------------------------------
 
 
+def test_a_check_in_a_new_home_reads_no_file_again(
+    check: Checks, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUSHES_STORE", str(tmp_path / "store"))
+    check.schedule(("nightly", videos, ""))
+    assert len(check()) == 1
+    # Read again, these bytes would be new data.
+    time = (videos / "a.mp4").stat().st_mtime_ns
+    (videos / "a.mp4").write_bytes(b"a lamp")
+    os.utime(videos / "a.mp4", ns=(time, time))
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "another pod's"))
+    assert check() == []
+
+
 def test_data_that_comes_back_is_new_again(check: Checks, videos: Path) -> None:
     check.schedule(("nightly", videos, ""))
     names = []

@@ -1,6 +1,7 @@
 """What is committed is what the sources compile to, and dvc.yaml says the same."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from pipelines import dvc
-from pipelines.pipeline import COMPILED, compile_to
+from pipelines.comparison import make_comparison
+from pipelines.pipeline import COMPILED, compile_to, make_pipeline
 from rushes.cli import COMMANDS, parse
 from rushes.orchestration.local import compiled_pipeline, for_one_machine
-from rushes.orchestration.profile import DEFAULT, read_profile
+from rushes.orchestration.profile import DEFAULT, Profile, read_profile
 from rushes.steps import STEPS
 
 
@@ -107,6 +109,19 @@ def test_one_machine_runs_the_same_without_trying_again() -> None:
     before, after = next(yaml.safe_load_all(whole)), next(yaml.safe_load_all(here))
     assert [name for name, _ in tasks_of(before)] == [name for name, _ in tasks_of(after)]
     assert before["deploymentSpec"] == after["deploymentSpec"]
+
+
+@pytest.mark.parametrize(("make", "reads"), [(make_pipeline, "pin"), (make_comparison, "plan")])
+def test_what_may_hash_a_whole_archive_has_the_time_of_what_samples_it(
+    make: Callable[[Profile], Callable[..., Any]], reads: str, tmp_path: Path
+) -> None:
+    profile = read_profile(DEFAULT)
+    compile_to(tmp_path / "compiled.yaml", profile, make=make)
+    _, platform = yaml.safe_load_all((tmp_path / "compiled.yaml").read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    seconds = {name: executors[f"exec-{name}"]["activeDeadlineSeconds"] for name in (reads, "sample", "summary")}
+    light, cpu = (60 * resources.timeout_minutes for resources in (profile.light, profile.cpu))
+    assert seconds == {reads: str(cpu), "sample": str(cpu), "summary": str(light)} and light < cpu
 
 
 def test_dvc_yaml_is_current() -> None:

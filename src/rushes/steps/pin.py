@@ -1,16 +1,20 @@
 """`rushes pin`: resolves a data reference once, to content. Never cached: it is what decides whether anything changed.
 
 The digest covers paths and contents, not places or times, so the same footage elsewhere is the same footage. A file
-is hashed once: its SHA-256 is remembered under its path, size and modification time (or ETag).
+is hashed once: its SHA-256 is remembered under its path, size and modification time (or ETag), in the store.
+
+    <store>/hashes/<digest of the place>.json     {path: [size, time or ETag, SHA-256]}; saved while it hashes, too
 """
 
 import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +22,10 @@ from rushes.errors import UserError
 from rushes.footage.archive import Listed, content_digest, is_url, list_archive
 from rushes.footage.labels import read_annotations
 from rushes.steps.base import Context, reported, versions
-from rushes.store import Manifest, write_atomic
+from rushes.store import Manifest, Store
 
 _SAVE_SECONDS = 30.0
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @reported("pin")
@@ -82,26 +87,57 @@ def _root(videos: str, revision: str, context: Context) -> str:
 
 
 def _hash_all(root: str, listed: list[Listed], context: Context, *, rehash: bool) -> dict[str, str]:
-    """SHA-256 of each file, from memory where its place lists it as it was."""
-    memory = context.home / "cache" / f"hashes-{hashlib.sha256(root.encode()).hexdigest()[:12]}.json"
-    try:
-        known: dict[str, list[Any]] = {} if rehash else json.loads(memory.read_text())
-    except (OSError, ValueError):
+    """SHA-256 of each file, from memory where its place lists it as it was.
+
+    The memory is the store's, so that a pin that was killed is gone on with, on whichever machine.
+    """
+    memory = _Memory(context.store, f"hashes/{hashlib.sha256(root.encode()).hexdigest()[:16]}.json", listed)
+    held, known = memory.read()
+    if rehash:
         known = {}
     bar = context.progress.bar("hash", total=len(listed), unit="files")
-    fresh: dict[str, list[Any]] = {}
+    fresh: dict[str, str] = {}
     saved = time.monotonic()
     for file in listed:
-        seen = known.get(file.path, [None, None, None])
-        same = seen[:2] == [file.size, file.stamp]
-        fresh[file.path] = [file.size, file.stamp, seen[2] if same else content_digest(root, file.path)]
+        if file.path not in known:
+            fresh[file.path] = content_digest(root, file.path)
         bar.advance()
-        if time.monotonic() - saved > _SAVE_SECONDS:  # a long archive that is interrupted goes on where it was
-            write_atomic(memory, json.dumps(known | fresh).encode())
+        if fresh and time.monotonic() - saved > _SAVE_SECONDS:
+            memory.save(fresh, alone=rehash)
             saved = time.monotonic()
-    if fresh != known:
-        write_atomic(memory, json.dumps(fresh).encode())
-    return {path: str(entry[2]) for path, entry in fresh.items()}
+    if fresh or held > len(known):
+        memory.save(fresh, alone=rehash)
+    return known | fresh
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What the store remembers of an archive: path to [size, stamp, SHA-256], of files that the archive lists."""
+
+    store: Store
+    name: str
+    listed: list[Listed]
+
+    def read(self) -> tuple[int, dict[str, str]]:
+        """How many entries there are, and the SHA-256 of each file that is as it was; damage counts as nothing."""
+        try:
+            held = json.loads(self.store.read(self.name) or b"{}")
+        except (ValueError, RecursionError):
+            held = None
+        if not isinstance(held, dict):
+            return 0, {}
+        known = {}
+        for file in self.listed:
+            match held.get(file.path):
+                case [file.size, file.stamp, str(sha256)] if _SHA256.fullmatch(sha256):
+                    known[file.path] = sha256
+        return len(held), known
+
+    def save(self, fresh: dict[str, str], *, alone: bool) -> None:
+        """Adds to what is there by now, which another pin may have written; `alone`: replaces it."""
+        hashes = fresh if alone else self.read()[1] | fresh
+        entries = {f.path: [f.size, f.stamp, hashes[f.path]] for f in self.listed if f.path in hashes}
+        self.store.write(self.name, json.dumps(entries).encode())
 
 
 def _checkout(folder: Path, revision: str, context: Context) -> Path:
