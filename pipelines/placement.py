@@ -1,6 +1,7 @@
 """What a task's pod is like on clusters that are like a profile: image, limits, secrets by reference, GPU nodes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from kfp import dsl, kubernetes
@@ -10,8 +11,10 @@ from rushes.orchestration.profile import Keys, Profile, Resources
 
 TRAINING = ("pretrain", "finetune", "evaluate", "chain")
 """Components that a GPU is for."""
-HEAVY = ("pin", "plan", "sample", "export", "promote", "folds", "comparison")
-"""Components that take many cores, much memory or, as the two that may hash a whole archive, long; but no GPU."""
+HEAVY = ("sample", "export", "promote", "folds", "comparison")
+"""Components that take many cores, or much memory, but no GPU."""
+LONG = ("pin", "plan")
+"""Components that take one core for as long as those: they may hash a whole archive."""
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
@@ -19,7 +22,6 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
     """Gives a task what its pod is to be like; returns the task."""
     trains = task.component_spec.name in TRAINING
-    resources = profile.train if trains else profile.cpu if task.component_spec.name in HEAVY else profile.light
     task.set_caching_options(False)
     task.set_container_image(_image(profile, gpu=trains and profile.gpu.count > 0))
     task.set_retry(
@@ -28,7 +30,7 @@ def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
         backoff_factor=2.0,
         backoff_max_duration=profile.retry.longest,
     )
-    _limit(task, resources)
+    _limit(task, _resources(task.component_spec.name, profile))
     kubernetes.set_security_context(task, run_as_user=profile.user, run_as_group=profile.user, run_as_non_root=True)
     if profile.pull_secret:
         kubernetes.set_image_pull_secrets(task, [profile.pull_secret])
@@ -40,6 +42,14 @@ def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
     if trains:
         _place_training(task, profile)
     return task
+
+
+def _resources(name: str, profile: Profile) -> Resources:
+    if name in TRAINING:
+        return profile.train
+    if name in HEAVY:
+        return profile.cpu
+    return replace(profile.light, timeout_minutes=profile.cpu.timeout_minutes) if name in LONG else profile.light
 
 
 def _limit(task: dsl.PipelineTask, resources: Resources) -> None:

@@ -492,7 +492,7 @@ def test_what_a_killed_fetch_left_is_removed_and_so_are_old_revisions(tmp_path: 
     revisions = tmp_path / "cache" / "revisions"
     argv = [argument.replace("/var/lib/rushes", str(tmp_path)) for argument in container["command"]]
     subprocess.run(argv, check=True, timeout=60)  # an empty volume
-    for name in ("new/videos", "new/.more-1/videos", "new/a/.part-27", "old/videos"):
+    for name in ("new/videos", "new/.fetching-a1_b/videos", "new/a/.fetching-27", "old/videos"):
         (revisions / name).mkdir(parents=True)
     (revisions / "new" / "videos" / "clip.mp4").touch()
     eight_days = time.time() - 8 * 24 * 3600

@@ -166,7 +166,7 @@ def test_of_two_that_fetch_a_revision_at_once_both_have_it(
 
     def fetch_second(self: Any, source: str, part: str, **options: Any) -> None:
         fetch(self, source, part, **options)
-        shutil.copytree(part, Path(part).with_name("videos"))  # the other one is just ready
+        shutil.copytree(part, Path(part).parents[1] / "videos")  # the other one is just ready
 
     monkeypatch.setattr(DVCFileSystem, "get", fetch_second)
     manifest = pin(videos=str(archive / "videos"), revision="main", out=tmp_path / "pin.json")

@@ -149,7 +149,7 @@ class Profile:
     """Models, or a comparison's chains, that train at the same time."""
     retry: Retry = field(default_factory=Retry)
     light: Resources = field(default_factory=Resources)
-    """pin, choose, register, deploy, summary; plan."""
+    """choose, register, deploy, summary; for as long as `cpu` says, pin; plan."""
     cpu: Resources = field(default_factory=lambda: Resources(cpu="4", memory="8Gi", timeout_minutes=24 * 60))
     """sample, export, promote; folds, comparison."""
     train: Resources = field(default_factory=lambda: Resources(cpu="8", memory="32Gi", timeout_minutes=7 * 24 * 60))

@@ -9,10 +9,9 @@ is hashed once: its SHA-256 is remembered under its path, size and modification 
 import dataclasses
 import hashlib
 import json
-import os
 import re
-import shutil
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,20 +149,20 @@ def _checkout(folder: Path, revision: str, context: Context) -> Path:
     target = context.home / "cache" / "revisions" / commit / inside
     if not target.exists():
         context.progress.say(f"fetching {inside} at {revision} ({commit[:12]})")
-        part = target.with_name(f".{target.name}-{os.getpid()}")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            DVCFileSystem(str(repository), rev=commit).get(str(inside), str(part), recursive=True)
-        except Exception as error:
-            raise UserError(
-                f"revision: {inside} at {revision!r} cannot be fetched ({error}): dvc push it first"
-            ) from error
-        try:
-            part.rename(target)
-        except OSError:
-            if not target.exists():
-                raise
-            shutil.rmtree(part)  # somebody else fetched the same at the same time, and was first
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target.parent) as unfinished:
+            part = Path(unfinished) / target.name
+            try:
+                DVCFileSystem(str(repository), rev=commit).get(str(inside), str(part), recursive=True)
+            except Exception as error:
+                raise UserError(
+                    f"revision: {inside} at {revision!r} cannot be fetched ({error}): dvc push it first"
+                ) from error
+            try:
+                part.rename(target)
+            except OSError:
+                if not target.exists():  # somebody else fetched the same at the same time, and was first
+                    raise
     return target
 
 
