@@ -1,7 +1,14 @@
 """Small bundles of random networks, a ledger to promote them in, and one real Triton a session."""
 
+import json
+import shutil
 import socket
+import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +18,14 @@ from torch import Tensor, nn
 
 from rushes.ledger import Champion, Entry, Ledger, now
 from rushes.processes import Server
+from rushes.serving import repository
+from rushes.serving.answer import Answer
 from rushes.serving.bundle import FILES, Bundle
 from rushes.serving.environment import can_run_triton
 from rushes.serving.export import export_bundle
 from rushes.serving.graph import ServingGraph
 from rushes.serving.server import start_triton, stop_triton
-from rushes.store import Manifest, Store
+from rushes.store import Manifest, Store, write_atomic
 from rushes.video.encode import encode_h264
 
 
@@ -162,3 +171,62 @@ def triton(triton_possible: None, triton_home: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     return free_ports
+
+
+def stubs(server: Server, endpoint: str) -> list[int]:
+    """Process ids of the Python stubs of one Triton model."""
+    argv = ["ps", "-ww", "-eo", "pid=,pgid=,stat=,args="]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 3) for line in shown.splitlines()]
+    mine = [row for row in rows if int(row[1]) == server.pid and row[2][0] != "Z" and "backend_stub" in row[3]]
+    return [int(row[0]) for row in mine if f"/models/{endpoint}/" in row[3]]
+
+
+_SLOWED = """
+    def execute(self, requests: list[Any]) -> list[Any]:
+        import os, time
+
+        began, pace = time.monotonic(), Path({pace!r})
+        while pace.exists() and time.monotonic() < began + json.loads(pace.read_text()).get(str(os.getpid()), 0):
+            time.sleep(0.02)
+        return self._execute(requests)
+
+    def _execute(self"""
+
+
+@pytest.fixture
+def slow_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[int], float], None]]:
+    """Endpoints deployed from now on can be slowed: decoders by their process ids, seconds a request."""
+    backends, pace = tmp_path / "backends", tmp_path / "pace.json"
+    shutil.copytree(repository.BACKENDS, backends)
+    model = backends / "action_recognition" / "model.py"
+    model.write_text(model.read_text().replace("\n    def execute(self", _SLOWED.format(pace=str(pace))))
+    monkeypatch.setattr(repository, "BACKENDS", backends)
+
+    def slowed(pids: list[int], seconds: float) -> None:
+        write_atomic(pace, json.dumps({str(pid): seconds for pid in pids}).encode())
+
+    yield slowed
+    pace.unlink(missing_ok=True)  # what hangs ends
+
+
+@contextmanager
+def crowd(ask: Callable[[], Answer], *, clients: int) -> Iterator[list[Answer]]:
+    """Clients that ask again and again meanwhile; at the end a failure of any of them is raised."""
+    stop = threading.Event()
+    answers: list[Answer] = []
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            answers.append(ask())
+
+    with ThreadPoolExecutor(clients) as pool:
+        asking = [pool.submit(keep_asking) for _ in range(clients)]
+        try:
+            while not answers and not any(client.done() for client in asking):
+                time.sleep(0.02)
+            yield answers
+        finally:
+            stop.set()
+    for client in asking:
+        client.result()

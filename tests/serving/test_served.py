@@ -1,10 +1,10 @@
 """The endpoint on a real Triton: answers, refusals, version changes, healing, and nothing left behind."""
 
+import dataclasses
 import json
 import os
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,14 +16,16 @@ import pytest
 from rushes.errors import ServiceError, UserError
 from rushes.ledger import Champion
 from rushes.processes import Server
+from rushes.serving import reconciler, repository
 from rushes.serving.answer import Answer
 from rushes.serving.bundle import ONNX, Bundle, predict_in_process, session
 from rushes.serving.client import Protocol, predict
 from rushes.serving.control import Control
 from rushes.serving.reconciler import KEEP, Outcome, reconcile
-from rushes.serving.repository import Repository, endpoint_config
+from rushes.serving.repository import Batching, ModelConfig, Repository, endpoint_config
 from rushes.serving.server import address, start_triton, stop_triton, triton_status
 from rushes.store import Store, sha256_file
+from tests.serving.conftest import crowd, stubs
 
 pytestmark = pytest.mark.servers
 
@@ -65,15 +67,6 @@ def broken_copy(bundle: Bundle, folder: Path, *, onnx: bytes | None = None, **go
     record["golden"] |= golden
     (folder / "contract.json").write_text(json.dumps(record))
     return folder
-
-
-def stubs(server: Server, endpoint: str) -> list[int]:
-    """Process ids of the Python stubs of one Triton model."""
-    argv = ["ps", "-ww", "-eo", "pid=,pgid=,stat=,args="]
-    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 3) for line in shown.splitlines()]
-    mine = [row for row in rows if int(row[1]) == server.pid and row[2][0] != "Z" and "backend_stub" in row[3]]
-    return [int(row[0]) for row in mine if f"/models/{endpoint}/" in row[3]]
 
 
 # Answers -------------------------------------------------------------------------------------------------------------
@@ -422,6 +415,126 @@ def test_a_killed_stub_is_healed_by_the_next_look(
         assert difference(ask("killed", video), predict_in_process(five_actions, video)) <= 1e-4
     (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="killed")
     assert outcome.action == "unchanged"
+
+
+def test_overload_unloads_nothing_and_no_request_fails(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    slow_down: Callable[[list[int], float], None],
+    triton: Server,
+    triton_home: Path,
+    store: Store,
+    five_actions: Bundle,
+    video: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deploy("crowded", 1, five_actions.folder)
+    decoders = stubs(triton, "crowded")
+    slow_down(decoders, 0.25)
+    monkeypatch.setattr(reconciler, "_PROBE_SECONDS", 2.0)
+    with crowd(lambda: ask("crowded", video), clients=12 * len(decoders)) as answers:  # each waits for 3 seconds
+        (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="crowded")
+    assert outcome.action == "overloaded"
+    assert {answer.version for answer in answers} == {1}
+    assert stubs(triton, "crowded") == decoders
+    slow_down(decoders, 0.0)
+    (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="crowded")
+    assert outcome.action == "unchanged"
+
+
+def test_a_full_queue_is_overload_too(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    slow_down: Callable[[list[int], float], None],
+    triton: Server,
+    triton_home: Path,
+    store: Store,
+    five_actions: Bundle,
+    video: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def bounded(endpoint: str) -> ModelConfig:
+        return dataclasses.replace(endpoint_config(endpoint), batching=Batching(max_queue=8))
+
+    def ask_until_there_is_room() -> Answer:
+        while True:
+            try:
+                return ask("full", video)
+            except ServiceError as error:
+                assert "Exceeds maximum queue size" in str(error)
+                time.sleep(0.05)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "endpoint_config", bounded)
+        deploy("full", 1, five_actions.folder)
+        decoders = stubs(triton, "full")
+        slow_down(decoders, 0.4)
+        with crowd(ask_until_there_is_room, clients=12 * len(decoders)):
+            (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="full")
+        assert outcome.action == "overloaded"
+        assert stubs(triton, "full") == decoders
+
+
+@pytest.mark.parametrize("hanging", ["every", "one"])
+def test_decoders_that_hang_are_healed_although_they_fail_nothing(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    slow_down: Callable[[list[int], float], None],
+    triton: Server,
+    triton_home: Path,
+    store: Store,
+    five_actions: Bundle,
+    video: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    hanging: str,
+) -> None:
+    endpoint = f"hangs_{hanging}"
+    deploy(endpoint, 1, five_actions.folder)
+    decoders = stubs(triton, endpoint)
+    slow_down(decoders if hanging == "every" else decoders[:1], float("inf"))
+    monkeypatch.setattr(reconciler, "_PROBE_SECONDS", 6.0)
+    (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint=endpoint)
+    assert outcome.action == "healed"
+    assert ask(endpoint, video).version == 1
+
+
+def test_stopped_decoders_are_healed(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    triton: Server,
+    triton_home: Path,
+    store: Store,
+    five_actions: Bundle,
+    video: bytes,
+) -> None:
+    deploy("stopped", 1, five_actions.folder)
+    for pid in stubs(triton, "stopped"):
+        os.kill(pid, signal.SIGSTOP)
+    (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="stopped")
+    assert outcome.action == "healed"
+    assert ask("stopped", video).version == 1
+
+
+def test_a_version_that_overload_leaves_untried_is_not_routed_to(
+    deploy: Callable[..., Outcome],
+    ask: Callable[..., Answer],
+    slow_down: Callable[[list[int], float], None],
+    triton: Server,
+    five_actions: Bundle,
+    three_actions: Bundle,
+    video: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deploy("rushed", 1, five_actions.folder)
+    decoders = stubs(triton, "rushed")
+    slow_down(decoders, 0.25)
+    monkeypatch.setattr(reconciler, "_PROBE_SECONDS", 2.0)
+    with (
+        crowd(lambda: ask("rushed", video), clients=12 * len(decoders)) as answers,
+        pytest.raises(ServiceError, match=r"version 2 is not served: .*no answer within 2 s.*; version 1 stays"),
+    ):
+        deploy("rushed", 2, three_actions.folder)
+    assert {answer.version for answer in answers} == {1}
 
 
 def test_a_new_version_is_not_blamed_for_a_dead_stub(

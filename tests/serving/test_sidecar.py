@@ -19,6 +19,8 @@ import pytest
 from rushes.errors import ServiceError
 from rushes.ledger import Champion
 from rushes.processes import Server
+from rushes.progress import NullProgress
+from rushes.serving import reconciler
 from rushes.serving import server as triton_server
 from rushes.serving.bundle import Bundle
 from rushes.serving.client import predict
@@ -26,6 +28,7 @@ from rushes.serving.control import KEY_VARIABLE, Control
 from rushes.serving.server import address, start_triton, stop_triton
 from rushes.serving.sidecar import Watcher, drain, watch
 from rushes.store import Store
+from tests.serving.conftest import crowd, stubs
 
 pytestmark = pytest.mark.servers
 
@@ -56,6 +59,16 @@ def replica(triton_possible: None, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def watcher(replica: Server, tmp_path: Path, store: Store) -> Watcher:
     return Watcher(home=tmp_path / "home", store=store, server=address(replica))
+
+
+class Heard(NullProgress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
 
 
 def asked(port: int, path: str) -> tuple[int, Any]:
@@ -134,6 +147,34 @@ def test_without_the_store_a_replica_goes_on_and_a_dead_one_says_so(
     watcher.store.local.unlink()
     shutil.move(away, watcher.store.local)
     assert watcher.look().ready  # healed, now that the ledger can be read again
+
+
+def test_an_overloaded_replica_stays_ready_and_says_so(
+    watcher: Watcher,
+    replica: Server,
+    promote: Promote,
+    five_actions: Bundle,
+    video: bytes,
+    slow_down: Callable[[list[int], float], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    promote("actions", 1, five_actions.folder)
+    assert watcher.look().ready
+    decoders = stubs(replica, "actions")
+    slow_down(decoders, 0.25)
+    monkeypatch.setattr(reconciler, "_PROBE_SECONDS", 2.0)
+    watcher.progress = heard = Heard()
+    with crowd(lambda: predict(video, endpoint="actions", url=address(replica)), clients=12 * len(decoders)) as answers:
+        state = watcher.look()
+        assert state.ready and state.endpoints == {"actions": 1}
+        assert any("actions: overloaded, it goes on answering: " in line for line in heard.lines)
+        assert watcher.store.local is not None
+        shutil.move(watcher.store.local, watcher.store.local.with_name("away"))
+        watcher.store.local.write_text("no folder any more")
+        state = watcher.look()
+        assert state.ready and state.endpoints == {"actions": 1} and state.problem
+    assert {answer.version for answer in answers} == {1}
+    assert stubs(replica, "actions") == decoders
 
 
 def test_only_who_has_the_key_loads_and_everybody_may_ask(

@@ -1,4 +1,4 @@
-"""Triton's control API: load, unload, what is ready. Only the reconciler uses it."""
+"""Triton's control API: load, unload, what is ready, how much was answered. Only the reconciler uses it."""
 
 import contextlib
 import os
@@ -49,6 +49,18 @@ class Control:
     def ready_versions(self, model: str) -> set[int]:
         """Versions that Triton says it serves. A killed stub still counts: only an inference tells."""
         return {version for version, state in self._states(model).items() if state == "READY"}
+
+    def answered(self, model: str) -> int:
+        """Requests that a model has answered since it was loaded, its versions together.
+
+        Raises:
+            ServiceError: it is not loaded.
+        """
+        with self._explained(f"counting the answers of {model}"):
+            statistics: Any = self._client.get_inference_statistics(
+                model, headers=self._headers, client_timeout=_TIMEOUT
+            )
+        return sum(int(version.inference_count) for version in statistics.model_stats)
 
     def _states(self, model: str) -> dict[int, str]:
         with self._explained("listing the models"):

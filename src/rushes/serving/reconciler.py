@@ -5,6 +5,9 @@ exactly that version ready, send the golden clip through the whole path to exact
 `routing.json`. If anything fails the version's folder goes and the old version stays. Run again, it changes nothing;
 run after a stub was killed, it unloads and loads. Bundles come from the store, so MLflow may be away.
 
+The golden clip waits in the clients' queue. Where it gets no answer in time but clients do, the model is overloaded:
+that is said, and nothing is unloaded, since a reload turns clients away just when most of them ask.
+
 Only this module writes a model repository, and loads and unloads. A lock keeps two of them apart. On a cluster it runs
 beside each Triton, again and again (`rushes.serving.sidecar`).
 """
@@ -36,8 +39,10 @@ KEEP = 3
 LOADED = 2
 """Of those, how many stay loaded: requests that began before a switch end on the version they began with."""
 _PROBE_SECONDS = 120.0
+_UNANSWERED = ("no answer within", "Exceeds maximum queue size", "Request timeout expired")
+"""The client's words for its deadline, and Triton's for a request that its queue refuses."""
 
-Action = Literal["unchanged", "deployed", "loaded", "healed", "no champion"]
+Action = Literal["unchanged", "deployed", "loaded", "healed", "overloaded", "no champion"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +113,10 @@ def _tried(repository: Repository, server: str) -> tuple[int, str | None]:
     bundle = repository.bundle(routing.version) if routing else None
     if routing is None or bundle is None:
         return 0, "its bundle is not whole"
-    triton = _Triton(repository, server)
+    triton = _Triton(repository, server, NullProgress())
     try:
-        return routing.version, triton.probe(routing.version, bundle)
+        trial = triton.probe(routing.version, bundle)
+        return routing.version, trial.failure if trial.broken else None
     finally:
         triton.close()
 
@@ -121,7 +127,7 @@ class _Endpoint:
     def __init__(self, repository: Repository, store: Store, server: str | None, progress: Progress) -> None:
         self.repository, self.store, self.progress = repository, store, progress
         self.name = repository.endpoint
-        self.backend = _Triton(repository, server) if server is not None else _InThisProcess(repository)
+        self.backend = _Triton(repository, server, progress) if server is not None else _InThisProcess(repository)
 
     def reconcile(self) -> Outcome:
         try:
@@ -209,13 +215,27 @@ class _Endpoint:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """What became of the golden clip."""
+
+    failure: str | None
+    overloaded: bool = False
+    """It failed for want of time alone, while others got their answers."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether only a reload can help."""
+        return self.failure is not None and not self.overloaded
+
+
 class _Triton:
     """Where the versions answer: a Triton server."""
 
     served_by: Literal["triton", "in-process"] = "triton"
 
-    def __init__(self, repository: Repository, server: str) -> None:
-        self.repository, self.server = repository, server
+    def __init__(self, repository: Repository, server: str, progress: Progress) -> None:
+        self.repository, self.server, self.progress = repository, server, progress
         self.control = Control(server)
 
     def bring_up(self, routing: Routing, bundle: Bundle) -> Action | None:
@@ -230,14 +250,19 @@ class _Triton:
             repository.write_classifier(tuple(wanted))
             self._load_both()
             action = "loaded"
-        if self.probe(routing.version, bundle) is not None:
+        trial = self.probe(routing.version, bundle)
+        if trial.broken:
             # A killed stub leaves its model "ready" and every request failing; only this brings it back.
             control.unload(repository.endpoint)
             control.unload(repository.classifier)
             self._load_both()
             action = "healed"
-            self._require(routing.version, bundle)
-        return action
+            trial = self.probe(routing.version, bundle)
+        if trial.broken:
+            raise ServiceError(f"the golden clip failed: {trial.failure}")
+        if trial.overloaded:
+            self.progress.say(f"{repository.endpoint}: overloaded, it goes on answering: {trial.failure}")
+        return "overloaded" if trial.overloaded else action
 
     def bring_in(self, version: int, bundle: Bundle, *, beside: tuple[int, ...]) -> None:
         """Loads a new version beside the old and tries it, before anything is routed to it."""
@@ -271,20 +296,45 @@ class _Triton:
         self.control.load(self.repository.endpoint)
 
     def _require(self, version: int, bundle: Bundle) -> None:
-        failure = self.probe(version, bundle)
+        failure = self.probe(version, bundle).failure
         if failure is not None:
+            # Also where it is overloaded: what has not been tried is not routed to.
             raise ServiceError(f"the golden clip failed: {failure}")
 
-    def probe(self, version: int, bundle: Bundle) -> str | None:
-        """Sends the golden clip through the whole path to one version; returns what is wrong, or None.
+    def probe(self, version: int, bundle: Bundle) -> _Trial:
+        """Sends the golden clip through the whole path to one version.
 
         Twice as many at once as there are decoders: one dead among several must not hide behind the others.
         """
         golden = bundle.golden.read_bytes()
         count = 2 * endpoint_config(self.repository.endpoint).instances
+        before, began = self._answered(), time.monotonic()
         with ThreadPoolExecutor(count) as pool:
-            failures = list(pool.map(lambda _: self._probe_once(golden, version, bundle), range(count)))
-        return next((failure for failure in failures if failure is not None), None)
+            results = list(pool.map(lambda _: self._probe_once(golden, version, bundle), range(count)))
+        failures = [result for result in results if result is not None]
+        wrong = [failure for failure in failures if not any(words in failure for words in _UNANSWERED)]
+        if wrong or not failures:
+            return _Trial(failure=next(iter(wrong), None))
+        own = len(results) - len(failures)
+        overloaded = self._answers_others(before, own=own, until=began + _PROBE_SECONDS)
+        return _Trial(failure=failures[0], overloaded=overloaded)
+
+    def _answers_others(self, before: tuple[int, int], *, own: int, until: float) -> bool:
+        """Whether more was answered than the probe's own requests; if not, something hangs.
+
+        Waits for it, since a full queue refuses at once. Both models must have answered: a decoder whose classifier
+        hangs still ends its requests, with errors.
+        """
+        while True:
+            after = self._answered()
+            if all(now - earlier > own for earlier, now in zip(before, after, strict=True)):
+                return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.5)
+
+    def _answered(self) -> tuple[int, int]:
+        return self.control.answered(self.repository.endpoint), self.control.answered(self.repository.classifier)
 
     def _probe_once(self, golden: bytes, version: int, bundle: Bundle) -> str | None:
         try:
