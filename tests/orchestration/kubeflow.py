@@ -318,7 +318,7 @@ def serving() -> Iterator[Kubeflow]:
                 status, text = error.status, json.dumps({"code": 3, "message": str(error)})
                 if status == 200:
                     text, kind = LOGIN, "text/html"
-            except ConnectionAbortedError:
+            except (ConnectionAbortedError, threading.BrokenBarrierError):
                 self.close_connection = True
                 return
             self.send_response(status)

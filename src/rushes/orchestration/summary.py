@@ -36,7 +36,7 @@ def summary_of(store: Store, *, run: str, endpoint: str, state: str, error: str)
     failures = [f"{step['step']}: {step['message']}" for step in steps if step["event"] == "error"]
     ended = [step for step in steps if step["event"] == "end"]
     last = Ledger(store, endpoint).last()
-    decided = last is not None and any(step["step"] == "promote" for step in ended)
+    decided = any(step["step"] == "promote" for step in ended)
     return {
         "run": run,
         "endpoint": endpoint,
@@ -54,10 +54,12 @@ def page_of(record: Mapping[str, Any]) -> str:
     champion = f"version {record['champion']}" if record["champion"] else "none"
     lines = [f"# {record['endpoint']}: {record['state'].lower()}", ""]
     lines += [f"**{record['error']}**", ""] if record["error"] else []
-    lines += [f"Tried again: {failure}" for failure in record["tried_again"]]
+    for failure in record["tried_again"]:
+        lines += [f"Tried again: {failure}", ""]
     if record["decision"]:
         lines += [f"Decision: {record['decision']['decision']} ({record['decision']['reason']})", ""]
-    lines += [f"Champion: {champion}", ""]
+    if record["decision"] or record["champion"]:
+        lines += [f"Champion: {champion}", ""]
     lines += ["| step | seconds | | output |", "|---|---|---|---|"]
     lines += [
         f"| {step['step']} | {step['seconds']:.1f} | {'already done' if step['cached'] else ''} | `{step['ref']}` |"
