@@ -520,6 +520,9 @@ def _convert_dataclass(cls: type, value: Json, where: str) -> Any:
     for key in value:
         if key not in names:
             raise UserError(f"{where}: unknown key {key!r}{_suggest(str(key), names)}")
+    for f in dataclasses.fields(cls):
+        if f.name not in value and f.default is f.default_factory is dataclasses.MISSING:
+            raise UserError(f"{where}: {f.name!r} is missing")
     try:
         return cls(**{key: _convert(hints[key], item, f"{where}: {key}") for key, item in value.items()})
     except TypeError as error:

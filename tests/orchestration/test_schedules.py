@@ -87,6 +87,7 @@ def test_the_committed_file_is_right_about_the_committed_pipeline() -> None:
         ([entry(concurrency="two")], "concurrency: 'two' is not an int"),
         ([entry(crom="x")], "schedule 'nightly': unknown key 'crom'; did you mean 'cron'?"),
         ([entry(), entry(cron="0 0 3 * * *")], "name: 'nightly' is there twice: give each schedule a name of its own"),
+        ([{name: value for name, value in entry().items() if name != "cron"}], "nightly': 'cron' is missing"),
         ([entry(name="Nightly run")], "name: 'Nightly run' is not allowed; lower-case letters"),
         ([entry(parameters={"models": ["vcop-r3d"], "endpoint": "e", "epochs": 3})],
          "nightly': parameters: 'epochs' is unknown; known: endpoint, models, partitions"),
