@@ -82,9 +82,11 @@ def varied(folder: Path, *, count: int, seed: int = 0) -> None:
 
 _LOOP = 12  # seconds of a film until it repeats itself
 _PICTURES = (
-    "testsrc2=size={size}:rate={rate}", "cellauto=size={size}:rate={rate}", "sierpinski=size={size}:rate={rate}",
+    "testsrc2=size={size}:rate={rate}",
+    "cellauto=size={size}:rate={rate}",
+    "sierpinski=size={size}:rate={rate}",
     "gradients=size={size}:rate={rate}:speed=0.05",
-)  # fmt: skip
+)
 
 
 def clips(folder: Path, *, count: int, frames: int) -> None:

@@ -131,9 +131,13 @@ def sample(*, root: str, listing: str, store: str, out: str, config: dict[str, A
 
     began = time.perf_counter()
     summary = sample_footage(
-        archive=archive(), config=Sample(**config), store=Store(store), digest="benchmark",
-        out=Path(out), progress=NullProgress(),
-    )  # fmt: skip
+        archive=archive(),
+        config=Sample(**config),
+        store=Store(store),
+        digest="benchmark",
+        out=Path(out),
+        progress=NullProgress(),
+    )
     seconds = time.perf_counter() - began
     return {"seconds": seconds, "summary": summary, "parent": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
@@ -168,14 +172,19 @@ def places(*, manifest: str, store: str, span: int, draws: int) -> dict[str, Any
 def plan(*, root: str, seed: int, share: float) -> dict[str, Any]:
     """What `rushes plan` foretells of sampling: [low, middle, high] by name."""
     from rushes.config import load_recipe
-    from rushes.orchestration.costs import sample_part
+    from rushes.forecast.forecast import sample_part
 
     recipe = dataclasses.replace(load_recipe("vcop-r3d"), seed=seed)
     with tempfile.TemporaryDirectory() as scratch:
         found = sample_part(
-            recipe, root=root, listed=list_archive(root), annotations=[], share=share, scratch=Path(scratch),
+            recipe,
+            root=root,
+            listed=list_archive(root),
+            annotations=[],
+            share=share,
+            scratch=Path(scratch),
             progress=NullProgress(),
-        )  # fmt: skip
+        )
     ranges = {"core-seconds": found.core_seconds, "bytes": found.size, "frames": found.frames}
     figures = {name: dataclasses.astuple(one) for name, one in ranges.items()}
     told = {"hours": found.seconds / 3600, "share": found.share, "segments": found.drawn, "opened": len(found.files)}

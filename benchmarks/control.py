@@ -5,7 +5,7 @@
 Films of moving shapes are drawn, for clips those in which time has a direction, for frames those in which where
 something is tells when (`rushes demo-videos --size directed` and `places`). Held films show one frame of each all the
 time; counted films are held ones with a small block in a corner that grows brighter with the frame number. Each task is
-trained and tested from scratch on each of the three (`rushes.evaluation.control`), on `--size cpu` settings, with as
+trained and tested from scratch on each of the three (`rushes.evaluation.no_motion`), on `--size cpu` settings, with as
 many batches as `STEPS` says. Held films must not be solved, moving and counted ones must. What is finished is found in
 the work folder, so the script can be interrupted.
 """
@@ -23,22 +23,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rushes.commands.control import Options, Sampled, answers, sample_folder, some_rows
+from rushes.commands.no_motion import Options, Sampled, answers, sample_folder, some_rows
 from rushes.commands.peek import peek
 from rushes.commands.pretext import quick
 from rushes.config import Sample, load_recipe
-from rushes.evaluation.control import Answers, Judged, hold_still, judge
+from rushes.demo.films import Kind, SyntheticSize, write_dataset
+from rushes.evaluation.no_motion import Answers, Judged, hold_still, judge
 from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
 from rushes.store import Manifest, Store
 from rushes.video.decode import decode_all
 from rushes.video.encode import encode_h264
-from rushes.video.synthetic import Kind, SyntheticSize, write_dataset
 
 STEPS = {
-    "shuffle-and-learn": 500, "opn": 700, "o3n": 270, "vcop-r3d": 250, "pace-r2plus1d": 175, "arrow-of-time-r3d": 300,
-}  # fmt: skip
+    "shuffle-and-learn": 500,
+    "opn": 700,
+    "o3n": 270,
+    "vcop-r3d": 250,
+    "pace-r2plus1d": 175,
+    "arrow-of-time-r3d": 300,
+}
 """Batches of 32 for each model: one to two minutes of CPU time each."""
 FILMS = ("moving", "held", "counted")
 KINDS: dict[str, Kind] = {"shuffle-and-learn": "places", "opn": "places"}
@@ -73,14 +78,25 @@ def footages(work: Path, kind: Kind, *, groups: int, options: Options) -> dict[s
 def sample_all(work: Path, config: Sample, kind: Kind, *, groups: int, options: Options) -> dict[str, Sampled]:
     """Draws and samples the three variants of films."""
     size = SyntheticSize(
-        unlabelled_files=3 * groups, unlabelled_seconds=(2.4, 3.2), long_files=0, train_groups=0, long_train_groups=0,
-        test_groups=0, long_test_groups=0, films=kind,
-    )  # fmt: skip
+        unlabelled_files=3 * groups,
+        unlabelled_seconds=(2.4, 3.2),
+        long_files=0,
+        train_groups=0,
+        long_train_groups=0,
+        test_groups=0,
+        long_test_groups=0,
+        films=kind,
+    )
     write_dataset(work / "films", seed=0, size=size, progress=QUIET)
     peeked = peek(
-        str(work / "films"), config=config, files=10**6, segments=10**6, seconds=10**6, scratch=work / "moving",
+        str(work / "films"),
+        config=config,
+        files=10**6,
+        segments=10**6,
+        seconds=10**6,
+        scratch=work / "moving",
         progress=QUIET,
-    )  # fmt: skip
+    )
     moving = Footage(peeked.manifest, peeked.store)
     held, counted = work / "held" / "videos", work / "counted" / "videos"
     annotations = hold_still(moving, some_rows(moving, options.segments), held, seed=options.seed)
@@ -101,9 +117,13 @@ def measured(work: Path, model: str, film: str, sampled: Sampled, options: Optio
     if not place.exists():
         began = cpu_seconds()
         found = answers(
-            load_recipe(model, size="cpu"), sampled, still=film != "moving", options=options,
-            store=Store(str(work / "trainings")), progress=QUIET,
-        )  # fmt: skip
+            load_recipe(model, size="cpu"),
+            sampled,
+            still=film != "moving",
+            options=options,
+            store=Store(str(work / "trainings")),
+            progress=QUIET,
+        )
         seconds = cpu_seconds() - began
         record = {"correct": found.correct.tolist(), "groups": found.groups.tolist(), "seconds": seconds}
         place.write_text(json.dumps(record))
@@ -130,9 +150,17 @@ def row(model: str, found: dict[str, Answers], seconds: float, steps: int) -> st
 
     held, leak = judged("held"), judged("counted")
     cells = [
-        recipe.pretrain.task, recipe.pretrain.backbone, str(steps), f"{100 * chance:.1f} %", str(held.still),
-        str(held.moving), held.verdict, str(leak.still), leak.verdict, f"{seconds:.0f}",
-    ]  # fmt: skip
+        recipe.pretrain.task,
+        recipe.pretrain.backbone,
+        str(steps),
+        f"{100 * chance:.1f} %",
+        str(held.still),
+        str(held.moving),
+        held.verdict,
+        str(leak.still),
+        leak.verdict,
+        f"{seconds:.0f}",
+    ]
     return f"| {' | '.join(cells)} |"
 
 

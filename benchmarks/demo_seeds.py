@@ -78,9 +78,11 @@ def main() -> None:
 def table(model: str, seeds: int, pointers: list[Path]) -> str:
     """The table in Markdown."""
     lines = [
-        f"# {model} --size cpu on the embedded videos, {seeds} seeds", "",
-        "| protocol | pretrained | random init | difference | each seed's difference |", "|---|---|---|---|---|",
-    ]  # fmt: skip
+        f"# {model} --size cpu on the embedded videos, {seeds} seeds",
+        "",
+        "| protocol | pretrained | random init | difference | each seed's difference |",
+        "|---|---|---|---|---|",
+    ]
     for protocol in PROTOCOLS:
         pairs = [[right(p, f"{protocol}, {init}") for init in ("pretrained", "random")] for p in pointers]
         groups = pairs[0][0][1]
@@ -100,8 +102,9 @@ def table(model: str, seeds: int, pointers: list[Path]) -> str:
         "",
         f"`python benchmarks/demo_seeds.py --videos data/demo --model {model} --seeds {seeds} --out FILE`, "
         f"{os.cpu_count()} cores of {platform.machine()}, "
-        + ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("machine",)) + ".",
-    ]  # fmt: skip
+        + ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("machine",))
+        + ".",
+    ]
     return "\n".join(lines) + "\n"
 
 

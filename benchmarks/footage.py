@@ -340,12 +340,31 @@ def _index_rows(segments: int) -> IndexRows:
         sha256 = _films.name_digest(path)
         motion = np.sort(rng.gamma(2.0, 0.3, 5)).tolist()
         rows.add(
-            Segment(key=sha256[:16], source=path, source_sha256=sha256, start=0.0, end=60.0, label="", group=path,
-                    split="val" if number % 10 == 0 else "unlabelled"),
-            Measured(frames=1500, fps=25.0, width=228, height=128, codec="h264", shard=number // 64,
-                     offset=number % 64 * 700_000, length=700_000, frame_offset=number % 64 * 1500,
-                     motion=tuple(motion), cuts=tuple(range(125, 1500, 125)), fingerprint=(number + 1, number)),
-        )  # fmt: skip
+            Segment(
+                key=sha256[:16],
+                source=path,
+                source_sha256=sha256,
+                start=0.0,
+                end=60.0,
+                label="",
+                group=path,
+                split="val" if number % 10 == 0 else "unlabelled",
+            ),
+            Measured(
+                frames=1500,
+                fps=25.0,
+                width=228,
+                height=128,
+                codec="h264",
+                shard=number // 64,
+                offset=number % 64 * 700_000,
+                length=700_000,
+                frame_offset=number % 64 * 1500,
+                motion=tuple(motion),
+                cuts=tuple(range(125, 1500, 125)),
+                fingerprint=(number + 1, number),
+            ),
+        )
     return rows
 
 
@@ -353,9 +372,15 @@ def _shard(number: int) -> Shard:
     names = [f"{number}-{n}" for n in range(65)]
     digests = [_films.name_digest(name) for name in names]
     return Shard(
-        shard=number, sha256=digests[0], size=64 * 700_000, segments=64, frames=96_000,
-        motion_sha256=digests[0][::-1], motion_size=96_000 * 22, sources=tuple(sorted(map(source_number, digests[1:]))),
-    )  # fmt: skip
+        shard=number,
+        sha256=digests[0],
+        size=64 * 700_000,
+        segments=64,
+        frames=96_000,
+        motion_sha256=digests[0][::-1],
+        motion_size=96_000 * 22,
+        sources=tuple(sorted(map(source_number, digests[1:]))),
+    )
 
 
 # Growth --------------------------------------------------------------------------------------------------------------
@@ -439,10 +464,16 @@ def write_section(path: Path, title: str, rows: Sequence[Row], remark: str) -> N
     command = " ".join(["python -m benchmarks.footage", *sys.argv[1:]])
     packages = ", ".join(f"{name} {version(name)}" for name in ("av", "numpy", "pillow", "pyarrow", "torch"))
     lines = [
-        f"## {title}", "", "| | measured | target |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows), "",
-        remark, "", f"`{command}`, {CORES} cores of {processor()}, python {platform.python_version()}, {packages}"
-        f"{_tool()}.",
-    ]  # fmt: skip
+        f"## {title}",
+        "",
+        "| | measured | target |",
+        "|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        remark,
+        "",
+        f"`{command}`, {CORES} cores of {processor()}, python {platform.python_version()}, {packages}{_tool()}.",
+    ]
     section = "\n".join(lines) + "\n"
     print(section)
     heading = "# What footage costs\n"

@@ -74,8 +74,10 @@ def table(results: list[tuple[Doubles, Doubles, float, float, int]], every: int)
     taken = f" --every {every}" if every > 1 else ""
     packages = ("av", "numpy", "opencv-python-headless", "scipy")
     lines = [
-        f"# Motion off the encoder's vectors against Farneback's flow, {len(results)} UT-Interaction videos", "",
-        "| | measured | target |", "|---|---|---|",
+        f"# Motion off the encoder's vectors against Farneback's flow, {len(results)} UT-Interaction videos",
+        "",
+        "| | measured | target |",
+        "|---|---|---|",
         f"| Spearman, pooled ({len(apart[0])} windows of {WINDOW} frames) | {pooled:.3f} | at least .95 |",
         f"| Spearman within a video, median | {np.median(each):.3f} | |",
         f"| Spearman within a video, 10th percentile and lowest | {np.quantile(each, 0.1):.3f}, {each.min():.3f} | |",
@@ -89,8 +91,9 @@ def table(results: list[tuple[Doubles, Doubles, float, float, int]], every: int)
         "",
         f"`python -m benchmarks.motion --videos ../shared/data/ut_interaction{taken} --out FILE`, "
         f"{os.cpu_count()} cores of {processor()}, python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in packages) + ".",
-    ]  # fmt: skip
+        + ", ".join(f"{name} {version(name)}" for name in packages)
+        + ".",
+    ]
     return "\n".join(lines) + "\n"
 
 

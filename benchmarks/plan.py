@@ -59,10 +59,18 @@ def main(*, files: int = 4000, seeds: int = 8, share: float = 0.01, out: Path = 
     )
     command = " ".join(["python -m benchmarks.plan", *sys.argv[1:]])
     packages = ", ".join(f"{name} {version(name)}" for name in ("av", "numpy", "pyarrow", "scipy"))
-    text = "\n".join([
-        "# What a plan foretells, against what sampling takes", "", *lines, "", remark.strip(), "",
-        f"`{command}`, {CORES} cores of {processor()}, python {platform.python_version()}, {packages}.", "",
-    ])  # fmt: skip
+    text = "\n".join(
+        [
+            "# What a plan foretells, against what sampling takes",
+            "",
+            *lines,
+            "",
+            remark.strip(),
+            "",
+            f"`{command}`, {CORES} cores of {processor()}, python {platform.python_version()}, {packages}.",
+            "",
+        ]
+    )
     print(text)
     out.write_text(text)
 

@@ -16,7 +16,7 @@ from components.plan.component import plan
 from components.sample.component import sample
 from components.summary.component import summary
 from pipelines.placement import placed
-from rushes.orchestration.profile import Profile
+from rushes.kubeflow.profile import Profile
 
 
 def make_comparison(profile: Profile) -> Callable[..., Any]:
@@ -58,10 +58,17 @@ def make_comparison(profile: Profile) -> Callable[..., Any]:
         with dsl.ExitHandler(last, name="run"):
             planned = place(
                 plan(
-                    models=models, videos=videos, labels=labels, splits=splits, folds=folds, seeds=seeds,
-                    labels_per_class=labels_per_class, budget=budget, partitions=partitions,
+                    models=models,
+                    videos=videos,
+                    labels=labels,
+                    splits=splits,
+                    folds=folds,
+                    seeds=seeds,
+                    labels_per_class=labels_per_class,
+                    budget=budget,
+                    partitions=partitions,
                 )
-            )  # fmt: skip
+            )
             with dsl.ParallelFor(planned.outputs["Output"], name="sample-parts") as part:
                 encoded = place(sample(models=models, pin=planned.outputs["first"], partition=part))
                 encoded.set_display_name("sample a part")
@@ -69,10 +76,8 @@ def make_comparison(profile: Profile) -> Callable[..., Any]:
             with dsl.ParallelFor(sampled.outputs["Output"], name="chains", parallelism=profile.parallel) as item:
                 answers = place(chain(plan=sampled.outputs["sampled"], name=item)).outputs["answers"]
             place(
-                comparison(
-                    plan=sampled.outputs["sampled"], answers=dsl.Collected(answers), name=name, command=command
-                )
-            )  # fmt: skip
+                comparison(plan=sampled.outputs["sampled"], answers=dsl.Collected(answers), name=name, command=command)
+            )
 
     compiled: Callable[..., Any] = compare
     return compiled

@@ -25,9 +25,16 @@ HEAD = "# Written by `python -m pipelines.dvc` from the steps' commands; do not 
 LOOKS_EACH_TIME = ("pin", "register", "promote", "deploy")
 """Stages whose result hangs on the world outside the workspace."""
 WRITER = {
-    "pin": "pin", "footage": "sample", "backbone": "pretrain", "classifier": "finetune", "baseline": "finetune-random",
-    "evaluation": "evaluate", "bundle": "export", "version": "register", "decision": "promote",
-}  # fmt: skip
+    "pin": "pin",
+    "footage": "sample",
+    "backbone": "pretrain",
+    "classifier": "finetune",
+    "baseline": "finetune-random",
+    "evaluation": "evaluate",
+    "bundle": "export",
+    "version": "register",
+    "decision": "promote",
+}
 """The stage whose pointer a flag takes."""
 
 

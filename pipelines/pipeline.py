@@ -31,7 +31,7 @@ from components.sample.component import sample
 from components.summary.component import summary
 from pipelines.comparison import make_comparison
 from pipelines.placement import placed
-from rushes.orchestration.profile import DEFAULT, Profile, read_profile
+from rushes.kubeflow.profile import DEFAULT, Profile, read_profile
 
 COMPILED = Path(__file__).with_name("pipeline.yaml")
 """The committed compilation: what `rushes run` executes, and clusters that are like the default profile."""

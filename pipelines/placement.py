@@ -7,7 +7,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from pipelines.image import tag
-from rushes.orchestration.profile import Keys, Profile, Resources
+from rushes.kubeflow.profile import Keys, Profile, Resources
 
 TRAINING = ("pretrain", "finetune", "evaluate", "chain")
 """Components that a GPU is for."""

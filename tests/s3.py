@@ -30,9 +30,11 @@ class S3:
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
             "AWS_DEFAULT_REGION": "us-east-1",
-        }  # fmt: skip
+        }
 
     def served(self) -> list[dict[str, Any]]:
         """What was answered so far: time at which it was asked for, method, path, range, bytes."""
@@ -85,9 +87,12 @@ class _Noted:
             count += len(chunk)
             yield chunk
         note = {
-            "time": began, "method": environ["REQUEST_METHOD"], "path": environ["PATH_INFO"],
-            "range": environ.get("HTTP_RANGE", ""), "bytes": count,
-        }  # fmt: skip
+            "time": began,
+            "method": environ["REQUEST_METHOD"],
+            "path": environ["PATH_INFO"],
+            "range": environ.get("HTTP_RANGE", ""),
+            "bytes": count,
+        }
         os.write(self.log, (json.dumps(note) + "\n").encode())
 
 

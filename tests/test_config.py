@@ -22,7 +22,7 @@ from rushes.config import (
     parse_recipe,
     recipe_sizes,
     to_record,
-)  # fmt: skip
+)
 from rushes.errors import UserError
 
 EVERY_RECIPE = [(model, size) for model in known_models() for size in recipe_sizes(model)]
@@ -151,9 +151,14 @@ def test_any_field_of_any_type_is_accepted_or_refused_by_name(section: str, data
     names = [f.name for f in dataclasses.fields(kind())]
     name = data.draw(st.sampled_from([*names, "nonsense"]))
     value = data.draw(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.integers())
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=3)
+        | st.lists(st.integers())
         | st.dictionaries(st.text(max_size=2), st.integers(), max_size=2)
-    )  # fmt: skip
+    )
     try:
         recipe = parse_recipe({"name": "m", section: {name: value}})
     except UserError as error:

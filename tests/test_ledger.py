@@ -17,10 +17,15 @@ def champion(version: int) -> Champion:
 
 def entry(number: int, *, version: int = 1, promoted: bool = True, endpoint: str = "e") -> Entry:
     return Entry(
-        number=number, endpoint=endpoint, decision="promoted" if promoted else "refused",
-        challenger=champion(version), champion=champion(version) if promoted else None, reason="shown: äöü",
-        time=now(), report={"rulings": [{"rule": "parity", "p": 0.25}]},
-    )  # fmt: skip
+        number=number,
+        endpoint=endpoint,
+        decision="promoted" if promoted else "refused",
+        challenger=champion(version),
+        champion=champion(version) if promoted else None,
+        reason="shown: äöü",
+        time=now(),
+        report={"rulings": [{"rule": "parity", "p": 0.25}]},
+    )
 
 
 @pytest.fixture(params=["folder", "memory"])

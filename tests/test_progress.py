@@ -66,9 +66,15 @@ def test_a_bar_reports_its_end_and_seldom_otherwise(tmp_path: Path) -> None:
     assert len(events) < 1000
     assert events[0]["done"] == 0
     assert events[-1] | {"time": 0} == {
-        "time": 0, "event": "bar", "step": "pretrain", "label": "train", "done": 5000, "total": 5000, "unit": "steps",
+        "time": 0,
+        "event": "bar",
+        "step": "pretrain",
+        "label": "train",
+        "done": 5000,
+        "total": 5000,
+        "unit": "steps",
         "stats": {"loss": 1.235},
-    }  # fmt: skip
+    }
 
 
 def test_nobody_listening_is_no_error() -> None:

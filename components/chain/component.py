@@ -1,4 +1,4 @@
-"""`chain` as a Kubeflow Pipelines component: import, call, log. See `rushes.orchestration.protocol`."""
+"""`chain` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.protocol`."""
 
 from kfp import dsl
 
@@ -10,7 +10,7 @@ def chain(plan: dsl.Input[dsl.Artifact], name: str, answers: dsl.Output[dsl.Arti
     """Pretrains, fine-tunes and measures one start of a comparison on one fold with one seed."""
     from pathlib import Path
 
-    from rushes.orchestration.protocol import write_answers
+    from rushes.comparing.protocol import write_answers
 
     manifest = write_answers(plan=Path(plan.path), chain=name, out=Path(answers.path))
     answers.metadata.update(chain=name, ref=manifest.ref, **manifest.summary)

@@ -1,4 +1,4 @@
-"""`plan` as a Kubeflow Pipelines component: import, call, log. See `rushes.orchestration.protocol`."""
+"""`plan` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.protocol`."""
 
 from kfp import dsl
 
@@ -22,7 +22,7 @@ def plan(
     """Plans a comparison, and pins its videos for each fold; returns the partitions to sample the first fold in."""
     from pathlib import Path
 
-    from rushes.orchestration.protocol import Protocol, numbers_of, write_plan
+    from rushes.comparing.protocol import Protocol, numbers_of, write_plan
 
     numbers = numbers_of(labels_per_class)
     planned = write_plan(

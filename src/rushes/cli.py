@@ -82,7 +82,7 @@ class Run(_WithRecipe):
     @property
     def models(self) -> tuple[Recipe, ...]:
         """The recipes of all, on the footage that they share."""
-        from rushes.orchestration.comparison import Member, models_of, parse_member
+        from rushes.comparing.members import Member, models_of, parse_member
 
         files = [str(file.absolute()) for file in self.plugin]
         others = [parse_member(text, size=self.size, plugins=files) for text in self.also]
@@ -92,9 +92,14 @@ class Run(_WithRecipe):
         from rushes.commands.run import run
 
         return run(
-            models=self.models, videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold,
-            revision=self.revision, endpoint=self.endpoint,
-        )  # fmt: skip
+            models=self.models,
+            videos=self.videos,
+            labels=self.labels,
+            splits=self.splits,
+            fold=self.fold,
+            revision=self.revision,
+            endpoint=self.endpoint,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +169,13 @@ class Finetune(_WithRecipe):
 
     def execute(self) -> int:
         return _step(
-            "finetune", recipe=self.full_recipe, footage=self.footage, backbone=self.backbone, init=self.init,
+            "finetune",
+            recipe=self.full_recipe,
+            footage=self.footage,
+            backbone=self.backbone,
+            init=self.init,
             out=self.out,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,9 +211,14 @@ class Evaluate(_WithRecipe):
 
     def execute(self) -> int:
         return _step(
-            "evaluate", recipe=self.full_recipe, footage=self.footage, backbone=self.backbone,
-            classifier=self.classifier, baseline=self.baseline, out=self.out,
-        )  # fmt: skip
+            "evaluate",
+            recipe=self.full_recipe,
+            footage=self.footage,
+            backbone=self.backbone,
+            classifier=self.classifier,
+            baseline=self.baseline,
+            out=self.out,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,9 +249,13 @@ class Register(_WithRecipe):
 
     def execute(self) -> int:
         return _step(
-            "register", recipe=self.full_recipe, endpoint=self.endpoint, bundle=self.bundle,
-            evaluation=self.evaluation, out=self.out,
-        )  # fmt: skip
+            "register",
+            recipe=self.full_recipe,
+            endpoint=self.endpoint,
+            bundle=self.bundle,
+            evaluation=self.evaluation,
+            out=self.out,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,9 +275,14 @@ class Promote(_WithRecipe):
 
     def execute(self) -> int:
         return _step(
-            "promote", recipe=self.full_recipe, version=self.version, bundle=self.bundle,
-            evaluation=self.evaluation, footage=self.footage, out=self.out,
-        )  # fmt: skip
+            "promote",
+            recipe=self.full_recipe,
+            version=self.version,
+            bundle=self.bundle,
+            evaluation=self.evaluation,
+            footage=self.footage,
+            out=self.out,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,9 +365,13 @@ class Predict:
         from rushes.commands.predict import predict
 
         return predict(
-            self.videos, endpoint=self.endpoint, offline=self.offline, protocol=self.protocol, top=self.top,
+            self.videos,
+            endpoint=self.endpoint,
+            offline=self.offline,
+            protocol=self.protocol,
+            top=self.top,
             as_json=self.json,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -507,15 +534,18 @@ class PretextControl:
     """JSON file for the results."""
 
     def execute(self) -> int:
-        from rushes.commands.control import Options, control
-        from rushes.orchestration.comparison import parse_member
+        from rushes.commands.no_motion import Options, control
+        from rushes.comparing.members import parse_member
 
         files = [str(file.absolute()) for file in self.plugin]
         return control(
-            [parse_member(model, size=self.size, plugins=files) for model in self.models], videos=self.videos,
-            still=self.still, labels=self.labels, out=self.out,
+            [parse_member(model, size=self.size, plugins=files) for model in self.models],
+            videos=self.videos,
+            still=self.still,
+            labels=self.labels,
+            out=self.out,
             options=Options(steps=self.steps, questions=self.questions, segments=self.segments, seed=self.seed),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -612,16 +642,21 @@ class Compare:
     def execute(self) -> int:
         from rushes.commands.compare import run_compare, submit_compare
         from rushes.commands.pipeline import Destination
-        from rushes.orchestration.comparison import parse_member
+        from rushes.comparing.members import parse_member
+        from rushes.comparing.protocol import Protocol, numbers_of
         from rushes.orchestration.local import compiled_comparison
-        from rushes.orchestration.protocol import Protocol, numbers_of
 
         if not self.models:
             raise UserError("models: missing; name one or more, see `rushes models`")
         protocol = Protocol(
-            videos=self.videos, labels=self.labels, splits=self.splits, folds=self.folds, seeds=self.seeds,
-            numbers=numbers_of(self.labels_per_class), budget=self.budget,
-        )  # fmt: skip
+            videos=self.videos,
+            labels=self.labels,
+            splits=self.splits,
+            folds=self.folds,
+            seeds=self.seeds,
+            numbers=numbers_of(self.labels_per_class),
+            budget=self.budget,
+        )
         files = [str(file.absolute()) for file in self.plugin]
         members = [parse_member(text, size=self.size, plugins=files) for text in self.models]
         if self.runner == "subprocess":
@@ -667,8 +702,8 @@ class _Compiled(Run):
         """Starts a run on the cluster."""
         from rushes.commands.pipeline import Destination, submit
         from rushes.commands.run import endpoint_name
+        from rushes.kubeflow.schedules import Data
         from rushes.orchestration.local import compiled_pipeline
-        from rushes.orchestration.schedules import Data
 
         data = Data(videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold, revision=self.revision)
         to = Destination(profile=self.profile, pipeline=self.pipeline or compiled_pipeline(), host=self.host)
@@ -707,9 +742,16 @@ class PipelineRun(_Compiled):
         if self.runner == "cluster":
             return self.submit(wait=True)
         return run(
-            models=self.models, videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold,
-            revision=self.revision, endpoint=self.endpoint, runner=self.runner, pipeline=self.pipeline,
-        )  # fmt: skip
+            models=self.models,
+            videos=self.videos,
+            labels=self.labels,
+            splits=self.splits,
+            fold=self.fold,
+            revision=self.revision,
+            endpoint=self.endpoint,
+            runner=self.runner,
+            pipeline=self.pipeline,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -781,7 +823,7 @@ class Doctor:
 
     def execute(self) -> int:
         from rushes.commands.doctor import doctor
-        from rushes.orchestration.doctor import Surroundings
+        from rushes.doctor.checks import Surroundings
 
         return doctor(Surroundings(profile=self.profile, host=self.host))
 
@@ -814,26 +856,45 @@ class Plan(_WithRecipe):
         from rushes.commands.plan import plan
 
         return plan(
-            self.full_recipe, size=self.size, videos=self.videos, labels=self.labels, splits=self.splits,
-            fold=self.fold, profile=self.profile, share=self.share, as_json=self.json,
-        )  # fmt: skip
+            self.full_recipe,
+            size=self.size,
+            videos=self.videos,
+            labels=self.labels,
+            splits=self.splits,
+            fold=self.fold,
+            profile=self.profile,
+            share=self.share,
+            as_json=self.json,
+        )
 
 
 GROUPS: dict[str, dict[str, type]] = {
     "Whole workflow": {"run": Run, "demo": Demo, "predict": Predict, "compare": Compare, "models": Models},
     "Servers of this machine": {"up": Up, "down": Down, "status": Status, "reconcile": Reconcile, "drain": Drain},
     "Steps": {
-        "pin": Pin, "sample": Sample, "pretrain": Pretrain, "finetune": Finetune, "choose": Choose,
-        "evaluate": Evaluate, "export": Export, "register": Register, "promote": Promote, "deploy": Deploy,
+        "pin": Pin,
+        "sample": Sample,
+        "pretrain": Pretrain,
+        "finetune": Finetune,
+        "choose": Choose,
+        "evaluate": Evaluate,
+        "export": Export,
+        "register": Register,
+        "promote": Promote,
+        "deploy": Deploy,
     },
     "Pretext tasks": {"pretext show": PretextShow, "pretext control": PretextControl, "pretext maps": PretextMaps},
     "Before a run": {"doctor": Doctor, "plan": Plan},
     "On Kubeflow": {
-        "pipeline compile": PipelineCompile, "pipeline run": PipelineRun, "pipeline submit": PipelineSubmit,
-        "schedules plan": SchedulesPlan, "schedules apply": SchedulesApply, "schedules check": SchedulesCheck,
+        "pipeline compile": PipelineCompile,
+        "pipeline run": PipelineRun,
+        "pipeline submit": PipelineSubmit,
+        "schedules plan": SchedulesPlan,
+        "schedules apply": SchedulesApply,
+        "schedules check": SchedulesCheck,
     },
     "Data": {"footage show": FootageShow, "footage forget": FootageForget, "demo-videos": DemoVideos},
-}  # fmt: skip
+}
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
@@ -885,9 +946,13 @@ def parse(arguments: Sequence[str]) -> Command:
     missing = {f.name: _default(f) for f in dataclasses.fields(command)}
     wants_names = issubclass(command, _WithRecipe) and ("-h" in rest or "--help" in rest)
     parsed: Command = tyro.cli(
-        command, prog=f"rushes {name}", args=rest, default=command(**missing | defaults), use_underscores=True,
+        command,
+        prog=f"rushes {name}",
+        args=rest,
+        default=command(**missing | defaults),
+        use_underscores=True,
         description=f"{inspect.getdoc(command)}\n\n{_names()}" if wants_names else None,
-    )  # fmt: skip
+    )
     return parsed
 
 

@@ -88,9 +88,14 @@ def view() -> Iterator[View]:
         yield LinesView()
         return
     columns = (
-        TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("[dim]{task.fields[stats]}"),
-    )  # fmt: skip
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[stats]}"),
+    )
     with RichProgress(*columns, console=console, transient=True, refresh_per_second=8) as progress:
         yield BarsView(progress)
 

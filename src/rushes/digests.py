@@ -22,10 +22,22 @@ PACKAGE = "rushes"
 PLUMBING = frozenset(
     f"{PACKAGE}{module}"
     for module in (
-        "", ".cache", ".config", ".digests", ".errors", ".home", ".journal", ".parts", ".plugins", ".progress",
-        ".steps", ".steps.base", ".store",
+        "",
+        ".config",
+        ".digests",
+        ".errors",
+        ".home",
+        ".journal",
+        ".store.cache",
+        ".store.ranges",
+        ".store.store",
+        ".plugins",
+        ".progress",
+        ".steps",
+        ".steps.base",
+        ".store",
     )
-)  # fmt: skip
+)
 """Modules that every step imports and no result depends on."""
 
 

@@ -67,8 +67,22 @@ def compare(*members: str, videos: Path, folder: Path) -> Compared:
         for name in ("RUSHES_STORE", "RUSHES_CACHE"):
             patch.delenv(name, raising=False)
         status = main(
-            ["compare", *members, "--size", "cpu", "--videos", str(videos), "--folds", "2", "--labels-per-class", "2",
-             "--parallel", "2", "--out", str(folder / "out")]
-        )  # fmt: skip
+            [
+                "compare",
+                *members,
+                "--size",
+                "cpu",
+                "--videos",
+                str(videos),
+                "--folds",
+                "2",
+                "--labels-per-class",
+                "2",
+                "--parallel",
+                "2",
+                "--out",
+                str(folder / "out"),
+            ]
+        )
         assert status == 0
         return Compared(out=folder / "out", store=open_store())

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from rushes.cli import main
+from rushes.comparing.chains import run_chain
+from rushes.comparing.members import Chain, Chains, common_sample, parse_member, starts_of
 from rushes.errors import UserError
-from rushes.orchestration.chain import run_chain
-from rushes.orchestration.comparison import Chain, Chains, common_sample, parse_member, starts_of
 from rushes.progress import read_events
 from rushes.steps.finetune import finetune
 from rushes.store import Manifest
@@ -57,8 +57,9 @@ def test_a_fold_pretrains_without_its_test_groups_and_costs_no_encoding(compared
     assert len(tested[0] | tested[1]) == 2 * FILES
     shards = [
         pq.read_table(compared.store.path(Manifest.read(compared.out / "work" / f"footage-{n}.json").files[name]))
-        for n in (1, 2) for name in ("shards.parquet",)
-    ]  # fmt: skip
+        for n in (1, 2)
+        for name in ("shards.parquet",)
+    ]
     assert shards[0]["sha256"].to_pylist() == shards[1]["sha256"].to_pylist()
 
 
@@ -96,8 +97,11 @@ def test_nothing_is_done_twice(compared: Compared, tmp_path: Path, monkeypatch: 
     run_chain(compared.chain(MEMBER))
     ended = [event for event in read_events(tmp_path / "events.jsonl")[0] if event["event"] == "end"]
     assert [(event["step"], event["cached"]) for event in ended] == [
-        ("pretrain", True), ("finetune", True), ("finetune", True), ("measure", True)
-    ]  # fmt: skip
+        ("pretrain", True),
+        ("finetune", True),
+        ("finetune", True),
+        ("measure", True),
+    ]
     assert compared.manifest(MEMBER, "answers").ref == before
 
 

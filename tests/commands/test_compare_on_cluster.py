@@ -14,15 +14,15 @@ import pytest
 from rushes.cli import main
 from rushes.commands import compare as commands
 from rushes.commands import pipeline
+from rushes.comparing.members import named, parse_member
+from rushes.comparing.protocol import Plan, write_answers
 from rushes.config import to_record
-from rushes.orchestration.comparison import named, parse_member
+from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
-from rushes.orchestration.protocol import Plan, write_answers
-from rushes.orchestration.schedules import Pipeline
 from rushes.progress import read_events
 from rushes.store import Manifest, Store
 from tests.commands.conftest import MEMBER, QUICK, Compared, compare
-from tests.orchestration.kubeflow import Kubeflow, serving
+from tests.kubeflow.server import Kubeflow, serving
 
 OTHER = f"longer=vcop-r3d:{QUICK},pretrain.epochs=2"
 FILES = ["comparison.csv", "comparison.html", "comparison.json", "comparison.md"]
@@ -56,15 +56,20 @@ def pipe(*members: str, videos: Path, folder: Path) -> Piped:
     """The same comparison as `tests.commands.conftest.compare`, and as many threads a chain."""
     recipes = named([parse_member(text, size="cpu") for text in members])
     arguments = {
-        "videos": str(videos), "models": [to_record(recipe) for recipe in recipes], "name": "piped", "folds": 2,
-        "labels_per_class": "2", "partitions": 2,
-    }  # fmt: skip
+        "videos": str(videos),
+        "models": [to_record(recipe) for recipe in recipes],
+        "name": "piped",
+        "folds": 2,
+        "labels_per_class": "2",
+        "partitions": 2,
+    }
     (folder / "arguments.json").write_text(json.dumps(arguments))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUSHES")}
     environment |= {
-        "RUSHES_HOME": str(folder / "home"), "RUSHES_RUN": "piped",
+        "RUSHES_HOME": str(folder / "home"),
+        "RUSHES_RUN": "piped",
         "OMP_NUM_THREADS": str(max(len(os.sched_getaffinity(0)) // 2, 1)),
-    }  # fmt: skip
+    }
     command = ["rushes.orchestration.local", str(folder), "--pipeline", str(compiled_comparison())]
     done = subprocess.run([sys.executable, "-m", *command], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
@@ -127,8 +132,11 @@ def test_a_chain_that_is_tried_again_finds_what_it_did(
     again = write_answers(plan=planned, chain="vcop, fold 2, seed 0", out=tmp_path / "answers.json")
     ended = [event for event in read_events(tmp_path / "events.jsonl")[0] if event["event"] == "end"]
     assert [(event["step"], event["cached"]) for event in ended] == [
-        ("pretrain", True), ("finetune", True), ("finetune", True), ("measure", True)
-    ]  # fmt: skip
+        ("pretrain", True),
+        ("finetune", True),
+        ("finetune", True),
+        ("measure", True),
+    ]
     assert again.ref in [Manifest.read(path).ref for path in piped.artifacts("chain", "answers")]
 
 
@@ -148,9 +156,23 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kubeflow
 
 def submit(server: Kubeflow, out: Path, *words: str) -> int:
     return main(
-        ["compare", MEMBER, OTHER, "--size", "cpu", "--videos", "s3://archive/videos", "--runner", "cluster",
-         "--host", server.url, "--out", str(out), *words]
-    )  # fmt: skip
+        [
+            "compare",
+            MEMBER,
+            OTHER,
+            "--size",
+            "cpu",
+            "--videos",
+            "s3://archive/videos",
+            "--runner",
+            "cluster",
+            "--host",
+            server.url,
+            "--out",
+            str(out),
+            *words,
+        ]
+    )
 
 
 def test_a_cluster_is_given_the_comparison_and_followed_to_its_end(

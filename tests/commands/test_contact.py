@@ -25,9 +25,12 @@ def plain(
 
 def cell(motion: float = 1.0, **changes: object) -> Cell:
     given: dict[str, object] = {
-        "frames": plain(126, 128, 128), "profile": np.full(100, motion, np.float32), "cuts": [], "name": "a.mp4",
+        "frames": plain(126, 128, 128),
+        "profile": np.full(100, motion, np.float32),
+        "cuts": [],
+        "name": "a.mp4",
         "detail": "0:00",
-    }  # fmt: skip
+    }
     return Cell(**(given | changes))  # type: ignore[arg-type]
 
 

@@ -29,9 +29,14 @@ def publish(folder: Path, kind: str, weights: dict[str, torch.Tensor], model: di
     (folder / "model.json").write_text(json.dumps(model))
     store = open_store()
     manifest = Manifest(
-        kind=kind, step={"backbone": "pretrain"}.get(kind, "finetune"), digest="0123", inputs={}, config={}, code="",
+        kind=kind,
+        step={"backbone": "pretrain"}.get(kind, "finetune"),
+        digest="0123",
+        inputs={},
+        config={},
+        code="",
         files={name: store.put(folder / name) for name in ("weights.safetensors", "model.json")},
-    )  # fmt: skip
+    )
     manifest.write(folder / f"{kind}.json")
     return folder / f"{kind}.json"
 
@@ -54,7 +59,7 @@ def footage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(network: Path, footage: Path, out: Path, *more: str) -> int:
     return parse(
         ["pretext", "maps", "--backbone", str(network), "--footage", str(footage), "--out", str(out), *more]
-    ).execute()  # fmt: skip
+    ).execute()
 
 
 def sides(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -66,7 +71,7 @@ def sides(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
 @pytest.mark.parametrize("kind", ["backbone", "classifier"])
 def test_a_picture_and_a_row_a_unit(
     kind: str, tmp_path: Path, footage: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
+) -> None:
     torch.manual_seed(0)
     if kind == "backbone":
         network = publish(tmp_path, kind, make_backbone("tiny_frame").state_dict(), MODEL)

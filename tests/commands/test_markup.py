@@ -6,8 +6,8 @@ import pytest
 
 from rushes.commands.compare import _drawn
 from rushes.commands.predict import show
+from rushes.comparing.report import Table
 from rushes.console import console
-from rushes.evaluation.comparison_report import Table
 from rushes.serving.answer import Answer
 
 NAME = "walk[/x] [bold]"
@@ -15,9 +15,14 @@ NAME = "walk[/x] [bold]"
 
 def test_an_answer_shows_file_and_label_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     answer = Answer(
-        labels=(NAME, "run"), probabilities=(0.75, 0.25), embedding=(), version=1, onnx_sha256="0", request_id="r",
+        labels=(NAME, "run"),
+        probabilities=(0.75, 0.25),
+        embedding=(),
+        version=1,
+        onnx_sha256="0",
+        request_id="r",
         served_by="triton",
-    )  # fmt: skip
+    )
     show(Path("a[bold].mp4"), answer, top=2, as_json=False)
     shown = capsys.readouterr().out
     assert NAME in shown and "a[bold].mp4" in shown

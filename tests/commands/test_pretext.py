@@ -197,9 +197,18 @@ def test_control_with_few_videos_says_so_and_writes_what_it_measured(
 ) -> None:
     out = tmp_path / "control.json"
     status, printed, _ = command(
-        "control", "shuffle-and-learn:pretrain.workers=0", "wide=opn:pretrain.workers=0,pretrain.options.window=40",
-        "--videos", brightening, "--steps", 1, "--questions", 2, "--out", out,
-    )  # fmt: skip
+        "control",
+        "shuffle-and-learn:pretrain.workers=0",
+        "wide=opn:pretrain.workers=0,pretrain.options.window=40",
+        "--videos",
+        brightening,
+        "--steps",
+        1,
+        "--questions",
+        2,
+        "--out",
+        out,
+    )
     assert status == 0
     assert "too few videos" in printed and "no verdict" in printed
     record = json.loads(out.read_text())

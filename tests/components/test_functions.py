@@ -87,9 +87,7 @@ def test_the_best_on_validation_goes_on_whatever_the_order_of_artifacts(store: S
     c = trained(tmp_path, "c", val_accuracy=0.6, val_loss=1.1)
     models = [model("a"), model("b"), model("c")]
     outputs = {name: artifact(tmp_path / f"out-{name}", dsl.Model) for name in ("backbone", "classifier", "choice")}
-    chosen = choose.python_func(
-        models=models, backbones=[b[0], c[0], a[0]], classifiers=[a[1], b[1], c[1]], **outputs
-    )  # fmt: skip
+    chosen = choose.python_func(models=models, backbones=[b[0], c[0], a[0]], classifiers=[a[1], b[1], c[1]], **outputs)
     assert chosen == models[2]
     assert read(outputs["backbone"]).digest == "c-backbone" and read(outputs["classifier"]).digest == "c-classifier"
     assert outputs["classifier"].metadata["model"] == "c"
@@ -142,10 +140,15 @@ def test_the_summary_of_a_success_holds_no_error_of_a_step_that_was_tried_again(
     champion = Champion(version=1, bundle="export/x", onnx_sha256="0")
     Ledger(store, "g").append(
         Entry(
-            number=1, endpoint="g", decision="promoted", challenger=champion, champion=champion, reason="first",
+            number=1,
+            endpoint="g",
+            decision="promoted",
+            challenger=champion,
+            champion=champion,
+            reason="first",
             time="now",
         )
-    )  # fmt: skip
+    )
     record = summary_of(store, run="r", endpoint="g", state="SUCCEEDED", error="")
     assert (record["error"], record["tried_again"]) == ("", ["pretrain: node went away"])
     assert record["decision"] == {"decision": "promoted", "reason": "first"}

@@ -226,7 +226,12 @@ def _ports(template: Resource) -> list[Resource]:
 RULES: dict[str, Callable[[list[Resource]], list[str]]] = {
     rule.__name__: rule
     for rule in (
-        no_pod_is_root, no_image_changes, secrets_are_references, everything_is_bounded, every_pod_has_its_policy,
-        nobody_holds_a_token, names_meet,
+        no_pod_is_root,
+        no_image_changes,
+        secrets_are_references,
+        everything_is_bounded,
+        every_pod_has_its_policy,
+        nobody_holds_a_token,
+        names_meet,
     )
-}  # fmt: skip
+}

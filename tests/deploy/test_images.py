@@ -121,13 +121,13 @@ class Held:
 sys.meta_path = [BuiltinImporter, FrozenImporter, Held()]
 from rushes.cli import parse
 import rushes.commands.servers, rushes.serving.request, rushes.serving.routing, rushes.video.decode
-from rushes.serving.control import Control
-import rushes.store
+from rushes.serving.triton_api import Control
+import rushes.store.store
 parse(["reconcile", "--no-once", "--server=127.0.0.1:1"]), parse(["drain"])
 Control("127.0.0.1:1").close()
-rushes.store._PATIENCE = 0.0  # one request, since nobody will answer
+rushes.store.store._PATIENCE = 0.0  # one request, since nobody will answer
 try:
-    rushes.store.Store("s3://bucket/prefix").read("ledger/first/000001.json")
+    rushes.store.store.Store("s3://bucket/prefix").read("ledger/first/000001.json")
 except Exception as error:
     print(type(error).__name__)
 """

@@ -21,9 +21,9 @@ from kfp.client import KF_PIPELINES_SA_TOKEN_PATH
 
 from components.image import IMAGE
 from rushes.cli import COMMANDS, main, parse
-from rushes.orchestration.profile import read_profile
-from rushes.serving.control import KEY_VARIABLE
+from rushes.kubeflow.profile import read_profile
 from rushes.serving.environment import environment_folder, is_ready, site_packages
+from rushes.serving.triton_api import KEY_VARIABLE
 from tests.deploy.manifests import (
     KUBERNETES,
     OVERLAYS,
@@ -99,9 +99,11 @@ REQUIRED = {
 }
 """Kind to fields that a cluster refuses it without."""
 WHERE = {
-    "HorizontalPodAutoscaler": "production", "ServiceMonitor": "production", "Role": "pipelines",
+    "HorizontalPodAutoscaler": "production",
+    "ServiceMonitor": "production",
+    "Role": "pipelines",
     "RoleBinding": "pipelines",
-}  # fmt: skip
+}
 """The overlay that has the kind, if small has not."""
 
 
@@ -210,7 +212,7 @@ BROKEN: dict[str, list[tuple[str, Change]]] = {
         ("small", lambda r: named(r, "PodDisruptionBudget", "triton")["spec"]["selector"].update(matchLabels=OTHER)),
         ("production", lambda r: named(r, "ServiceMonitor", "triton")["spec"]["endpoints"][0].update(port="metric")),
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,16 @@ def encoded(seed: int, *, qp: int = 20, height: int = HEIGHT, width: int = WIDTH
 
 
 def put_footage(
-    store: Store, *, shards: int, segments: int, distinct: int = 8, qp: int = 20, height: int = HEIGHT,
-    width: int = WIDTH, held_out: int = 0,
-) -> Manifest:  # fmt: skip
+    store: Store,
+    *,
+    shards: int,
+    segments: int,
+    distinct: int = 8,
+    qp: int = 20,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    held_out: int = 0,
+) -> Manifest:
     """Stores and publishes footage; each segment is one of `distinct` ones, each shard another sequence of them.
 
     Args:
@@ -51,11 +58,28 @@ def put_footage(
         for place, (offset, length) in enumerate(places):
             key = f"{number * segments + place:016x}"
             rows.add(
-                Segment(key=key, source=f"{key}.mp4", source_sha256=key * 4, start=0.0, end=FRAMES / 25.0, label="",
-                        group=key, split=split),
-                Measured(frames=FRAMES, fps=25.0, width=width, height=height, codec=CODEC, shard=number, offset=offset,
-                         length=length, frame_offset=place * FRAMES),
-            )  # fmt: skip
+                Segment(
+                    key=key,
+                    source=f"{key}.mp4",
+                    source_sha256=key * 4,
+                    start=0.0,
+                    end=FRAMES / 25.0,
+                    label="",
+                    group=key,
+                    split=split,
+                ),
+                Measured(
+                    frames=FRAMES,
+                    fps=25.0,
+                    width=width,
+                    height=height,
+                    codec=CODEC,
+                    shard=number,
+                    offset=offset,
+                    length=length,
+                    frame_offset=place * FRAMES,
+                ),
+            )
     with TemporaryDirectory() as folder:
         out = Path(folder)
         write_index(out / INDEX, rows.table(), Geometry(short_side=height, fps=25.0, qp=qp, gop=12))

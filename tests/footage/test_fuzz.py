@@ -33,9 +33,19 @@ MEMORY = round(1.25 * 2**30)
 """Bytes that a process may come to hold: its limit, and the libraries that it maps."""
 LARGEST = 1 << 20
 REASONS = {
-    "decode_error", "decoder_crash", "empty", "encode_error", "no_frames", "no_video_stream", "not_a_video",
-    "odd_shape", "timeout", "too_long", "too_many_pixels", "truncated",
-}  # fmt: skip
+    "decode_error",
+    "decoder_crash",
+    "empty",
+    "encode_error",
+    "no_frames",
+    "no_video_stream",
+    "not_a_video",
+    "odd_shape",
+    "timeout",
+    "too_long",
+    "too_many_pixels",
+    "truncated",
+}
 """What damage may make of a file."""
 STRUCTURE = re.compile(
     rb"moov|mvhd|trak|tkhd|edts|elst|mdia|mdhd|hdlr|minf|stbl|stsd|avc1|avcC|hvcC|stts|ctts|stss|stsc|stsz|stco|moof|"
@@ -108,8 +118,15 @@ def splice(hand: Hand, data: bytes, other: bytes) -> bytes:
 
 
 DAMAGES: tuple[Damage, ...] = (
-    flip_bytes, flip_header, truncate, zero_block, repeat_block, swap_blocks, set_extremes, splice,
-)  # fmt: skip
+    flip_bytes,
+    flip_header,
+    truncate,
+    zero_block,
+    repeat_block,
+    swap_blocks,
+    set_extremes,
+    splice,
+)
 
 
 def write_damaged(videos: list[Path], folder: Path, *, seed: int, count: int) -> None:
@@ -235,6 +252,7 @@ def test_an_encoder_without_memory_costs_its_file_only(
     footage, summary, _ = sample(tmp_path / "videos")
     assert footage.texts("source").tolist() == ["c.mp4"]
     assert {(bad["source"], bad["reason"]) for bad in summary["quarantine"]} == {
-        ("a.mp4", "encode_error"), ("b.mp4", "encode_error"),
-    }  # fmt: skip
+        ("a.mp4", "encode_error"),
+        ("b.mp4", "encode_error"),
+    }
     assert "sample.max_memory_gb" in summary["quarantine"][0]["message"]

@@ -108,8 +108,11 @@ def test_a_moved_file_is_known_by_its_content_and_a_removed_one_leaves_a_tombsto
     assert (summary["new_shards"], summary["removed"]) == (0, 2)
     assert footage.texts("source").tolist() == ["c.mp4", "moved.mp4"]
     assert [(row["source"], row["status"]) for row in segments(out)] == [
-        ("a.mp4", "removed"), ("b.mp4", "removed"), ("c.mp4", "sampled"), ("moved.mp4", "sampled"),
-    ]  # fmt: skip
+        ("a.mp4", "removed"),
+        ("b.mp4", "removed"),
+        ("c.mp4", "sampled"),
+        ("moved.mp4", "sampled"),
+    ]
     films(root, "b")
     _, summary, _ = sample(root, store=store, digest="cc", previous=["sample/bb"])
     assert (summary["removed"], summary["new_shards"]) == (1, 1), "back again, encoded anew"
@@ -167,10 +170,15 @@ def test_three_parts_and_a_merge_are_one_run(tmp_path: Path, sample: Sampler) ->
         empty.mkdir()
         done.append(
             sample_footage(
-                archive=archive_of(root), config=config, store=store, digest="0123", out=empty,
-                progress=NullProgress(), partition=Partition(number=n, count=3),
+                archive=archive_of(root),
+                config=config,
+                store=store,
+                digest="0123",
+                out=empty,
+                progress=NullProgress(),
+                partition=Partition(number=n, count=3),
             )
-        )  # fmt: skip
+        )
         assert not list(empty.iterdir())
     assert [part["shards"] for part in done] == [1, 2, 2]
     before = objects(store)
@@ -194,9 +202,11 @@ def test_parts_agree_on_what_was_there_before_though_the_archive_grows_meanwhile
     )
     sample(root, config=config, store=store, digest="other", previous=["sample/aa"])  # another run, which ends first
     second = sample_footage(
-        archive=archive_of(root, previous=["sample/other", "sample/aa"]), out=tmp_path,
-        partition=Partition(number=2, count=2), **common,
-    )  # fmt: skip
+        archive=archive_of(root, previous=["sample/other", "sample/aa"]),
+        out=tmp_path,
+        partition=Partition(number=2, count=2),
+        **common,
+    )
     assert second == {"shards": 2, "of": 4, "partition": "2/2"}
 
 

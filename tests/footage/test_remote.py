@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from rushes import store as store_module
 from rushes.errors import UserError
 from rushes.footage.reader import Footage
 from rushes.store import Manifest, Store
+from rushes.store import store as store_module
 from tests.footage.remote import put_footage
 
 SHARDS, SEGMENTS = 3, 10

@@ -17,12 +17,33 @@ import pytest
 from rushes.video.encode import encode_h264
 
 QUICK = (
-    "--sample.short_side", "32", "--pretrain.crop", "32", "--pretrain.epochs", "1",
-    "--pretrain.samples_per_epoch", "32", "--pretrain.workers", "0", "--sample.val_share", "0",
-    "--finetune.epochs", "20", "--finetune.batch", "8",
-    "--finetune.workers", "0", "--evaluate.clips", "2", "--export.clips", "2", "--evaluate.resamples", "200",
-    "--promote.resamples", "200",
-)  # fmt: skip
+    "--sample.short_side",
+    "32",
+    "--pretrain.crop",
+    "32",
+    "--pretrain.epochs",
+    "1",
+    "--pretrain.samples_per_epoch",
+    "32",
+    "--pretrain.workers",
+    "0",
+    "--sample.val_share",
+    "0",
+    "--finetune.epochs",
+    "20",
+    "--finetune.batch",
+    "8",
+    "--finetune.workers",
+    "0",
+    "--evaluate.clips",
+    "2",
+    "--export.clips",
+    "2",
+    "--evaluate.resamples",
+    "200",
+    "--promote.resamples",
+    "200",
+)
 """A recipe that takes seconds: enough to tell a moving picture from a still one, which is all that these tests ask."""
 
 
@@ -41,16 +62,24 @@ class Cli:
     def __call__(self, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "rushes.cli", *map(str, arguments)],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """As from a terminal: where the tests run in the background, they were told to ignore Ctrl-C."""
         return subprocess.Popen(
             [sys.executable, "-m", "rushes.cli", *map(str, arguments)],
-            cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
+        )
 
     def ok(self, *arguments: object) -> str:
         """Output of a command that must succeed."""

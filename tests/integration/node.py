@@ -35,11 +35,15 @@ class Node:
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         (self.folder / "events.jsonl").unlink(missing_ok=True)
         environment = os.environ | {
-            "RUSHES_HOME": str(self.folder / "home"), "RUSHES_CACHE": str(self.cache), "RUSHES_STORE": self.store,
+            "RUSHES_HOME": str(self.folder / "home"),
+            "RUSHES_CACHE": str(self.cache),
+            "RUSHES_STORE": self.store,
             "RUSHES_CACHE_GB": "4",
-            "RUSHES_PROGRESS": str(self.folder / "events.jsonl"), "TMPDIR": str(self.folder / "tmp"),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), **self.environment,
-        }  # fmt: skip
+            "RUSHES_PROGRESS": str(self.folder / "events.jsonl"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+            **self.environment,
+        }
         command = [*self.within, sys.executable, "-m", "tests.integration.node", step, *map(str, arguments)]
         with (self.folder / "log").open("w") as log:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -70,11 +74,20 @@ def _run(step: str, *arguments: str) -> None:
         name="small",
         sample=Sample(short_side=48, qp=10, shard_segments=2, workers=1),
         pretrain=Pretrain(
-            task="pace", options={"strides": 2}, backbone="tiny_r2plus1d", clip_frames=8, crop=32, epochs=3,
-            batch=BATCH, samples_per_epoch=STEPS // 3 * BATCH, checkpoint_steps=2, device="cpu", workers=1,
+            task="pace",
+            options={"strides": 2},
+            backbone="tiny_r2plus1d",
+            clip_frames=8,
+            crop=32,
+            epochs=3,
+            batch=BATCH,
+            samples_per_epoch=STEPS // 3 * BATCH,
+            checkpoint_steps=2,
+            device="cpu",
+            workers=1,
             optimizer=Optimizer(name="adamw", lr=3e-3),
         ),
-    )  # fmt: skip
+    )
     paths = [Path(argument) for argument in arguments]
     match step:
         case "pin":

@@ -14,16 +14,23 @@ import pytest
 
 from pipelines.pipeline import compile_to
 from rushes.config import to_record
-from rushes.orchestration.profile import Retry, read_profile
+from rushes.kubeflow.profile import Retry, read_profile
 from rushes.orchestration.run import end_group
 from rushes.progress import read_events
 from tests.integration.conftest import QUICK, Cli
 
 pytestmark = pytest.mark.servers
 FLAGS = (
-    *QUICK, "--pretrain.samples_per_epoch", "160", "--pretrain.batch", "8", "--pretrain.epochs", "4",
-    "--pretrain.checkpoint_steps", "8",
-)  # fmt: skip
+    *QUICK,
+    "--pretrain.samples_per_epoch",
+    "160",
+    "--pretrain.batch",
+    "8",
+    "--pretrain.epochs",
+    "4",
+    "--pretrain.checkpoint_steps",
+    "8",
+)
 RUN = """
 import json, sys
 from kfp import components, local
@@ -65,9 +72,12 @@ def test_a_pretrain_pod_that_is_killed_goes_on_with_the_same_weights(cli: Cli, v
     events = tmp_path / "progress.jsonl"
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, "pipeline.yaml", json.dumps(arguments(videos))],
-        cwd=tmp_path, env=killed.environment | {"RUSHES_PROGRESS": str(events)}, start_new_session=True,
-        stdout=(tmp_path / "log").open("wb"), stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=killed.environment | {"RUSHES_PROGRESS": str(events)},
+        start_new_session=True,
+        stdout=(tmp_path / "log").open("wb"),
+        stderr=subprocess.STDOUT,
+    )
     try:
         kill_pretrain(psutil.Process(process.pid), events, after=45)
         assert process.wait(timeout=400) == 0, (tmp_path / "log").read_text()[-3000:]

@@ -21,8 +21,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(ROOT)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     (built,) = folder.glob("rushes-*.whl")
     return built
 
@@ -54,9 +55,12 @@ def use(python: Path, folder: Path, cli: Cli, videos: Path) -> None:
     def rushes(*arguments: object) -> str:
         settings = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RUSHES"))}
         done = subprocess.run(
-            [str(python.parent / "rushes"), *map(str, arguments)], cwd=folder, capture_output=True, text=True,
+            [str(python.parent / "rushes"), *map(str, arguments)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
             env=settings | {"RUSHES_HOME": str(cli.home), "RUSHES_STORE": str(folder / "store"), **cli.extra},
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from rushes.orchestration.cluster import Cluster
+from rushes.kubeflow.cluster import Cluster
+from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.local import compiled_pipeline
-from rushes.orchestration.schedules import Pipeline
-from tests.orchestration.kubeflow import Kubeflow, serving
+from tests.kubeflow.server import Kubeflow, serving
 
 
 def provided(folder: Path, monkeypatch: pytest.MonkeyPatch, *, token: str = "", namespace: str = "") -> Kubeflow:

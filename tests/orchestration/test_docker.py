@@ -92,9 +92,13 @@ def test_a_step_is_given_what_its_arguments_name_and_writes_into_the_home_only(
     (tmp_path / "repository" / ".git").mkdir()
     (tmp_path / "start.safetensors").touch()
     arguments = {
-        "videos": str(tmp_path / "videos"), "labels": "", "fold": 1, "endpoint": "none_such", "splits": "x" * 5000,
+        "videos": str(tmp_path / "videos"),
+        "labels": "",
+        "fold": 1,
+        "endpoint": "none_such",
+        "splits": "x" * 5000,
         "recipe": {"pretrain": {"init": "start.safetensors", "sizes": [1, str(tmp_path / "repository/data/films")]}},
-    }  # fmt: skip
+    }
     assert mounts(arguments) == {
         tmp_path / "videos": True,
         tmp_path / "start.safetensors": True,

@@ -13,11 +13,11 @@ import yaml
 
 from rushes.cli import main
 from rushes.commands import pipeline as commands
+from rushes.kubeflow.policy import violations
+from rushes.kubeflow.profile import Profile
+from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.local import compiled_pipeline
-from rushes.orchestration.policy import violations
-from rushes.orchestration.profile import Profile
-from rushes.orchestration.schedules import Pipeline
-from tests.orchestration.kubeflow import Kubeflow, serving
+from tests.kubeflow.server import Kubeflow, serving
 
 DIGEST = "registry.example.com/rushes@sha256:" + "1" * 64
 
@@ -157,14 +157,19 @@ def test_a_run_is_submitted_with_what_it_needs(server: Kubeflow, capsys: pytest.
 
 def test_a_run_is_followed_to_its_end(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
     server.fate = [
-        ("PENDING", {}), ("RUNNING", {"pin": "RUNNING"}), ("RUNNING", {"pin": "SUCCEEDED", "sample": "RUNNING"}),
+        ("PENDING", {}),
+        ("RUNNING", {"pin": "RUNNING"}),
+        ("RUNNING", {"pin": "SUCCEEDED", "sample": "RUNNING"}),
         ("SUCCEEDED", {"pin": "SUCCEEDED", "sample": "SUCCEEDED"}),
-    ]  # fmt: skip
+    ]
     assert submit(server, "--runner", "cluster", verb="run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith(("pin:", "sample:"))] == [
-        "pin: running", "pin: succeeded", "sample: running", "sample: succeeded"
-    ]  # fmt: skip
+        "pin: running",
+        "pin: succeeded",
+        "sample: running",
+        "sample: succeeded",
+    ]
 
 
 def test_a_run_that_fails_is_an_exit_status(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,10 +185,12 @@ def lines_of(task: str, shown: str) -> list[str]:
 def test_tasks_of_one_name_are_told_apart(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
     part = "sample a part"
     server.fate = [
-        ("RUNNING", {part: "RUNNING"}), ("RUNNING", {part: ["RUNNING"] * 3}),
-        ("RUNNING", {part: ["FAILED", "RUNNING", "RUNNING"]}), ("RUNNING", {part: ["FAILED", "RUNNING", "RUNNING"]}),
+        ("RUNNING", {part: "RUNNING"}),
+        ("RUNNING", {part: ["RUNNING"] * 3}),
+        ("RUNNING", {part: ["FAILED", "RUNNING", "RUNNING"]}),
+        ("RUNNING", {part: ["FAILED", "RUNNING", "RUNNING"]}),
         ("FAILED", {"pin": "SUCCEEDED", part: ["FAILED", "SUCCEEDED", "SUCCEEDED"]}),
-    ]  # fmt: skip
+    ]
     assert submit(server, "--wait") == 1
     shown = capsys.readouterr().out
     assert lines_of(part, shown) == ["running", "3 running", "1 failed, 2 running", "1 failed, 2 succeeded"]
@@ -193,9 +200,18 @@ def test_tasks_of_one_name_are_told_apart(server: Kubeflow, capsys: pytest.Captu
 def test_a_server_that_is_away_for_a_while_is_waited_for(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
     # A gateway's error, connections that break (urllib3 tries four times), and a session that ended.
     server.fate = [
-        ("RUNNING", {"pin": "RUNNING"}), 502, 502, 0, 0, 0, 0, 200, ("RUNNING", {"pin": "RUNNING"}), 503,
+        ("RUNNING", {"pin": "RUNNING"}),
+        502,
+        502,
+        0,
+        0,
+        0,
+        0,
+        200,
+        ("RUNNING", {"pin": "RUNNING"}),
+        503,
         ("SUCCEEDED", {"pin": "SUCCEEDED"}),
-    ]  # fmt: skip
+    ]
     assert submit(server, "--wait") == 0
     captured = capsys.readouterr()
     assert lines_of("pin", captured.out) == ["running", "succeeded"]
@@ -221,10 +237,13 @@ def test_ctrl_c_leaves_the_run_to_the_cluster(server: Kubeflow, tmp_path: Path) 
     server.fate = [("RUNNING", {"pin": "RUNNING"})]
     command = ["pipeline", "submit", "pace-r2plus1d", "--videos", "s3://archive/videos", "--host", server.url, "--wait"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rushes.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "rushes.cli", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"RUSHES_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     assert process.stdout
     for line in process.stdout:
         if line == "pin: running\n":

@@ -14,8 +14,8 @@ from pipelines import dvc
 from pipelines.comparison import make_comparison
 from pipelines.pipeline import COMPILED, compile_to, make_pipeline
 from rushes.cli import COMMANDS, parse
+from rushes.kubeflow.profile import DEFAULT, Profile, read_profile
 from rushes.orchestration.local import compiled_pipeline, for_one_machine
-from rushes.orchestration.profile import DEFAULT, Profile, read_profile
 from rushes.steps import STEPS
 
 
@@ -88,9 +88,11 @@ def test_only_what_was_chosen_sees_the_test_set(compiled: dict[str, Any]) -> Non
 
 def test_only_what_was_promoted_is_deployed(compiled: dict[str, Any]) -> None:
     (condition,) = [
-        task for c in compiled["components"].values() for task in c.get("dag", {}).get("tasks", {}).values()
+        task
+        for c in compiled["components"].values()
+        for task in c.get("dag", {}).get("tasks", {}).values()
         if task.get("triggerPolicy", {}).get("condition")
-    ]  # fmt: skip
+    ]
     assert condition["triggerPolicy"]["condition"].endswith("== 'promoted'")
     inside = compiled["components"][condition["componentRef"]["name"]]["dag"]["tasks"]
     assert [step_of(task) for task in inside.values()] == ["deploy"]

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from pipelines.pipeline import COMPILED, compile_to
-from rushes.orchestration.policy import violations
-from rushes.orchestration.profile import read_profile
+from rushes.kubeflow.policy import violations
+from rushes.kubeflow.profile import read_profile
 
 Documents = list[dict[str, Any]]
 GPU_TASKS = ("evaluate", "finetune", "finetune-2", "pretrain")

@@ -7,9 +7,14 @@ from rushes.pretext import Shot
 
 
 def shot(
-    frames: int, *, height: int = 56, width: int = 76, motion: npt.ArrayLike | None = None,
-    grid: npt.NDArray[np.uint8] | None = None, pictures: npt.NDArray[np.uint8] | None = None,
-) -> Shot:  # fmt: skip
+    frames: int,
+    *,
+    height: int = 56,
+    width: int = 76,
+    motion: npt.ArrayLike | None = None,
+    grid: npt.NDArray[np.uint8] | None = None,
+    pictures: npt.NDArray[np.uint8] | None = None,
+) -> Shot:
     """A shot in which nothing moves and nothing can be seen, but for what is given.
 
     Args:

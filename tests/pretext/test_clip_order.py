@@ -11,9 +11,12 @@ from tests.pretext.shots import shot
 
 
 @given(
-    clips=st.integers(2, 5), gap=st.integers(0, 10), clip_frames=st.integers(2, 17), slack=st.integers(0, 100),
+    clips=st.integers(2, 5),
+    gap=st.integers(0, 10),
+    clip_frames=st.integers(2, 17),
+    slack=st.integers(0, 100),
     seed=st.integers(0, 2**32),
-)  # fmt: skip
+)
 def test_clips_are_whole_a_gap_apart_and_shown_in_the_order_of_the_label(
     clips: int, gap: int, clip_frames: int, slack: int, seed: int
 ) -> None:

@@ -26,9 +26,12 @@ def drawn(task: O3N, *, count: int, frames: int = 60, clip_frames: int = 6) -> l
 
 
 @given(
-    elements=st.integers(2, 8), stride=st.integers(1, 4), clip_frames=st.integers(3, 17), slack=st.integers(0, 100),
+    elements=st.integers(2, 8),
+    stride=st.integers(1, 4),
+    clip_frames=st.integers(3, 17),
+    slack=st.integers(0, 100),
     seed=st.integers(0, 2**32),
-)  # fmt: skip
+)
 def test_one_clip_is_out_of_order_and_every_clip_has_frames_a_stride_apart(
     elements: int, stride: int, clip_frames: int, slack: int, seed: int
 ) -> None:

@@ -71,9 +71,12 @@ def test_published_numbering_and_its_words() -> None:
 
 
 @given(
-    gap=st.integers(0, 20), room=st.integers(0, 60), slack=st.integers(0, 200), moves=st.booleans(),
+    gap=st.integers(0, 20),
+    room=st.integers(0, 60),
+    slack=st.integers(0, 200),
+    moves=st.booleans(),
     seed=st.integers(0, 2**32),
-)  # fmt: skip
+)
 def test_frames_are_spaced_and_within_the_window(gap: int, room: int, slack: int, moves: bool, seed: int) -> None:
     task = Opn(window=4 + 3 * gap + room, gap=gap)
     frames = task.span(clip_frames=1) + slack

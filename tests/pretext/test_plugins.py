@@ -83,11 +83,32 @@ from rushes.backbones import BACKBONES as OURS
 BACKBONES = {"mine": lambda: OURS["tiny_r3d"]()}
 """
 SMALL = (
-    "pace-r2plus1d", "--size", "cpu", "--sample.short_side", "32", "--sample.val_share", "0", "--sample.workers", "2",
-    "--pretrain.crop", "32", "--pretrain.clip_frames", "8", "--pretrain.workers", "0", "--pretrain.batch", "4",
-    "--pretrain.draws_per_window", "1", "--pretrain.checkpoint_steps", "1", "--finetune.epochs", "1",
-    "--finetune.workers", "0",
-)  # fmt: skip
+    "pace-r2plus1d",
+    "--size",
+    "cpu",
+    "--sample.short_side",
+    "32",
+    "--sample.val_share",
+    "0",
+    "--sample.workers",
+    "2",
+    "--pretrain.crop",
+    "32",
+    "--pretrain.clip_frames",
+    "8",
+    "--pretrain.workers",
+    "0",
+    "--pretrain.batch",
+    "4",
+    "--pretrain.draws_per_window",
+    "1",
+    "--pretrain.checkpoint_steps",
+    "1",
+    "--finetune.epochs",
+    "1",
+    "--finetune.workers",
+    "0",
+)
 
 
 def recipe_of(*flags: str) -> Recipe:
@@ -112,10 +133,22 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "rushes_infonce.py").write_text(INFONCE)
     (source / "pyproject.toml").write_text(PYPROJECT)
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
-         "--disable-pip-version-check", "--target", str(target), str(source)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--disable-pip-version-check",
+            "--target",
+            str(target),
+            str(source),
+        ],
         check=True,
-    )  # fmt: skip
+    )
     return target
 
 
@@ -200,8 +233,9 @@ def test_an_installed_task_is_trained_killed_and_resumed(package: Path, footage:
     search = os.pathsep.join([str(package.parent), *sys.path])
     process = subprocess.Popen(
         [*command, "--footage", str(footage), "--out", str(tmp_path / "out.json")],
-        env=os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
     checkpoints = footage.parent / "store" / "checkpoints"
     while not list(checkpoints.glob("*/*.pt")) and process.poll() is None:
         time.sleep(0.005)
@@ -248,8 +282,11 @@ def test_a_file_travels_in_the_recipe_by_its_full_path(tmp_path: Path, monkeypat
 def test_a_files_content_counts_and_its_place_does_not(tmp_path: Path) -> None:
     found = []
     for folder, text in (
-        ("a", NETWORK), ("b", NETWORK), ("b", f"# Why.\n{NETWORK}"), ("b", NETWORK.replace("tiny_r3d", "r3d"))
-    ):  # fmt: skip
+        ("a", NETWORK),
+        ("b", NETWORK),
+        ("b", f"# Why.\n{NETWORK}"),
+        ("b", NETWORK.replace("tiny_r3d", "r3d")),
+    ):
         plugins.use([written(tmp_path / folder / "net.py", text)])
         found.append(plugins.record(backbone="mine"))
     assert found[0] == found[1] == found[2] != found[3]

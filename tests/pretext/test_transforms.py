@@ -12,9 +12,12 @@ from tests.pretext.shots import shot
 
 
 @given(
-    stride=st.integers(2, 6), speeds=st.integers(1, 3), clip_frames=st.integers(3, 20), slack=st.integers(0, 100),
+    stride=st.integers(2, 6),
+    speeds=st.integers(1, 3),
+    clip_frames=st.integers(3, 20),
+    slack=st.integers(0, 100),
     seed=st.integers(0, 2**32),
-)  # fmt: skip
+)
 def test_each_label_is_its_transformation_at_its_speed(
     stride: int, speeds: int, clip_frames: int, slack: int, seed: int
 ) -> None:

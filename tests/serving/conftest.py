@@ -88,10 +88,17 @@ def make_video() -> Callable[..., bytes]:
 def five_actions(tmp_path_factory: pytest.TempPathFactory, graph: ServingGraph) -> Bundle:
     """Five labels, clips of 8 frames of 32 pixels."""
     bundle, _ = export_bundle(
-        graph, tmp_path_factory.mktemp("five"), golden=drifting_noise(seed=1),
+        graph,
+        tmp_path_factory.mktemp("five"),
+        golden=drifting_noise(seed=1),
         labels=("clap", "hug", "kick", "sit", "wave"),
-        clips=3, clip_frames=8, crop=32, short_side=36, fps=25.0, classifier="finetune/five",
-    )  # fmt: skip
+        clips=3,
+        clip_frames=8,
+        crop=32,
+        short_side=36,
+        fps=25.0,
+        classifier="finetune/five",
+    )
     return bundle
 
 
@@ -99,10 +106,17 @@ def five_actions(tmp_path_factory: pytest.TempPathFactory, graph: ServingGraph) 
 def three_actions(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Other labels, another clip length, side and rate than `five_actions`."""
     bundle, _ = export_bundle(
-        tiny_graph(classes=3, features=24, seed=1), tmp_path_factory.mktemp("three"), golden=drifting_noise(seed=2),
-        labels=("fall", "jump", "run"), clips=2, clip_frames=12, crop=48, short_side=48, fps=None,
+        tiny_graph(classes=3, features=24, seed=1),
+        tmp_path_factory.mktemp("three"),
+        golden=drifting_noise(seed=2),
+        labels=("fall", "jump", "run"),
+        clips=2,
+        clip_frames=12,
+        crop=48,
+        short_side=48,
+        fps=None,
         classifier="finetune/three",
-    )  # fmt: skip
+    )
     return bundle
 
 
@@ -118,18 +132,21 @@ def promote(store: Store) -> Callable[..., Champion]:
     def promoted(endpoint: str, version: int, folder: Path, *, onnx_sha256: str | None = None) -> Champion:
         files = {name: store.put(folder / name) for name in FILES}
         digest = "".join(file.sha256[:8] for file in files.values())
-        manifest = Manifest(
-            kind="bundle", step="export", digest=digest, inputs={}, config={}, code="", files=files
-        )  # fmt: skip
+        manifest = Manifest(kind="bundle", step="export", digest=digest, inputs={}, config={}, code="", files=files)
         store.publish(manifest)
         sha256 = onnx_sha256 or files["model.onnx"].sha256
         champion = Champion(version=version, bundle=manifest.ref, onnx_sha256=sha256)
         ledger = Ledger(store, endpoint)
         number = len(ledger.entries()) + 1
         entry = Entry(
-            number=number, endpoint=endpoint, decision="promoted", challenger=champion, champion=champion,
-            reason="test", time=now(),
-        )  # fmt: skip
+            number=number,
+            endpoint=endpoint,
+            decision="promoted",
+            challenger=champion,
+            champion=champion,
+            reason="test",
+            time=now(),
+        )
         assert ledger.append(entry)
         return champion
 

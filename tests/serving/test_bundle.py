@@ -49,9 +49,14 @@ def test_the_answer_is_the_graphs_on_the_clips_of_the_contract(five_actions: Bun
 
 def test_the_best_labels_come_first() -> None:
     answer = Answer(
-        labels=("b", "a", "c"), probabilities=(0.25, 0.25, 0.5), embedding=(), version=1, onnx_sha256="", request_id="",
+        labels=("b", "a", "c"),
+        probabilities=(0.25, 0.25, 0.5),
+        embedding=(),
+        version=1,
+        onnx_sha256="",
+        request_id="",
         served_by="triton",
-    )  # fmt: skip
+    )
     assert answer.top(2) == [("c", 0.5), ("a", 0.25)]
     assert json.loads(json.dumps(answer.to_record()))["probabilities"] == [0.25, 0.25, 0.5]
 

@@ -85,18 +85,35 @@ def test_an_opset_that_triton_or_the_exporter_does_not_know_is_refused(graph: Se
 def test_a_bundle_that_differs_from_torch_is_not_written(graph: ServingGraph, video: bytes, tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match=r"differ by .* export\.tolerance is -1"):
         export_bundle(
-            graph, tmp_path, golden=video, labels=tuple("abcde"), clips=1, clip_frames=8, crop=32, short_side=36,
-            fps=None, classifier="finetune/x", tolerance=-1,
-        )  # fmt: skip
+            graph,
+            tmp_path,
+            golden=video,
+            labels=tuple("abcde"),
+            clips=1,
+            clip_frames=8,
+            crop=32,
+            short_side=36,
+            fps=None,
+            classifier="finetune/x",
+            tolerance=-1,
+        )
     assert not (tmp_path / "contract.json").exists()
 
 
 def test_labels_that_are_not_the_graphs_classes_are_refused(graph: ServingGraph, video: bytes, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="labels: 3 for a graph of 5 classes"):
         export_bundle(
-            graph, tmp_path, golden=video, labels=tuple("abc"), clips=1, clip_frames=8, crop=32, short_side=36,
-            fps=None, classifier="finetune/x",
-        )  # fmt: skip
+            graph,
+            tmp_path,
+            golden=video,
+            labels=tuple("abc"),
+            clips=1,
+            clip_frames=8,
+            crop=32,
+            short_side=36,
+            fps=None,
+            classifier="finetune/x",
+        )
     assert not (tmp_path / "contract.json").exists()
 
 

@@ -94,9 +94,15 @@ def test_the_step_deploy_waits_for_the_replicas_where_it_is_told_of_them(
     promote("actions", 2, five_actions.folder)
     decision = tmp_path / "decision.json"
     Manifest(
-        kind="decision", step="promote", digest="actions-000001", inputs={}, config={}, code="", files={},
+        kind="decision",
+        step="promote",
+        digest="actions-000001",
+        inputs={},
+        config={},
+        code="",
+        files={},
         summary={"endpoint": "actions"},
-    ).write(decision)  # fmt: skip
+    ).write(decision)
     port = free_port()
     monkeypatch.setenv("RUSHES_STORE", store.url)
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))

@@ -20,10 +20,10 @@ from rushes.serving import reconciler, repository
 from rushes.serving.answer import Answer
 from rushes.serving.bundle import ONNX, Bundle, predict_in_process, session
 from rushes.serving.client import Protocol, predict
-from rushes.serving.control import Control
 from rushes.serving.reconciler import KEEP, Outcome, reconcile
 from rushes.serving.repository import Batching, ModelConfig, Repository, endpoint_config
 from rushes.serving.server import address, start_triton, stop_triton, triton_status
+from rushes.serving.triton_api import Control
 from rushes.store import Store, sha256_file
 from tests.serving.conftest import crowd, stubs
 

@@ -24,9 +24,9 @@ from rushes.serving import reconciler
 from rushes.serving import server as triton_server
 from rushes.serving.bundle import Bundle
 from rushes.serving.client import predict
-from rushes.serving.control import KEY_VARIABLE, Control
 from rushes.serving.server import address, start_triton, stop_triton
 from rushes.serving.sidecar import Watcher, drain, watch
+from rushes.serving.triton_api import KEY_VARIABLE, Control
 from rushes.store import Store
 from tests.serving.conftest import crowd, stubs
 

@@ -31,9 +31,12 @@ class World:
         return read_events(self.folder / "progress.jsonl")[0]
 
     def run(
-        self, *, config: Mapping[str, Any] | None = None, inputs: Mapping[str, Manifest] | None = None,
+        self,
+        *,
+        config: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Manifest] | None = None,
         work: Callable[[Path], None] | None = None,
-    ) -> Manifest:  # fmt: skip
+    ) -> Manifest:
         def build(folder: Path, digest: str) -> Mapping[str, Any]:
             self.builds += 1
             self.store.write(f"checkpoints/{digest}/step-1.pt", b"unfinished")
@@ -178,7 +181,7 @@ IN_WORKER = OSError("Caught OSError in DataLoader worker process 0.\nOriginal ..
         (WRAPPED, UserError, 2, "No space left on device: free"),
         (IN_WORKER, UserError, 2, "No space left on device: free"),
     ],
-)  # fmt: skip
+)
 def test_a_failure_is_an_event_with_its_exit_code(
     world: World, error: Exception, kind: type[Exception], exit_code: int, message: str
 ) -> None:

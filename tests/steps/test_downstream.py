@@ -101,9 +101,14 @@ def _made(recipe: Recipe, folder: Path) -> Made:
     bundle = export(recipe=recipe, classifier=at("classifier"), out=at("bundle"))
     metrics = json.loads(open_store().path(evaluation.files["metrics.json"]).read_text())
     return Made(
-        recipe=recipe, videos=folder / "videos", pretrained=pretrained, classifier=classifier, evaluation=evaluation,
-        bundle=bundle, metrics=metrics,
-    )  # fmt: skip
+        recipe=recipe,
+        videos=folder / "videos",
+        pretrained=pretrained,
+        classifier=classifier,
+        evaluation=evaluation,
+        bundle=bundle,
+        metrics=metrics,
+    )
 
 
 def unpacked(made: Made, folder: Path) -> Bundle:

@@ -176,12 +176,22 @@ def test_what_cannot_be_a_memory_is_none(videos: Path, store: Store, tmp_path: P
     words: list[Any] = ["0" * 63, "0" * 63 + "\n", "0" * 63 + "G", "0" * 65, "../../x", None, 0, []]
     values: list[Any] = [None, 7, "text", {}, []]
     records: list[Any] = [
-        b"", b"\xff\xfe\x00", b"{", b"[" * 200_000, b'{"a.mp4": ' + b"1" * 5000 + b"}", [], None, 7, "text",
+        b"",
+        b"\xff\xfe\x00",
+        b"{",
+        b"[" * 200_000,
+        b'{"a.mp4": ' + b"1" * 5000 + b"}",
+        [],
+        None,
+        7,
+        "text",
         *({name: value for name in known} for value in values),
-        {name: entry[:2] for name, entry in known.items()}, {name: [*entry, 1] for name, entry in known.items()},
-        *(entries(videos, sha256=word) for word in words), *(entries(videos, size=value) for value in values),
+        {name: entry[:2] for name, entry in known.items()},
+        {name: [*entry, 1] for name, entry in known.items()},
+        *(entries(videos, sha256=word) for word in words),
+        *(entries(videos, size=value) for value in values),
         *(entries(videos, stamp=value) for value in values),
-    ]  # fmt: skip
+    ]
     for content in records:
         store.write(record, content if isinstance(content, bytes) else json.dumps(content).encode())
         assert pinned(videos, tmp_path / "home") == digests(videos), str(content)[:80]

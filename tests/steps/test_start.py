@@ -21,13 +21,41 @@ from rushes.store import Manifest
 from tests.integration.conftest import write_videos
 
 SMALL = (
-    "pace-r2plus1d", "--size", "cpu", "--sample.short_side", "32", "--sample.val_share", "0", "--sample.workers", "2",
-    "--pretrain.crop", "32", "--pretrain.clip_frames", "8", "--pretrain.workers", "0", "--pretrain.batch", "4",
-    "--pretrain.draws_per_window", "1", "--pretrain.samples_per_epoch", "4", "--pretrain.epochs", "1",
-    "--finetune.epochs", "1", "--finetune.workers", "0", "--pretrain.backbone", "tiny_r3d",
+    "pace-r2plus1d",
+    "--size",
+    "cpu",
+    "--sample.short_side",
+    "32",
+    "--sample.val_share",
+    "0",
+    "--sample.workers",
+    "2",
+    "--pretrain.crop",
+    "32",
+    "--pretrain.clip_frames",
+    "8",
+    "--pretrain.workers",
+    "0",
+    "--pretrain.batch",
+    "4",
+    "--pretrain.draws_per_window",
+    "1",
+    "--pretrain.samples_per_epoch",
+    "4",
+    "--pretrain.epochs",
+    "1",
+    "--finetune.epochs",
+    "1",
+    "--finetune.workers",
+    "0",
+    "--pretrain.backbone",
+    "tiny_r3d",
     # So small a step that the weights still tell where they began.
-    "--pretrain.optimizer.lr", "1e-9", "--finetune.optimizer.lr", "1e-9",
-)  # fmt: skip
+    "--pretrain.optimizer.lr",
+    "1e-9",
+    "--finetune.optimizer.lr",
+    "1e-9",
+)
 
 
 def recipe_of(*flags: str) -> Recipe:

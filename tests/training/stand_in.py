@@ -24,9 +24,14 @@ class StandIn:
     """Segments of noise, each frame a function of (row, frame number); labels a, b, a, b, ..."""
 
     def __init__(
-        self, *, lengths: list[int], height: int = 24, width: int = 32, broken: int = -1,
+        self,
+        *,
+        lengths: list[int],
+        height: int = 24,
+        width: int = 32,
+        broken: int = -1,
         cuts: Mapping[int, list[int]] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.segments = Columns(
             frames=np.array(lengths, dtype=np.int64),
             height=np.full(len(lengths), height),

@@ -186,9 +186,10 @@ def crosses(footage: Footage, row: int, numbers: npt.NDArray[np.int64]) -> bool:
 
 
 @given(
-    lengths=st.lists(st.integers(1, 200), min_size=1, max_size=5), seed=st.integers(0, 99),
+    lengths=st.lists(st.integers(1, 200), min_size=1, max_size=5),
+    seed=st.integers(0, 99),
     places=st.lists(st.integers(1, 199), max_size=12),
-)  # fmt: skip
+)
 def test_no_tuple_and_no_clip_crosses_a_cut(lengths: list[int], seed: int, places: list[int]) -> None:
     cuts = {row: sorted({p for p in places if p < length and p % len(lengths) == row})
             for row, length in enumerate(lengths)}  # fmt: skip

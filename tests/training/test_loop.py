@@ -30,7 +30,7 @@ from rushes.training.loop import (
     make_optimizer,
     pick_device,
     scored,
-)  # fmt: skip
+)
 from rushes.training.pretext import PretextNet, PretextTuples
 from tests.training.stand_in import stand_in
 
@@ -70,9 +70,16 @@ def stop() -> None:
 
 
 def run(
-    folder: Path, *, progress: NullProgress | None = None, workers: int = 0, broken: int = -1, seed: int = 0,
-    every: int = 2, validated: bool = True, contrast: float = 0.0,
-) -> Outcome:  # fmt: skip
+    folder: Path,
+    *,
+    progress: NullProgress | None = None,
+    workers: int = 0,
+    broken: int = -1,
+    seed: int = 0,
+    every: int = 2,
+    validated: bool = True,
+    contrast: float = 0.0,
+) -> Outcome:
     """A whole pretraining in small: 3 epochs of 4 steps, dropout, batch norm, validation, warm-up and cosine."""
     footage = stand_in(lengths=[40] * 8, height=16, width=16, broken=broken)
     task = make_task("clip_order", {"clips": 2, "gap": 1})
@@ -86,9 +93,15 @@ def run(
     )
     checkpoints = Checkpoints(Store(str(folder)), "d")
     return fit(
-        net, net.objective, data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x",
+        net,
+        net.objective,
+        data=data,
+        validation=validation,
+        plan=plan,
+        checkpoints=checkpoints,
+        label="x",
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def assert_same(one: Outcome, other: Outcome) -> None:
@@ -239,17 +252,26 @@ class Line(nn.Module):
 
 
 def fit_line(
-    tmp_path: Path, loss: Callable[[Tensor, Tensor], Tensor], *, validation: Dataset[tuple[Tensor, int]] | None = None,
+    tmp_path: Path,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    *,
+    validation: Dataset[tuple[Tensor, int]] | None = None,
     progress: NullProgress | None = None,
-) -> tuple[Outcome, Line]:  # fmt: skip
+) -> tuple[Outcome, Line]:
     net = Line()
     data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0])
     plan = Plan(epochs=4, batch=2, seed=0, optimizer=Optimizer(lr=0.1), checkpoint_steps=1, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
     outcome = fit(
-        net, scored(net, loss), data=data, validation=validation, plan=plan, checkpoints=checkpoints, label="x",
+        net,
+        scored(net, loss),
+        data=data,
+        validation=validation,
+        plan=plan,
+        checkpoints=checkpoints,
+        label="x",
         progress=progress,
-    )  # fmt: skip
+    )
     return outcome, net
 
 
@@ -369,8 +391,10 @@ def test_the_recipes_optimizer_is_the_one_that_runs() -> None:
     sgd = make_optimizer(net, Optimizer(lr=0.5, momentum=0.8, weight_decay=0.1))
     assert isinstance(sgd, torch.optim.SGD)
     assert {k: sgd.param_groups[0][k] for k in ("lr", "momentum", "weight_decay")} == {
-        "lr": 0.5, "momentum": 0.8, "weight_decay": 0.1,
-    }  # fmt: skip
+        "lr": 0.5,
+        "momentum": 0.8,
+        "weight_decay": 0.1,
+    }
     adamw = make_optimizer(net, Optimizer(name="adamw", lr=0.5, weight_decay=0.1))
     assert isinstance(adamw, torch.optim.AdamW)
     assert adamw.param_groups[0]["weight_decay"] == 0.1

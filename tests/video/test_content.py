@@ -10,12 +10,12 @@ import av
 import numpy as np
 import pytest
 
+from rushes.demo.films import draw_film, plan_films
 from rushes.video import content as module
 from rushes.video.clips import centre_crop_i420
 from rushes.video.content import NEAR, Content, Prints, near_duplicates
 from rushes.video.decode import Frames, decode_all
 from rushes.video.encode import encode_h264
-from rushes.video.synthetic import draw_film, plan_films
 
 
 def seen(frames: Iterable[Frames]) -> Content:

@@ -13,15 +13,15 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from rushes.commands.pipeline import Destination, follow, named_now, start
+from rushes.comparing.chains import ANSWERS
+from rushes.comparing.members import Chains, Member, common_sample, named, starts_of
+from rushes.comparing.protocol import Plan, Protocol, make_plan, result_of, sample_folds, stored_at
+from rushes.comparing.report import Table, notes_of, tables_of, write_comparison
 from rushes.config import to_record
 from rushes.console import console, view, watching
 from rushes.errors import UserError
-from rushes.evaluation.comparison_report import Table, notes_of, tables_of, write_comparison
 from rushes.home import open_store
-from rushes.orchestration.chain import ANSWERS
-from rushes.orchestration.comparison import Chains, Member, common_sample, named, starts_of
-from rushes.orchestration.protocol import Plan, Protocol, make_plan, result_of, sample_folds, stored_at
-from rushes.orchestration.schedules import Data, check_data
+from rushes.kubeflow.schedules import Data, check_data
 from rushes.store import Manifest, write_atomic
 
 
@@ -51,11 +51,17 @@ def submit_compare(members: Sequence[Member], protocol: Protocol, *, to: Destina
     starts_of(members, common_sample(members), budget=protocol.budget)  # raises what would be in the way there
     name = named_now("comparison")
     arguments = {
-        "videos": protocol.videos, "labels": protocol.labels, "splits": protocol.splits,
-        "models": [to_record(recipe) for recipe in named(members)], "folds": protocol.folds, "seeds": protocol.seeds,
-        "labels_per_class": ",".join(map(str, protocol.numbers or [0])), "budget": protocol.budget,
-        "name": name, "command": _command(),
-    }  # fmt: skip
+        "videos": protocol.videos,
+        "labels": protocol.labels,
+        "splits": protocol.splits,
+        "models": [to_record(recipe) for recipe in named(members)],
+        "folds": protocol.folds,
+        "seeds": protocol.seeds,
+        "labels_per_class": ",".join(map(str, protocol.numbers or [0])),
+        "budget": protocol.budget,
+        "name": name,
+        "command": _command(),
+    }
     follow(*start(arguments, to=to, name=name))
     console.print(f"\nIn the cluster's store: {stored_at(name)}/comparison.html, .md, .csv, .json", markup=False)
     if _fetch(name, out):

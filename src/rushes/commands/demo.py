@@ -23,7 +23,7 @@ def videos(folder: Path, *, size: str, seed: int) -> int:
 
 def draw(folder: Path, *, size: str = "demo", seed: int = 0) -> None:
     """Draws the dataset with a progress bar; one that is whole is left alone."""
-    from rushes.video.synthetic import write_dataset
+    from rushes.demo.films import write_dataset
 
     with tempfile.TemporaryDirectory(prefix="rushes-events-") as scratch:
         events = Path(scratch) / "progress.jsonl"

@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from rushes.console import console
-from rushes.orchestration.doctor import CHECKS, Finding, Surroundings, examine
+from rushes.doctor.checks import CHECKS, Finding, Surroundings, examine
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 

@@ -14,8 +14,8 @@ from rushes.errors import UserError
 from rushes.footage.archive import Listed, is_url, list_archive
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
 from rushes.footage.labels import EXTENSIONS, LABELS_FILE, Annotation, class_folders, read_annotations
-from rushes.footage.plan import Source, share_of
 from rushes.footage.sample import Archive, peek_footage
+from rushes.footage.segments import Source, share_of
 from rushes.progress import Progress
 from rushes.store import Manifest, Store
 
@@ -50,9 +50,18 @@ def is_pointer(target: str) -> bool:
 
 
 def peek(
-    target: str, *, config: Sample, segments: int, seconds: float, scratch: Path, progress: Progress,
-    files: int = 300, labels: str = "", splits: str = "", fold: int = 1,
-) -> Peeked:  # fmt: skip
+    target: str,
+    *,
+    config: Sample,
+    segments: int,
+    seconds: float,
+    scratch: Path,
+    progress: Progress,
+    files: int = 300,
+    labels: str = "",
+    splits: str = "",
+    fold: int = 1,
+) -> Peeked:
     """Samples some segments of some files.
 
     Args:
@@ -98,9 +107,15 @@ def sample_part(
         archive=archive, config=config, store=store, out=out, progress=progress, segments=segments, seconds=seconds
     )
     manifest = Manifest(
-        kind="footage", step="sample", digest="peek", inputs={}, config={}, code="", summary=summary,
+        kind="footage",
+        step="sample",
+        digest="peek",
+        inputs={},
+        config={},
+        code="",
+        summary=summary,
         files={name: store.put(out / name) for name in (INDEX, SHARDS, PROBES)},
-    )  # fmt: skip
+    )
     return manifest, store
 
 

@@ -14,11 +14,11 @@ from rich.table import Table
 from rushes.config import Json, Recipe
 from rushes.console import console
 from rushes.errors import RushesError, ServiceError, UserError
-from rushes.orchestration.cluster import Cluster, Progressing
-from rushes.orchestration.policy import violations
-from rushes.orchestration.profile import Profile, read_profile
+from rushes.kubeflow.cluster import Cluster, Progressing
+from rushes.kubeflow.policy import violations
+from rushes.kubeflow.profile import Profile, read_profile
+from rushes.kubeflow.schedules import Data, Pipeline, check_data
 from rushes.orchestration.run import Arguments
-from rushes.orchestration.schedules import Data, Pipeline, check_data
 
 _POLL_SECONDS = 5.0
 _PATIENCE = 600.0
@@ -106,9 +106,11 @@ def start(arguments: Mapping[str, Json], *, to: Destination, name: str) -> tuple
     cluster = Cluster(to.host or settings.host, experiment=settings.experiment)
     cluster.provide(compiled)
     run = cluster.submit(
-        {**arguments, "partitions": settings.partitions}, cluster.target(compiled), name=name,
+        {**arguments, "partitions": settings.partitions},
+        cluster.target(compiled),
+        name=name,
         description=compiled.digest,
-    )  # fmt: skip
+    )
     console.print(f"Run {name} ({run}) of {compiled.version} in experiment {settings.experiment}.", markup=False)
     return cluster, run
 

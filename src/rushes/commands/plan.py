@@ -15,16 +15,24 @@ from rushes.config import Recipe
 from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.footage.archive import is_url, list_archive
-from rushes.orchestration.costs import Forecast, make_forecast
-from rushes.orchestration.estimate import Range
-from rushes.orchestration.profile import DEFAULT, read_profile
+from rushes.forecast.estimate import Range
+from rushes.forecast.forecast import Forecast, make_forecast
+from rushes.kubeflow.profile import DEFAULT, read_profile
 from rushes.progress import EventLog, NullProgress, Progress
 
 
 def plan(
-    recipe: Recipe, *, size: str, videos: str, labels: str, splits: str, fold: int, profile: str, share: float,
+    recipe: Recipe,
+    *,
+    size: str,
+    videos: str,
+    labels: str,
+    splits: str,
+    fold: int,
+    profile: str,
+    share: float,
     as_json: bool,
-) -> int:  # fmt: skip
+) -> int:
     """Prints a row a step.
 
     Args:
@@ -50,9 +58,15 @@ def plan(
 
     def make(scratch: Path, progress: Progress) -> Forecast:
         return make_forecast(
-            recipe, root=root, listed=listed, annotations=annotations, profile=cluster, share=share, scratch=scratch,
+            recipe,
+            root=root,
+            listed=listed,
+            annotations=annotations,
+            profile=cluster,
+            share=share,
+            scratch=scratch,
             progress=progress,
-        )  # fmt: skip
+        )
 
     with tempfile.TemporaryDirectory(prefix="rushes-plan-") as folder:
         scratch, events = Path(folder), Path(folder) / "progress.jsonl"
@@ -82,16 +96,22 @@ def record_of(forecast: Forecast) -> dict[str, Any]:
     """Plain data of a forecast."""
     footage = forecast.footage
     return {
-        "files": forecast.files, "bytes": forecast.size, "machine": dataclasses.asdict(forecast.machine),
-        "rows": [dataclasses.asdict(row) for row in forecast.rows], "notes": list(forecast.notes),
+        "files": forecast.files,
+        "bytes": forecast.size,
+        "machine": dataclasses.asdict(forecast.machine),
+        "rows": [dataclasses.asdict(row) for row in forecast.rows],
+        "notes": list(forecast.notes),
         "from": {
-            "files": len(footage.files), "unusable": footage.unusable, "segments": footage.drawn,
+            "files": len(footage.files),
+            "unusable": footage.unusable,
+            "segments": footage.drawn,
             "share": footage.share,
         },
         "footage": {
             name: dataclasses.asdict(getattr(footage, name)) for name in ("core_seconds", "size", "frames", "windows")
-        } | {"seconds": footage.seconds, "segments": footage.segments, "labelled": dict(footage.labelled)},
-    }  # fmt: skip
+        }
+        | {"seconds": footage.seconds, "segments": footage.segments, "labelled": dict(footage.labelled)},
+    }
 
 
 def _show(forecast: Forecast) -> None:

@@ -118,9 +118,14 @@ def _footage(recipe: Recipe, videos: str, *, labels: str, scratch: Path, progres
     if is_pointer(videos):
         return Footage(Manifest.read(Path(videos), kind="footage"), open_store(), short_side=short_side)
     peeked = peek(
-        videos, config=quick(recipe.sample), segments=_SEGMENTS, seconds=_SECONDS, scratch=scratch, progress=progress,
+        videos,
+        config=quick(recipe.sample),
+        segments=_SEGMENTS,
+        seconds=_SECONDS,
+        scratch=scratch,
+        progress=progress,
         labels=labels,
-    )  # fmt: skip
+    )
     return Footage(peeked.manifest, peeked.store, short_side=short_side)
 
 
@@ -129,14 +134,17 @@ def quick(config: Sample) -> Sample:
     return dataclasses.replace(config, segment_seconds=8.0, shard_segments=4, decode_seconds=20.0)
 
 
-def _questions(
-    footage: Footage, task: PretextTask, recipe: Recipe, *, count: int, progress: Progress
-) -> list[Shown]:  # fmt: skip
+def _questions(footage: Footage, task: PretextTask, recipe: Recipe, *, count: int, progress: Progress) -> list[Shown]:
     config = recipe.pretrain
     tuples = PretextTuples(
-        footage, footage.select("unlabelled", "train"), task=task, clip_frames=config.clip_frames, crop=config.crop,
-        seed=recipe.seed, samples=count,
-    )  # fmt: skip
+        footage,
+        footage.select("unlabelled", "train"),
+        task=task,
+        clip_frames=config.clip_frames,
+        crop=config.crop,
+        seed=recipe.seed,
+        samples=count,
+    )
     sources = footage.texts("source")
     bar = progress.bar("ask", total=count, unit="questions")
     asked = []
@@ -146,9 +154,10 @@ def _questions(
         asked.append(
             Shown(
                 place=f"{printable(sources[row])} {clock(footage.segments.start[row])}",
-                elements=_elements(question, task), answer=task.answer(question.draw.label),
+                elements=_elements(question, task),
+                answer=task.answer(question.draw.label),
             )
-        )  # fmt: skip
+        )
         bar.advance()
     return asked
 
@@ -186,9 +195,15 @@ def _write_page(path: Path, asked: Sequence[Shown], task: PretextTask, recipe: R
     )
     config = recipe.pretrain
     page = environment.get_template("pretext.html").render(
-        name=config.task, about=(inspect.getdoc(type(task)) or "").split("\n\n")[0], asked=asked,
+        name=config.task,
+        about=(inspect.getdoc(type(task)) or "").split("\n\n")[0],
+        asked=asked,
         videos=printable(videos),
-        options=sorted({task.answer(label) for label in range(task.classes)}), chance=task.chance, config=config,
-        side=config.crop * max(1, round(min(_SIDE, _ROW / task.elements) / config.crop)), rate=_RATE, model=recipe.name,
-    )  # fmt: skip
+        options=sorted({task.answer(label) for label in range(task.classes)}),
+        chance=task.chance,
+        config=config,
+        side=config.crop * max(1, round(min(_SIDE, _ROW / task.elements) / config.crop)),
+        rate=_RATE,
+        model=recipe.name,
+    )
     path.write_text(page, encoding="utf-8")

@@ -54,14 +54,27 @@ class Finished:
 
 
 def run(
-    *, models: tuple[Recipe, ...], videos: str, labels: str, splits: str, fold: int, revision: str, endpoint: str,
-    runner: Runner = "subprocess", pipeline: Path | None = None,
-) -> int:  # fmt: skip
+    *,
+    models: tuple[Recipe, ...],
+    videos: str,
+    labels: str,
+    splits: str,
+    fold: int,
+    revision: str,
+    endpoint: str,
+    runner: Runner = "subprocess",
+    pipeline: Path | None = None,
+) -> int:
     """Runs everything and tells what came of it."""
     arguments = Arguments(
-        videos=_absolute(videos), models=models, labels=_absolute(labels), splits=_absolute(splits), fold=fold,
-        revision=revision, endpoint=endpoint_name(endpoint or Path(videos).absolute().name),
-    )  # fmt: skip
+        videos=_absolute(videos),
+        models=models,
+        labels=_absolute(labels),
+        splits=_absolute(splits),
+        fold=fold,
+        revision=revision,
+        endpoint=endpoint_name(endpoint or Path(videos).absolute().name),
+    )
     finished = run_pipeline(arguments, runner=runner, pipeline=pipeline)
     show_results(finished)
     console.print("\nNext:", style="bold")
@@ -108,9 +121,8 @@ def show_results(finished: Finished) -> None:
     test = evaluated["test"]
     title = f"Top-1 on {test['segments']} test segments, {test['groups']} groups"
     table = Table(
-        "protocol", "pretrained", "random init", title=title,
-        box=None, header_style="bold", title_justify="left",
-    )  # fmt: skip
+        "protocol", "pretrained", "random init", title=title, box=None, header_style="bold", title_justify="left"
+    )
     for protocol in ("fine-tune", "linear probe", "nearest neighbour"):
         cells = [interval_text(evaluated["top1"][f"{protocol}, {init}"]) for init in ("pretrained", "random")]
         table.add_row(protocol, *cells)
@@ -163,10 +175,12 @@ def _check_input(arguments: Arguments) -> None:
         return
     videos = arguments.videos
     read_annotations(
-        None if is_url(videos) else Path(videos), [file.path for file in list_archive(videos)],
+        None if is_url(videos) else Path(videos),
+        [file.path for file in list_archive(videos)],
         labels=Path(arguments.labels) if arguments.labels else None,
-        splits=Path(arguments.splits) if arguments.splits else None, fold=arguments.fold,
-    )  # fmt: skip
+        splits=Path(arguments.splits) if arguments.splits else None,
+        fold=arguments.fold,
+    )
 
 
 def _keep_served(finished: Finished, home: Path) -> None:
@@ -175,9 +189,8 @@ def _keep_served(finished: Finished, home: Path) -> None:
     if decided["decision"] == "refused" and finished.served:
         triton = triton_status(home=home)
         reconcile(
-            home=home, store=open_store(), endpoint=str(decided["endpoint"]),
-            server=address(triton) if triton else None,
-        )  # fmt: skip
+            home=home, store=open_store(), endpoint=str(decided["endpoint"]), server=address(triton) if triton else None
+        )
 
 
 def _follow(started: Run, starting: Background) -> Finished:

@@ -10,11 +10,11 @@ from rich.text import Text
 from rushes.console import console
 from rushes.errors import RushesError, UserError
 from rushes.home import open_store
-from rushes.orchestration import checks
-from rushes.orchestration.cluster import Cluster
+from rushes.kubeflow import checks
+from rushes.kubeflow.cluster import Cluster
+from rushes.kubeflow.schedules import Pipeline, Schedules, read_schedules
+from rushes.kubeflow.sync import Action, carry_out, make_plan
 from rushes.orchestration.local import compiled_pipeline
-from rushes.orchestration.reconcile import Action, carry_out, make_plan
-from rushes.orchestration.schedules import Pipeline, Schedules, read_schedules
 
 
 def plan(file: Path, *, pipelines: Sequence[Path], host: str) -> int:

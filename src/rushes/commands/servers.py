@@ -113,6 +113,8 @@ def _status() -> dict[str, Any]:
         }
     mlflow = tracking_url(home) if os.environ.get("MLFLOW_TRACKING_URI") else running.get("mlflow")
     return {
-        "home": str(home), "servers": {"mlflow": mlflow, "triton": running.get("triton")},
-        "triton_reason": can_run_triton(), "endpoints": found,
-    }  # fmt: skip
+        "home": str(home),
+        "servers": {"mlflow": mlflow, "triton": running.get("triton")},
+        "triton_reason": can_run_triton(),
+        "endpoints": found,
+    }

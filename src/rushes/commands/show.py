@@ -166,17 +166,29 @@ def _footage(target: str) -> Seen:
         title=f"Footage {manifest.ref}",
         files=f"{files:,}, of which {used:,} are used",
         part=f"{counted(len(sampled), 'segment')}, {_gigabytes(pc.sum(sampled['length']).as_py() or 0)} as footage",
-        footage=Footage(manifest, store), index=index, probes=pq.read_table(store.checked(manifest.files[PROBES])),
-        classes=classes, counted="segments", following=[command],
-    )  # fmt: skip
+        footage=Footage(manifest, store),
+        index=index,
+        probes=pq.read_table(store.checked(manifest.files[PROBES])),
+        classes=classes,
+        counted="segments",
+        following=[command],
+    )
 
 
 def _peek(target: str, *, labels: str, splits: str, fold: int, scratch: Path, progress: Progress) -> Seen:
     """Some segments of some files, sampled into a store under `scratch`."""
     peeked = peek(
-        target, config=_CONFIG, files=_FILES, segments=_SEGMENTS, seconds=_SECONDS, scratch=scratch, progress=progress,
-        labels=labels, splits=splits, fold=fold,
-    )  # fmt: skip
+        target,
+        config=_CONFIG,
+        files=_FILES,
+        segments=_SEGMENTS,
+        seconds=_SECONDS,
+        scratch=scratch,
+        progress=progress,
+        labels=labels,
+        splits=splits,
+        fold=fold,
+    )
     manifest, store, listed, chosen = peeked.manifest, peeked.store, peeked.listed, peeked.chosen
     index, _ = read_index(store.checked(manifest.files[INDEX]))
     sampled = index.filter(pc.equal(index["status"], SAMPLED))
@@ -186,12 +198,14 @@ def _peek(target: str, *, labels: str, splits: str, fold: int, scratch: Path, pr
     return Seen(
         title=target,
         files=f"{len(listed):,}, {_gigabytes(sum(file.size for file in listed))}{opened}",
-        part=f"{counted(len(sampled), 'segment')} of up to {_CONFIG.segment_seconds:g} s from "
-        f"{counted(used, 'file')}",
-        footage=Footage(manifest, store), index=index, probes=pq.read_table(store.checked(manifest.files[PROBES])),
-        classes=classes, counted=f"videos or intervals, by {peeked.known_from}",
+        part=f"{counted(len(sampled), 'segment')} of up to {_CONFIG.segment_seconds:g} s from {counted(used, 'file')}",
+        footage=Footage(manifest, store),
+        index=index,
+        probes=pq.read_table(store.checked(manifest.files[PROBES])),
+        classes=classes,
+        counted=f"videos or intervals, by {peeked.known_from}",
         following=_following(target, labels=labels, splits=splits, fold=fold, labelled=bool(classes)),
-    )  # fmt: skip
+    )
 
 
 def _following(target: str, *, labels: str, splits: str, fold: int, labelled: bool) -> list[str]:
@@ -223,12 +237,16 @@ def find_facts(seen: Seen) -> Facts:
     places = [_place(source, start) for source, start in _pairs(sampled)]
     most = [row for row in np.argsort(-cuts, kind="stable")[:10].tolist() if cuts[row]]
     return Facts(
-        seconds=float((segments.frames / segments.fps).sum()), frames=int(segments.frames.sum()),
-        promised=float(seconds.sum()), codecs=_codecs(seen.probes), shapes=_shapes(seen.probes),
+        seconds=float((segments.frames / segments.fps).sum()),
+        frames=int(segments.frames.sum()),
+        promised=float(seconds.sum()),
+        codecs=_codecs(seen.probes),
+        shapes=_shapes(seen.probes),
         lengths=histogram(seconds, _LENGTHS, _duration),
         motion=[(round(100 * share), float(np.quantile(medians, share))) for share in _SHARES],
         motions=histogram(medians, _MOTIONS, lambda edge: f"{edge:g}"),
-        cuts=int(cuts.sum()), cut_most=[(*places[row], int(cuts[row])) for row in most],
+        cuts=int(cuts.sum()),
+        cut_most=[(*places[row], int(cuts[row])) for row in most],
         reasons=Counter(bad["reason"].to_pylist()).most_common(),
         quarantine=[
             (" ".join(_place(source, start)), reason, printable(message.removeprefix(f"{source}: ")))
@@ -236,12 +254,15 @@ def find_facts(seen: Seen) -> Facts:
                 _pairs(bad), bad["reason"].to_pylist(), bad["message"].to_pylist(), strict=True
             )
         ],
-        twins=[(" ".join(places[t.first]), " ".join(places[t.second]), t.distance, t.across_test)
-               for t in twins[:_LISTED]],
-        twins_total=len(twins), twins_across_files=sum(t.across_files for t in twins),
-        twins_across_test=sum(t.across_test for t in twins), compared=compared,
+        twins=[
+            (" ".join(places[t.first]), " ".join(places[t.second]), t.distance, t.across_test) for t in twins[:_LISTED]
+        ],
+        twins_total=len(twins),
+        twins_across_files=sum(t.across_files for t in twins),
+        twins_across_test=sum(t.across_test for t in twins),
+        compared=compared,
         classes=[(printable(label), count) for label, count in sorted(seen.classes.items())],
-    )  # fmt: skip
+    )
 
 
 def find_twins(sampled: pa.Table) -> tuple[list[Twins], int]:
@@ -263,12 +284,13 @@ def find_twins(sampled: pa.Table) -> tuple[list[Twins], int]:
             first, second = int(rows[a]), int(rows[b])
             found.append(
                 Twins(
-                    first=first, second=second,
+                    first=first,
+                    second=second,
                     distance=int(np.bitwise_count(prints[first] ^ prints[second]).sum()),
                     across_files=source[first] != source[second],
                     across_test=(split[first] == "test") != (split[second] == "test"),
                 )
-            )  # fmt: skip
+            )
     return sorted(found, key=lambda t: (not t.across_test, not t.across_files, t.distance)), len(rows)
 
 
@@ -279,10 +301,12 @@ def histogram(values: Doubles, edges: Sequence[float], name: Callable[[float], s
     if not len(filled):
         return []
     return [
-        (f"{name(edges[n])} or more" if np.isinf(edges[n + 1]) else f"{name(edges[n])} to {name(edges[n + 1])}",
-         int(counts[n]))
+        (
+            f"{name(edges[n])} or more" if np.isinf(edges[n + 1]) else f"{name(edges[n])} to {name(edges[n + 1])}",
+            int(counts[n]),
+        )
         for n in range(filled[0], filled[-1] + 1)
-    ]  # fmt: skip
+    ]
 
 
 def _codecs(probes: pa.Table) -> list[Count]:
@@ -329,10 +353,12 @@ def _cells(seen: Seen, progress: Progress) -> list[Cell]:
         cells.append(
             Cell(
                 frames=footage.frames(row, evenly(int(footage.segments.frames[row]))),
-                profile=footage.motion(row)[0], cuts=first[1:].tolist(),
-                name=printable(sources[row]), detail="   ".join(filter(None, [start, label, motion])),
+                profile=footage.motion(row)[0],
+                cuts=first[1:].tolist(),
+                name=printable(sources[row]),
+                detail="   ".join(filter(None, [start, label, motion])),
             )
-        )  # fmt: skip
+        )
         bar.advance()
     return cells
 
@@ -363,8 +389,11 @@ def _print(seen: Seen, facts: Facts, out: Path) -> None:
     if facts.twins_across_test:
         console.print(
             "Duplicates across the test split make `rushes run` refuse: name what belongs together in a column group "
-            "of labels.csv, or pass --sample.duplicates drop", markup=False, soft_wrap=True, style="yellow",
-        )  # fmt: skip
+            "of labels.csv, or pass --sample.duplicates drop",
+            markup=False,
+            soft_wrap=True,
+            style="yellow",
+        )
     for number, line in enumerate(seen.following):
         console.print(f"{'Next: ' if number == 0 else '      '}{printable(line)}", markup=False, soft_wrap=True)
 

@@ -30,9 +30,15 @@ def column(protocol: str, labels: int) -> str:
 
 
 def measure_answers(
-    footage: Footage, *, config: Evaluate, seed: int, store: Store, backbone: Manifest,
-    classifiers: Mapping[int, Manifest], progress: Progress,
-) -> dict[str, list[str]]:  # fmt: skip
+    footage: Footage,
+    *,
+    config: Evaluate,
+    seed: int,
+    store: Store,
+    backbone: Manifest,
+    classifiers: Mapping[int, Manifest],
+    progress: Progress,
+) -> dict[str, list[str]]:
     """Answers about the labelled test segments, a row each.
 
     Args:
@@ -66,18 +72,29 @@ def measure_answers(
     fitted = clip_means(EvenClips(footage, train, **geometry), {"frozen": networks["frozen"]}, **run)["frozen"]
     tested = clip_means(EvenClips(footage, test, **geometry), networks, **run)
     answers = probe_answers(
-        footage, train=train, fitted=fitted, tested=tested["frozen"], numbers=list(classifiers), c=config.probe_l2,
+        footage,
+        train=train,
+        fitted=fitted,
+        tested=tested["frozen"],
+        numbers=list(classifiers),
+        c=config.probe_l2,
         seed=seed,
-    )  # fmt: skip
+    )
     answers[column("nearest neighbour", 0)] = nearest_neighbour(fitted, classes_of(footage, train), tested["frozen"])
     answers |= {name: logits.argmax(axis=1) for name, logits in tested.items() if name != "frozen"}
     return with_labels(footage, test, answers)
 
 
 def probe_answers(
-    footage: Footage, *, train: Classes, fitted: npt.NDArray[np.float32], tested: npt.NDArray[np.float32],
-    numbers: list[int], c: float, seed: int,
-) -> dict[str, Classes]:  # fmt: skip
+    footage: Footage,
+    *,
+    train: Classes,
+    fitted: npt.NDArray[np.float32],
+    tested: npt.NDArray[np.float32],
+    numbers: list[int],
+    c: float,
+    seed: int,
+) -> dict[str, Classes]:
     """Predicted classes [m] of a linear probe for each number of labels a class, by `column`.
 
     Args:
@@ -100,8 +117,10 @@ def probe_answers(
 def with_labels(footage: Footage, test: Classes, answers: Mapping[str, Classes]) -> dict[str, list[str]]:
     """Answers [m] by column as names, beside each test row's key, group and label."""
     known = {
-        "key": footage.texts("key")[test], "group": footage.texts("group")[test], "label": footage.segments.label[test]
-    }  # fmt: skip
+        "key": footage.texts("key")[test],
+        "group": footage.texts("group")[test],
+        "label": footage.segments.label[test],
+    }
     names = np.array(footage.labels)
     return {name: [str(value) for value in values] for name, values in known.items()} | {
         name: [str(value) for value in names[predicted]] for name, predicted in answers.items()

@@ -10,9 +10,13 @@ from jinja2 import Environment, PackageLoader
 
 
 def write_report(
-    path: Path, *, metrics: Mapping[str, Any], histories: Mapping[str, Sequence[Mapping[str, float]]],
-    footage: Mapping[str, Any], lineage: Mapping[str, str],
-) -> None:  # fmt: skip
+    path: Path,
+    *,
+    metrics: Mapping[str, Any],
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    footage: Mapping[str, Any],
+    lineage: Mapping[str, str],
+) -> None:
     """Writes the page: accuracy beside random initialisation, confusion, curves, the data, the lineage."""
     environment = Environment(loader=PackageLoader("rushes.evaluation"), autoescape=True)
     page = environment.get_template("report.html").render(

@@ -59,15 +59,25 @@ class _Networks:
         tuned, _ = load_classifier(classifier, store)
         scratch, _ = load_classifier(baseline, store)
         return cls(
-            pretrained=pretrained.to(device), random=random.to(device),
-            classifier=tuned.to(device), baseline=scratch.to(device), model=model,
-        )  # fmt: skip
+            pretrained=pretrained.to(device),
+            random=random.to(device),
+            classifier=tuned.to(device),
+            baseline=scratch.to(device),
+            model=model,
+        )
 
 
 def score(
-    footage: Footage, *, config: Evaluate, seed: int, store: Store, backbone: Manifest, classifier: Manifest,
-    baseline: Manifest, progress: Progress,
-) -> Scores:  # fmt: skip
+    footage: Footage,
+    *,
+    config: Evaluate,
+    seed: int,
+    store: Store,
+    backbone: Manifest,
+    classifier: Manifest,
+    baseline: Manifest,
+    progress: Progress,
+) -> Scores:
     """Runs the networks over the labelled train and test segments and compares them."""
     device = pick_device(config.device)
     networks = _Networks.load(backbone=backbone, classifier=classifier, baseline=baseline, store=store, device=device)
@@ -78,8 +88,9 @@ def score(
     run: dict[str, Any] = {"device": device, "batch": config.batch, "bar": bar}
     frozen: dict[str, Network] = {"pretrained": networks.pretrained.features, "random": networks.random.features}
     tuned: dict[str, Network] = {
-        "embedding": networks.classifier.features, "baseline embedding": networks.baseline.features,
-    }  # fmt: skip
+        "embedding": networks.classifier.features,
+        "baseline embedding": networks.baseline.features,
+    }
     geometry = {"clips": config.clips, "clip_frames": networks.model["clip_frames"], "crop": networks.model["crop"]}
     fitted = clip_means(EvenClips(footage, train, **geometry), frozen, **run)
     tested = clip_means(EvenClips(footage, test, **geometry), frozen | tuned, **run)
@@ -127,9 +138,14 @@ def _logits(net: Classifier, features: Array) -> npt.NDArray[np.float32]:
 
 
 def _answers(
-    footage: Footage, *, train: Array, test: Array, fitted: Mapping[str, Array], tested: Mapping[str, Array],
+    footage: Footage,
+    *,
+    train: Array,
+    test: Array,
+    fitted: Mapping[str, Array],
+    tested: Mapping[str, Array],
     config: Evaluate,
-) -> dict[tuple[str, str], npt.NDArray[np.int64]]:  # fmt: skip
+) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
     """Predicted class numbers of the test rows by (protocol, init)."""
     classes = classes_of(footage, train)
     answers = {
@@ -143,9 +159,14 @@ def _answers(
 
 
 def _metrics(
-    footage: Footage, *, test: Array, answers: Mapping[tuple[str, str], Array], tested: Mapping[str, Array],
-    config: Evaluate, seed: int,
-) -> dict[str, Any]:  # fmt: skip
+    footage: Footage,
+    *,
+    test: Array,
+    answers: Mapping[tuple[str, str], Array],
+    tested: Mapping[str, Array],
+    config: Evaluate,
+    seed: int,
+) -> dict[str, Any]:
     truth, groups = classes_of(footage, test), footage.texts("group")[test].astype(str)
     right = {key: (predicted == truth) for key, predicted in answers.items()}
 
@@ -162,13 +183,16 @@ def _metrics(
         "protocol": f"{config.clips} evenly spaced clips a segment, centre crop, mean of logits or features",
         "labels": list(footage.labels),
         "test": {
-            "segments": len(test), "groups": len(set(groups)), "manifest_sha256": test_manifest_digest(footage, test)
+            "segments": len(test),
+            "groups": len(set(groups)),
+            "manifest_sha256": test_manifest_digest(footage, test),
         },
         "chance": 1 / len(footage.labels),
         "majority": float(support.max() / support.sum()),
         "rows": [
             {"protocol": protocol, "init": init, "top1": interval(right[protocol, init])}
-            for protocol in protocols for init in ("pretrained", "random")
+            for protocol in protocols
+            for init in ("pretrained", "random")
         ],
         "differences": [
             {
@@ -185,7 +209,7 @@ def _metrics(
             for n, label in enumerate(footage.labels)
         ],
         "confusion": confusion.tolist(),
-    }  # fmt: skip
+    }
 
 
 def _rows(
@@ -193,9 +217,11 @@ def _rows(
 ) -> dict[str, list[Any]]:
     segments, labels = footage.segments, footage.labels
     columns = {
-        "key": footage.texts("key"), "source": footage.texts("source"), "group": footage.texts("group"),
+        "key": footage.texts("key"),
+        "source": footage.texts("source"),
+        "group": footage.texts("group"),
         "label": segments.label,
-    }  # fmt: skip
+    }
     rows: dict[str, list[Any]] = {name: [str(value) for value in column[test]] for name, column in columns.items()}
     rows |= {f"{protocol}, {init}": [labels[c] for c in predicted] for (protocol, init), predicted in answers.items()}
     rows["probabilities"] = list(_softmax(tested["classifier"]))

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from rushes.errors import UserError
 from rushes.footage.columns import column, mask, plain, text
 from rushes.footage.index import read_columns, read_index, read_shards
-from rushes.footage.planned import Failure
 from rushes.footage.rows import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED, Measured, Segment, Shard, source_number
+from rushes.footage.segment_plan import Failure
 from rushes.footage.shards import motion_file, shard_file
 from rushes.store import Manifest, Store
 from rushes.video.decode import Probe
@@ -71,9 +71,10 @@ class Catalogue:
                 self.shards.append(shard)
         renumbered = places[plain(table["shard"])]
         table = table.set_column(
-            table.schema.get_field_index("shard"), pa.field("shard", pa.int32(), nullable=False),
+            table.schema.get_field_index("shard"),
+            pa.field("shard", pa.int32(), nullable=False),
             column(renumbered, pa.int32()),
-        )  # fmt: skip
+        )
         passing = pc.is_in(table["reason"], column(TRANSIENT, pa.string()))
         usable = pc.and_(pc.equal(table["status"], text(QUARANTINED)), pc.invert(passing))
         self._tables.append(table.filter(pc.or_(mask(plain(table["shard"]) >= 0), usable)))

@@ -33,17 +33,32 @@ class Geometry:
 
 
 _SEGMENT = {
-    "key": pa.string(), "source": pa.string(), "source_sha256": pa.string(), "start": pa.float64(),
-    "end": pa.float64(), "label": pa.string(), "group": pa.string(), "split": pa.string(),
-}  # fmt: skip
+    "key": pa.string(),
+    "source": pa.string(),
+    "source_sha256": pa.string(),
+    "start": pa.float64(),
+    "end": pa.float64(),
+    "label": pa.string(),
+    "group": pa.string(),
+    "split": pa.string(),
+}
 _MEASURED = {
-    "frames": pa.int32(), "fps": pa.float64(), "width": pa.int32(), "height": pa.int32(), "codec": pa.string(),
-    "shard": pa.int32(), "offset": pa.int64(), "length": pa.int32(), "frame_offset": pa.int64(),
+    "frames": pa.int32(),
+    "fps": pa.float64(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "codec": pa.string(),
+    "shard": pa.int32(),
+    "offset": pa.int64(),
+    "length": pa.int32(),
+    "frame_offset": pa.int64(),
     "motion": pa.list_(pa.field("item", pa.float32(), nullable=False), len(MOTION_QUANTILES)),
     "cuts": pa.list_(pa.field("item", pa.int32(), nullable=False)),
     "fingerprint": pa.list_(pa.field("item", pa.uint64(), nullable=False), 2),
-    "status": pa.string(), "reason": pa.string(), "message": pa.string(),
-}  # fmt: skip
+    "status": pa.string(),
+    "reason": pa.string(),
+    "message": pa.string(),
+}
 COLUMNS = (*_SEGMENT, *_MEASURED)
 _INDEX = pa.schema([pa.field(name, kind, nullable=False) for name, kind in (_SEGMENT | _MEASURED).items()])
 _SHARD = {str: pa.string(), int: pa.int64(), tuple[int, ...]: pa.list_(pa.field("item", pa.uint64(), nullable=False))}
@@ -84,11 +99,16 @@ def write_index(path: Path, table: pa.Table, geometry: Geometry) -> None:
     """Writes `index.parquet`: the columns of `IndexRows.table`."""
     metadata = {"rushes": json.dumps(dataclasses.asdict(geometry), sort_keys=True)}
     pq.write_table(
-        table.replace_schema_metadata(metadata), path, compression="zstd", write_statistics=False,
+        table.replace_schema_metadata(metadata),
+        path,
+        compression="zstd",
+        write_statistics=False,
         use_dictionary=["source", "source_sha256", "label", "group", "split", "codec", "status", "reason"],
         # Small groups and pages: the writer holds one of each for every column.
-        row_group_size=1 << 13, data_page_size=1 << 14, dictionary_pagesize_limit=1 << 16,
-    )  # fmt: skip
+        row_group_size=1 << 13,
+        data_page_size=1 << 14,
+        dictionary_pagesize_limit=1 << 16,
+    )
 
 
 def write_shards(path: Path, shards: Sequence[Shard]) -> None:

@@ -1,7 +1,7 @@
 """Footage for training and evaluation: any frames of any segment, straight out of shards.
 
 Where the store is a folder, shards are memory-mapped. Of a remote one, each segment is read at once by a range request,
-until its shard is in the cache (`rushes.parts`).
+until its shard is in the cache (`rushes.store.ranges`).
 
 footage = Footage(manifest, store)
 rows = footage.select("train", labelled=True)
@@ -30,8 +30,8 @@ from rushes.footage.index import read_columns, read_geometry, read_index
 from rushes.footage.labels import SPLITS
 from rushes.footage.rows import SAMPLED
 from rushes.footage.shards import MOTION
-from rushes.parts import Parts
 from rushes.store import File, Manifest, Store
+from rushes.store.ranges import Parts
 from rushes.video.decode import Frames, scaled_size
 
 Integers = npt.NDArray[np.int64]
@@ -283,11 +283,12 @@ def _shards(path: Path) -> dict[int, _Shard]:
     columns = read_columns(path, names).to_pydict().values()
     return {
         shard: _Shard(
-            tar=File(sha256=sha256, size=size), motion=File(sha256=motion_sha256, size=motion_size),
+            tar=File(sha256=sha256, size=size),
+            motion=File(sha256=motion_sha256, size=motion_size),
             motion_start=motion_size - frames * MOTION.itemsize,
         )
         for shard, sha256, size, motion_sha256, motion_size, frames in zip(*columns, strict=True)
-    }  # fmt: skip
+    }
 
 
 def _opened(mp4: bytes) -> InputContainer:

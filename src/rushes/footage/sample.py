@@ -3,7 +3,7 @@
     summary = sample_footage(archive=Archive(...), config=Sample(), store=store, digest="0123abcd", out=Path("out"),
                              progress=NullProgress())
 
-Files are probed, the plan is made (`rushes.footage.plan`), what earlier runs encoded is taken from them
+Files are probed, the plan is made (`rushes.footage.segments`), what earlier runs encoded is taken from them
 (`rushes.footage.catalogue`), and worker processes write the rest, one shard at a time (`rushes.footage.shards`). A
 finished shard leaves a record under `partial/<digest>/` in the store, so that a run that was killed redoes no complete
 shard, and so that several machines can share the work. The bytes depend on the plan and on what was there before the
@@ -32,13 +32,13 @@ import pyarrow.parquet as pq
 from rushes.config import Sample, to_record
 from rushes.errors import OutrunError, RushesError, UserError
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, tombstones
-from rushes.footage.choice import choose
 from rushes.footage.columns import text
+from rushes.footage.filters import choose
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.labels import Annotation
-from rushes.footage.plan import Source, check_coverage, plan_segments, share_of
-from rushes.footage.planned import Failure, Part, Plan, Planned
 from rushes.footage.rows import QUARANTINED, REMOVED, SAMPLED, Measured, Segment, Shard
+from rushes.footage.segment_plan import Failure, Part, Plan, Planned
+from rushes.footage.segments import Source, check_coverage, plan_segments, share_of
 from rushes.footage.shards import (
     ProbeTask,
     ShardRecord,
@@ -271,11 +271,15 @@ class _Work:
         once, size = places[np.sort(first)], self.config.shard_segments
         return [
             ShardTask(
-                number=number, root=self.archive.root, planned=planned.part(once[begin : begin + size]),
-                config=self.config, store=self.store.url, folder=str(self.folder),
+                number=number,
+                root=self.archive.root,
+                planned=planned.part(once[begin : begin + size]),
+                config=self.config,
+                store=self.store.url,
+                folder=str(self.folder),
             )
             for number, begin in enumerate(range(0, len(once), size))
-        ]  # fmt: skip
+        ]
 
     def write(self, tasks: Sequence[ShardTask], *, seconds: float = math.inf) -> list[ShardTask]:
         """Writes the shards that have no record yet; returns those that are complete when the seconds are over."""

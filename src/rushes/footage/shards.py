@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rushes.config import Sample
-from rushes.footage.planned import Failure, Planned
 from rushes.footage.rows import CODEC, QUARANTINED, Measured, Shard, source_number
+from rushes.footage.segment_plan import Failure, Planned
 from rushes.footage.workers import alarm
 from rushes.store import File, Store
 from rushes.video.content import Content
@@ -211,10 +211,15 @@ def put_sidecar(store: Store, number: int, tar: File, sidecar: Sidecar, *, sourc
     """Stores the sidecar; returns the row of a shard with these contents."""
     motion = store.put_bytes(sidecar.to_bytes())
     return Shard(
-        shard=number, sha256=tar.sha256, size=tar.size, segments=sidecar.segments, frames=sidecar.frames,
-        motion_sha256=motion.sha256, motion_size=motion.size,
+        shard=number,
+        sha256=tar.sha256,
+        size=tar.size,
+        segments=sidecar.segments,
+        frames=sidecar.frames,
+        motion_sha256=motion.sha256,
+        motion_size=motion.size,
         sources=tuple(sorted(source_number(sha256) for sha256 in set(sources))),
-    )  # fmt: skip
+    )
 
 
 def _entries(motion: Motion) -> npt.NDArray[Any]:
@@ -252,10 +257,15 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _card(planned: Planned, measured: Measured) -> bytes:
     facts = {
-        "source_sha256": planned.segment.source_sha256, "start": planned.segment.start, "frames": measured.frames,
-        "fps": measured.fps, "width": measured.width, "height": measured.height,
-        "cuts": measured.cuts, "motion": [round(value, 4) for value in measured.motion],
-    }  # fmt: skip
+        "source_sha256": planned.segment.source_sha256,
+        "start": planned.segment.start,
+        "frames": measured.frames,
+        "fps": measured.fps,
+        "width": measured.width,
+        "height": measured.height,
+        "cuts": measured.cuts,
+        "motion": [round(value, 4) for value in measured.motion],
+    }
     return json.dumps(facts, sort_keys=True).encode()
 
 
@@ -306,10 +316,16 @@ def _encode_one(strip: "_Strip", planned: Planned, task: ShardTask) -> _Made | F
         message = f"{source}: what decodes from {start:.1f} s on cannot be encoded ({why}): raise sample.max_memory_gb"
         return Failure(reason="encode_error", message=message)
     measured = Measured(
-        frames=frames.count, fps=planned.fps, width=frames.width, height=frames.height, codec=CODEC, length=len(mp4),
-        motion=quantiles(motion.magnitude), cuts=tuple(frames.content.cuts()),
+        frames=frames.count,
+        fps=planned.fps,
+        width=frames.width,
+        height=frames.height,
+        codec=CODEC,
+        length=len(mp4),
+        motion=quantiles(motion.magnitude),
+        cuts=tuple(frames.content.cuts()),
         fingerprint=frames.content.fingerprint(),
-    )  # fmt: skip
+    )
     return _Made(mp4=mp4, motion=motion, measured=measured)
 
 

@@ -15,8 +15,19 @@ from rushes.footage.rows import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED
 _BATCH = 512
 _LISTED = 20  # quarantined segments that the summary names
 _COLUMNS = (
-    "status", "source", "start", "group", "label", "split", "frames", "fps", "length", "cuts", "reason", "message",
-)  # fmt: skip
+    "status",
+    "source",
+    "start",
+    "group",
+    "label",
+    "split",
+    "frames",
+    "fps",
+    "length",
+    "cuts",
+    "reason",
+    "message",
+)
 
 
 def summarise(table: pa.Table, *, shards: int) -> dict[str, Any]:
@@ -84,5 +95,8 @@ class _Total:
     def figures(self) -> dict[str, Any]:
         """As the manifest names them."""
         return {
-            "segments": self.segments, "seconds": round(self.seconds, 3), "frames": self.frames, "bytes": self.length
-        }  # fmt: skip
+            "segments": self.segments,
+            "seconds": round(self.seconds, 3),
+            "frames": self.frames,
+            "bytes": self.length,
+        }

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from rushes.errors import UserError
-from rushes.orchestration.resources import bundled
+from rushes.resources import bundled
 
 Runner = Literal["subprocess", "docker"]
 """Where steps run: in processes of this Python, or in containers of the pipeline's images."""

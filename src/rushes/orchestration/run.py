@@ -60,11 +60,21 @@ class Run:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "rushes.orchestration.local", str(self.folder), "--runner", runner,
-                    "--pipeline", str(pipeline or compiled_pipeline()),
+                    sys.executable,
+                    "-m",
+                    "rushes.orchestration.local",
+                    str(self.folder),
+                    "--runner",
+                    runner,
+                    "--pipeline",
+                    str(pipeline or compiled_pipeline()),
                 ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
 
     def __enter__(self) -> "Run":
         return self

@@ -127,9 +127,7 @@ class SortingHead(nn.Module):
         return logits
 
 
-def spaced_frames(
-    magnitude: npt.NDArray[np.float32], *, count: int, gap: int, rng: np.random.Generator
-) -> Integers:  # fmt: skip
+def spaced_frames(magnitude: npt.NDArray[np.float32], *, count: int, gap: int, rng: np.random.Generator) -> Integers:
     """Numbers of `count` frames, rising, with at least `gap` frames left out between two: int64 `[count]`.
 
     Every choice that is so spaced is as likely as the product of its frames' motion; frames without motion are drawn

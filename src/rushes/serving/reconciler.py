@@ -29,9 +29,9 @@ from rushes.ledger import Champion, Ledger, endpoints
 from rushes.progress import NullProgress, Progress
 from rushes.serving.bundle import Bundle, InProcess, fetch_bundle, golden_difference
 from rushes.serving.client import predict
-from rushes.serving.control import Control
 from rushes.serving.repository import Repository, endpoint_config, endpoints_here, staging_folder
 from rushes.serving.routing import Routing
+from rushes.serving.triton_api import Control
 from rushes.store import Store
 
 KEEP = 3

@@ -45,8 +45,10 @@ class Context:
         """Writes the pointer to `out` and reports the end."""
         manifest.write(out)
         ended: dict[str, Any] = {
-            "seconds": round(time.monotonic() - self.started, 2), "cached": cached, "ref": manifest.ref
-        }  # fmt: skip
+            "seconds": round(time.monotonic() - self.started, 2),
+            "cached": cached,
+            "ref": manifest.ref,
+        }
         if self.log:
             self.log.emit("end", **ended, summary=dict(manifest.summary))
         if self.journal:
@@ -118,9 +120,16 @@ def run_step(
         summary = build(context)(Path(folder), digest)
         files = {path.name: context.store.put(path) for path in sorted(Path(folder).iterdir())}
     manifest = Manifest(
-        kind=kind, step=step, digest=digest, inputs=refs, config=config, code=code, files=files, summary=summary,
+        kind=kind,
+        step=step,
+        digest=digest,
+        inputs=refs,
+        config=config,
+        code=code,
+        files=files,
+        summary=summary,
         versions=versions(),
-    )  # fmt: skip
+    )
     context.store.publish(manifest)
     _forget_unfinished(context.store, digest)
     return context.done(manifest, out, cached=False)

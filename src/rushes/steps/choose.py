@@ -26,11 +26,16 @@ def choose(*, classifiers: Mapping[str, Path], out: Path) -> Manifest:
     scores = {name: _score(name, manifest, alone=len(found) == 1) for name, manifest in found.items()}
     chosen = min(scores, key=lambda name: scores[name])
     manifest = Manifest(
-        kind="choice", step="choose", digest=found[chosen].digest, code="", config={}, files={},
+        kind="choice",
+        step="choose",
+        digest=found[chosen].digest,
+        code="",
+        config={},
+        files={},
         inputs={name: manifest.ref for name, manifest in found.items()},
         summary={"chosen": chosen, "validation": {name: -score[0] for name, score in scores.items()}},
         versions=versions(),
-    )  # fmt: skip
+    )
     context.store.publish(manifest)
     return context.done(manifest, out, cached=False)
 

@@ -52,9 +52,16 @@ def deploy(*, recipe: Recipe, decision: Path, out: Path) -> Manifest:
         )
         served |= {"version": last.champion.version, "served_by": "triton" if server else "in-process graph"}
     manifest = Manifest(
-        kind="deployment", step="deploy", digest=decided.digest, code="", config={}, files={},
-        inputs={"decision": decided.ref}, summary=served, versions=versions(),
-    )  # fmt: skip
+        kind="deployment",
+        step="deploy",
+        digest=decided.digest,
+        code="",
+        config={},
+        files={},
+        inputs={"decision": decided.ref},
+        summary=served,
+        versions=versions(),
+    )
     context.store.publish(manifest)
     return context.done(manifest, out, cached=False)
 

@@ -51,10 +51,15 @@ def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) 
         footage = Footage(inputs["footage"], context.store, short_side=model["short_side"])
         require_labels(footage.labels, need="evaluation")
         scores = score(
-            footage, config=recipe.evaluate, seed=recipe.seed, store=context.store,
-            backbone=inputs["backbone"], classifier=inputs["classifier"], baseline=inputs["baseline"],
+            footage,
+            config=recipe.evaluate,
+            seed=recipe.seed,
+            store=context.store,
+            backbone=inputs["backbone"],
+            classifier=inputs["classifier"],
+            baseline=inputs["baseline"],
             progress=context.progress,
-        )  # fmt: skip
+        )
         (folder / "metrics.json").write_text(json.dumps(scores.metrics, indent=1))
         write_predictions(folder / "predictions.parquet", scores)
         histories = {
@@ -62,9 +67,12 @@ def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) 
             for name in ("backbone", "classifier", "baseline")
         }
         write_report(
-            folder / "report.html", metrics=scores.metrics, histories=histories,
-            footage=inputs["footage"].summary, lineage={name: manifest.ref for name, manifest in inputs.items()},
-        )  # fmt: skip
+            folder / "report.html",
+            metrics=scores.metrics,
+            histories=histories,
+            footage=inputs["footage"].summary,
+            lineage={name: manifest.ref for name, manifest in inputs.items()},
+        )
         return summary_of(scores.metrics)
 
     return build

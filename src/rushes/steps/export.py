@@ -34,25 +34,35 @@ def export(*, recipe: Recipe, classifier: Path, out: Path) -> Manifest:
 
 
 def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Build:
+    from rushes.demo.films import FPS, draw_film, plan_films
     from rushes.serving.export import export_bundle
     from rushes.serving.graph import ServingGraph
     from rushes.training.networks import MEAN, STD
     from rushes.training.weights import load_classifier
     from rushes.video.encode import encode_h264
-    from rushes.video.synthetic import FPS, draw_film, plan_films
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
         net, model = load_classifier(inputs["classifier"], context.store)
         golden = encode_h264(draw_film(plan_films(size="tiny")[0]), fps=FPS, qp=26, gop=12)
         bundle, agreement = export_bundle(
-            ServingGraph(net=net.backbone, head=net.head, mean=MEAN, std=STD), folder,
-            golden=golden, labels=model["labels"], clips=recipe.export.clips, clip_frames=model["clip_frames"],
-            crop=model["crop"], short_side=model["short_side"], fps=model["fps"],
-            classifier=inputs["classifier"].ref, opset=recipe.export.opset, tolerance=recipe.export.tolerance,
-        )  # fmt: skip
+            ServingGraph(net=net.backbone, head=net.head, mean=MEAN, std=STD),
+            folder,
+            golden=golden,
+            labels=model["labels"],
+            clips=recipe.export.clips,
+            clip_frames=model["clip_frames"],
+            crop=model["crop"],
+            short_side=model["short_side"],
+            fps=model["fps"],
+            classifier=inputs["classifier"].ref,
+            opset=recipe.export.opset,
+            tolerance=recipe.export.tolerance,
+        )
         return {
-            "parity": agreement.probabilities, "onnx_sha256": bundle.contract.onnx_sha256,
-            "labels": list(bundle.contract.labels), "bytes": bundle.onnx.stat().st_size,
-        }  # fmt: skip
+            "parity": agreement.probabilities,
+            "onnx_sha256": bundle.contract.onnx_sha256,
+            "labels": list(bundle.contract.labels),
+            "bytes": bundle.onnx.stat().st_size,
+        }
 
     return build

@@ -45,9 +45,7 @@ def finetune(*, recipe: Recipe, footage: Path, backbone: Path, out: Path, init: 
     )
 
 
-def _build(
-    context: Context, *, recipe: Recipe, source: Manifest, start: Manifest, given: Start, init: str
-) -> Build:  # fmt: skip
+def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifest, given: Start, init: str) -> Build:
     import torch
     from safetensors.torch import save_file
     from torch.nn import functional as F
@@ -66,8 +64,11 @@ def _build(
         train = footage.select("train", labelled=True)
         require_labels(tuple(sorted(set(footage.segments.label[train]))), need="fine-tuning on split train")
         geometry: dict[str, Any] = {
-            "labels": footage.labels, "clip_frames": model["clip_frames"], "crop": model["crop"], "seed": recipe.seed
-        }  # fmt: skip
+            "labels": footage.labels,
+            "clip_frames": model["clip_frames"],
+            "crop": model["crop"],
+            "seed": recipe.seed,
+        }
         chosen = few_labels(footage, train, per_class=config.labels_per_class, seed=recipe.seed)
         data = LabelledClips(footage, chosen, flip=config.flip, samples=len(train), **geometry)
         held_out = footage.select("val", labelled=True)[: 0 if config.labels_per_class else None]
@@ -78,13 +79,24 @@ def _build(
             load_backbone(net.backbone, start, context.store)
         load_start(net.backbone, given.weights(context.store), source=str(given))
         plan = Plan(
-            epochs=config.epochs, batch=config.batch, seed=recipe.seed, optimizer=config.optimizer,
-            checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,
-        )  # fmt: skip
+            epochs=config.epochs,
+            batch=config.batch,
+            seed=recipe.seed,
+            optimizer=config.optimizer,
+            checkpoint_steps=config.checkpoint_steps,
+            device=config.device,
+            workers=config.workers,
+        )
         outcome = fit(
-            net, scored(net, F.cross_entropy), data=data, validation=validation, plan=plan,
-            checkpoints=Checkpoints(context.store, digest), label=f"finetune: {init}", progress=context.progress,
-        )  # fmt: skip
+            net,
+            scored(net, F.cross_entropy),
+            data=data,
+            validation=validation,
+            plan=plan,
+            checkpoints=Checkpoints(context.store, digest),
+            label=f"finetune: {init}",
+            progress=context.progress,
+        )
         save_file(outcome.weights, folder / "weights.safetensors")
         (folder / "model.json").write_text(json.dumps(model | {"labels": footage.labels, "init": init}, indent=1))
         (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))

@@ -49,9 +49,14 @@ def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest], 
         footage = Footage(inputs["footage"], context.store, short_side=model["short_side"])
         require_labels(footage.labels, need="a comparison")
         answers = measure_answers(
-            footage, config=recipe.evaluate, seed=recipe.seed, store=context.store, backbone=inputs["backbone"],
-            classifiers=tuned, progress=context.progress,
-        )  # fmt: skip
+            footage,
+            config=recipe.evaluate,
+            seed=recipe.seed,
+            store=context.store,
+            backbone=inputs["backbone"],
+            classifiers=tuned,
+            progress=context.progress,
+        )
         pq.write_table(pa.table(answers), folder / ANSWERS)
         return {"segments": len(answers["key"]), "classes": len(footage.labels)}
 

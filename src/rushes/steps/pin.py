@@ -54,9 +54,12 @@ def pin(
     root = _root(videos, revision, context)
     listed = list_archive(root)
     annotations = read_annotations(
-        None if is_url(root) else Path(root), [file.path for file in listed],
-        labels=Path(labels) if labels else None, splits=Path(splits) if splits else None, fold=fold,
-    )  # fmt: skip
+        None if is_url(root) else Path(root),
+        [file.path for file in listed],
+        labels=Path(labels) if labels else None,
+        splits=Path(splits) if splits else None,
+        fold=fold,
+    )
     hashes = _hash_all(root, listed, context, rehash=rehash)
     listing: dict[str, list[Any]] = {
         "files": [[file.path, hashes[file.path], file.size] for file in listed],
@@ -65,14 +68,22 @@ def pin(
     text = json.dumps(listing, indent=0, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     manifest = Manifest(
-        kind="pin", step="pin", digest=digest, inputs={}, config={}, code="",
+        kind="pin",
+        step="pin",
+        digest=digest,
+        inputs={},
+        config={},
+        code="",
         files={"listing.json": context.store.put_bytes(text.encode())},
         summary={
-            "videos": len(listed), "bytes": sum(file.size for file in listed), "root": root,
-            "annotations": len(annotations), **({} if is_url(root) else _provenance(Path(videos), revision)),
+            "videos": len(listed),
+            "bytes": sum(file.size for file in listed),
+            "root": root,
+            "annotations": len(annotations),
+            **({} if is_url(root) else _provenance(Path(videos), revision)),
         },
         versions=versions(),
-    )  # fmt: skip
+    )
     context.store.publish(manifest)
     return context.done(manifest, out, cached=False)
 

@@ -57,9 +57,13 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Start) 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
         footage = Footage(source, context.store, short_side=config.short_side)
         model = {
-            "backbone": config.backbone, "clip_frames": config.clip_frames, "crop": config.crop,
-            "short_side": footage.short_side, "fps": footage.fps, "seed": recipe.seed,
-        }  # fmt: skip
+            "backbone": config.backbone,
+            "clip_frames": config.clip_frames,
+            "crop": config.crop,
+            "short_side": footage.short_side,
+            "fps": footage.fps,
+            "seed": recipe.seed,
+        }
         (folder / "model.json").write_text(json.dumps(model, indent=1))
         if config.task == NO_TASK:
             return _untrained(folder, recipe=recipe, start=start, store=context.store)
@@ -105,13 +109,24 @@ def _trained(
     net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
     load_start(net.backbone, start.weights(context.store), source=str(start))
     plan = Plan(
-        epochs=config.epochs, batch=config.batch, seed=recipe.seed, optimizer=config.optimizer,
-        checkpoint_steps=config.checkpoint_steps, device=config.device, workers=config.workers,
-    )  # fmt: skip
+        epochs=config.epochs,
+        batch=config.batch,
+        seed=recipe.seed,
+        optimizer=config.optimizer,
+        checkpoint_steps=config.checkpoint_steps,
+        device=config.device,
+        workers=config.workers,
+    )
     outcome = fit(
-        net, net.objective, data=data, validation=validation, plan=plan,
-        checkpoints=Checkpoints(context.store, digest), label=f"pretrain: {config.task}", progress=context.progress,
-    )  # fmt: skip
+        net,
+        net.objective,
+        data=data,
+        validation=validation,
+        plan=plan,
+        checkpoints=Checkpoints(context.store, digest),
+        label=f"pretrain: {config.task}",
+        progress=context.progress,
+    )
     prefix = "backbone."
     weights = {k.removeprefix(prefix): v for k, v in outcome.weights.items() if k.startswith(prefix)}
     save_file(weights, folder / WEIGHTS)
@@ -127,9 +142,13 @@ def _questions(footage: "Footage", task: "PretextTask", recipe: Recipe) -> "tupl
     config = recipe.pretrain
     geometry: dict[str, Any] = {"task": task, "clip_frames": config.clip_frames, "crop": config.crop}
     data = PretextTuples(
-        footage, footage.select("unlabelled", "train"), seed=recipe.seed, samples=config.samples_per_epoch,
-        draws=config.draws_per_window, **geometry,
-    )  # fmt: skip
+        footage,
+        footage.select("unlabelled", "train"),
+        seed=recipe.seed,
+        samples=config.samples_per_epoch,
+        draws=config.draws_per_window,
+        **geometry,
+    )
     held_out = _long_enough(footage, task.span(clip_frames=config.clip_frames))
     if not len(held_out):
         return data, None

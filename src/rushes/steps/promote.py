@@ -40,27 +40,38 @@ def promote(*, recipe: Recipe, version: Path, bundle: Path, evaluation: Path, fo
     context = Context(step="promote")
     registered, exported = read_input(version, "version"), read_input(bundle, "bundle")
     case = _Case(
-        context=context, recipe=recipe, exported=exported, evaluated=read_input(evaluation, "evaluation"),
+        context=context,
+        recipe=recipe,
+        exported=exported,
+        evaluated=read_input(evaluation, "evaluation"),
         footage=read_input(footage, "footage"),
-    )  # fmt: skip
+    )
     endpoint = str(registered.summary["endpoint"])
     challenger = Champion(
-        version=int(registered.summary["version"]), bundle=exported.ref,
-        onnx_sha256=exported.files["model.onnx"].sha256,
-    )  # fmt: skip
+        version=int(registered.summary["version"]), bundle=exported.ref, onnx_sha256=exported.files["model.onnx"].sha256
+    )
     ledger = Ledger(context.store, endpoint)
     entry = _decide(case, ledger, challenger)
     Registry(tracking_url(context.home)).project(ledger.last(), endpoint=endpoint)
     summary = {
-        "endpoint": endpoint, "decision": entry.decision, "reason": entry.reason, "entry": entry.number,
-        "version": challenger.version, "champion": entry.champion.version if entry.champion else None,
-    }  # fmt: skip
+        "endpoint": endpoint,
+        "decision": entry.decision,
+        "reason": entry.reason,
+        "entry": entry.number,
+        "version": challenger.version,
+        "champion": entry.champion.version if entry.champion else None,
+    }
     manifest = Manifest(
-        kind="decision", step="promote", digest=f"{endpoint}-{entry.number:06d}", code="", config={},
+        kind="decision",
+        step="promote",
+        digest=f"{endpoint}-{entry.number:06d}",
+        code="",
+        config={},
         inputs={"version": registered.ref, "bundle": exported.ref, "evaluation": case.evaluated.ref},
         files={"gate.json": context.store.put_bytes(json.dumps(asdict(entry), indent=1).encode())},
-        summary=summary, versions=versions(),
-    )  # fmt: skip
+        summary=summary,
+        versions=versions(),
+    )
     context.store.publish(manifest)
     return context.done(manifest, out, cached=False)
 
@@ -101,8 +112,11 @@ def _entry(endpoint: str, last: Entry | None, challenger: Champion, rulings: Seq
 def _already_said(last: Entry | None, entry: Entry) -> bool:
     """A second run of the same pipeline must not grow the ledger."""
     return last is not None and (last.challenger, last.champion, last.decision, last.reason) == (
-        entry.challenger, entry.champion, entry.decision, entry.reason,
-    )  # fmt: skip
+        entry.challenger,
+        entry.champion,
+        entry.decision,
+        entry.reason,
+    )
 
 
 class _Case:
@@ -137,9 +151,12 @@ class _Case:
         from rushes.serving.scoring import score_bundle
 
         scored = score_bundle(
-            champion.bundle, self.footage, store=self.context.store, progress=self.context.progress,
+            champion.bundle,
+            self.footage,
+            store=self.context.store,
+            progress=self.context.progress,
             labels=self.metrics["labels"],
-        )  # fmt: skip
+        )
         if isinstance(scored, str):
             return Ruling(rule="champion scored again", verdict="missing", sentence=scored)
         answers = dict(zip(scored.keys, scored.answers, strict=True))

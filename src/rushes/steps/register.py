@@ -34,14 +34,22 @@ def register(*, recipe: Recipe, endpoint: str, bundle: Path, evaluation: Path, o
     if version is None:
         with tempfile.TemporaryDirectory(prefix="rushes-register-") as folder:
             version = registry.register(
-                _registration(context, Path(folder), recipe=recipe, endpoint=endpoint, exported=exported,
-                              evaluated=evaluated)
-            )  # fmt: skip
+                _registration(
+                    context, Path(folder), recipe=recipe, endpoint=endpoint, exported=exported, evaluated=evaluated
+                )
+            )
     summary = {"endpoint": endpoint, "version": version, "tracking": registry.url}
     manifest = Manifest(
-        kind="version", step="register", digest=f"{endpoint}-{version}", code="", files={}, config={},
-        inputs={"bundle": exported.ref, "evaluation": evaluated.ref}, summary=summary, versions=versions(),
-    )  # fmt: skip
+        kind="version",
+        step="register",
+        digest=f"{endpoint}-{version}",
+        code="",
+        files={},
+        config={},
+        inputs={"bundle": exported.ref, "evaluation": evaluated.ref},
+        summary=summary,
+        versions=versions(),
+    )
     context.store.publish(manifest)
     return context.done(manifest, out, cached=found is not None)
 

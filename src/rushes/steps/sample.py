@@ -81,9 +81,14 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: "Pa
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
         summary: Mapping[str, Any] = sample_footage(
-            archive=archive(), config=recipe.sample, store=context.store, digest=digest, out=folder,
-            progress=context.progress, partition=partition,
-        )  # fmt: skip
+            archive=archive(),
+            config=recipe.sample,
+            store=context.store,
+            digest=digest,
+            out=folder,
+            progress=context.progress,
+            partition=partition,
+        )
         return summary
 
     def archive() -> Archive:
@@ -109,9 +114,15 @@ def _part(*, recipe: Recipe, source: Manifest, out: Path, partition: str) -> Man
     build = _build(context, recipe=recipe, source=source, partition=part)
     done = context.store.find(f"sample/{digest}") is not None
     manifest = Manifest(
-        kind="part", step="sample", digest=digest, inputs=inputs, config=config, code="", files={},
+        kind="part",
+        step="sample",
+        digest=digest,
+        inputs=inputs,
+        config=config,
+        code="",
+        files={},
         summary={"partition": partition} if done else build(out.parent, digest),
-    )  # fmt: skip
+    )
     return context.done(manifest, out, cached=done)
 
 

@@ -90,9 +90,12 @@ class Registry:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             version = self.client.create_model_version(
-                registration.endpoint, source.uri, run_id=run.info.run_id, model_id=source.model_id,
+                registration.endpoint,
+                source.uri,
+                run_id=run.info.run_id,
+                model_id=source.model_id,
                 tags={BUNDLE_TAG: registration.bundle, **registration.tags},
-            )  # fmt: skip
+            )
         except MlflowException as error:
             raise ServiceError(f"MLflow at {self.url}: registration failed: {error}") from error
         # Two runs may have registered the same bundle at once: the lower version is the one that everybody finds.

@@ -25,10 +25,22 @@ def start_mlflow(*, home: Path, port: int | None = None) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     port = port or int(os.environ.get("RUSHES_MLFLOW_PORT") or PORT)
     argv = [
-        sys.executable, "-m", "mlflow", "server", "--host", processes.LOOPBACK, "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}",
-        "--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        processes.LOOPBACK,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+        "--serve-artifacts",
+    ]
     return processes.start(
         name=NAME,
         argv=argv,

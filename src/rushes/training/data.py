@@ -50,7 +50,7 @@ class Windows:
 
     def __init__(
         self, footage: Footage, rows: Integers, counts: Integers, *, span: int, seed: int, samples: int = 0
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.footage, self.span = footage, span
         # Counts a segment, not a shot: an archive has millions of shots.
         self._rows, self._ends = rows[counts > 0], np.cumsum(counts[counts > 0])
@@ -111,9 +111,17 @@ class LabelledClips(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(
-        self, footage: Footage, rows: Integers, *, labels: tuple[str, ...], clip_frames: int, crop: int,
-        seed: int, flip: bool = False, samples: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        footage: Footage,
+        rows: Integers,
+        *,
+        labels: tuple[str, ...],
+        clip_frames: int,
+        crop: int,
+        seed: int,
+        flip: bool = False,
+        samples: int = 0,
+    ) -> None:
         if not len(rows):
             raise UserError("footage: no labelled training segment: label some, or lower sample.test_share")
         self.footage, self.clip_frames, self.crop, self.flip = footage, clip_frames, crop, flip

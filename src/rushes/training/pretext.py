@@ -47,9 +47,17 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(
-        self, footage: Footage, rows: npt.NDArray[np.int64], *, task: PretextTask, clip_frames: int, crop: int,
-        seed: int, samples: int = 0, draws: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        footage: Footage,
+        rows: npt.NDArray[np.int64],
+        *,
+        task: PretextTask,
+        clip_frames: int,
+        crop: int,
+        seed: int,
+        samples: int = 0,
+        draws: int = 1,
+    ) -> None:
         task.check(clip_frames=clip_frames)
         self.footage, self.task, self.clip_frames, self.crop = footage, task, clip_frames, crop
         self.seed, self.draws, self.span = seed, draws, task.span(clip_frames=clip_frames)
@@ -89,9 +97,12 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
             return magnitude[first : first + frames], grid[first : first + frames]
 
         return Shot(
-            frames=frames, height=int(segments.height[row]), width=int(segments.width[row]), read_motion=motion,
+            frames=frames,
+            height=int(segments.height[row]),
+            width=int(segments.width[row]),
+            read_motion=motion,
             pictures=pictures,
-        )  # fmt: skip
+        )
 
     def _whole(self, stretch: Stretch) -> Pictures:
         if self._decoded is None or self._decoded[0] != stretch:

@@ -1,0 +1,247 @@
+"""From the answers of a comparison's chains to its table: intervals, paired differences, labels saved.
+
+Folds and seeds are pooled: all answers about a group of videos, in whichever fold and with whichever seed, are drawn
+together. Intervals say how results may change with other videos, given the training runs that there were.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rushes.evaluation.measure import column
+from rushes.evaluation.statistics import (
+    MIN_GROUPS,
+    Interval,
+    group_interval,
+    holm,
+    labels_needed,
+    resampled_means,
+    sign_flip_p,
+)
+
+SCHEMA = 1
+FLIPS = 10_000
+"""Draws behind a p-value: the smallest is 1 / FLIPS, and Holm multiplies it by the number of comparisons."""
+KNOWN = ("key", "group", "label")
+Figures = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One start on one fold with one seed."""
+
+    start: str
+    fold: int
+    seed: int
+    answers: Mapping[str, Sequence[str]]
+    """Columns key, group, label, and predicted labels by protocol."""
+    labels_per_class: float = 0.0
+    """Labelled training segments a class that there were, 0 where nothing was fine-tuned."""
+    gflops: float = 0.0
+    frames: int = 0
+    """Of all tuples, as often as they were shown."""
+    hours: float = 0.0
+    """Of pretraining, validation included."""
+    pretext: tuple[float, float] | None = None
+    """Accuracy at the pretext task (of held-out segments where there are any), and chance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What the table says about a start before it is measured."""
+
+    name: str
+    init: str
+    network: str
+    baseline: str = ""
+    """Name of the random weights that it is compared with; its own, or empty, where it is compared with none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """Whether a start's answers are right, over folds and seeds, in one order for all starts."""
+
+    right: Mapping[str, Figures]
+    """By protocol, [n]: 1 or 0."""
+    groups: npt.NDArray[np.str_]
+    """[n]."""
+    measured: Sequence[Measured] = field(repr=False)
+
+
+def pool(measured: Sequence[Measured]) -> Pooled:
+    """Joins the chains of one start."""
+    ordered = sorted(measured, key=lambda m: (m.fold, m.seed))
+    protocols = [name for name in ordered[0].answers if name not in KNOWN]
+    right = {
+        name: np.concatenate([np.array(m.answers[name]) == np.array(m.answers["label"]) for m in ordered]).astype(float)
+        for name in protocols
+    }
+    return Pooled(right=right, groups=np.concatenate([np.array(m.answers["group"]) for m in ordered]), measured=ordered)
+
+
+def compare(
+    rows: Sequence[Row], measured: Sequence[Measured], *, numbers: Sequence[int], resamples: int = 2000, seed: int = 0
+) -> dict[str, Any]:
+    """The whole result as plain data.
+
+    Args:
+        rows: starts in the order of the table.
+        measured: one for each start, fold and seed.
+        numbers: labels a class, ascending; 0 (all) comes with them.
+        resamples: bootstrap draws over groups.
+        seed: of the draws.
+    """
+    pooled = {row.name: pool([m for m in measured if m.start == row.name]) for row in rows}
+    run = {"resamples": resamples, "seed": seed}
+    any_start = next(iter(pooled.values()))
+    labels = sorted({label for m in any_start.measured for label in m.answers["label"]})
+    return {
+        "schema": SCHEMA,
+        "labels_per_class": list(numbers),
+        "test": {
+            "groups": len(set(any_start.groups)),
+            "folds": len({m.fold for m in any_start.measured}),
+            "seeds": len({m.seed for m in any_start.measured}),
+            "classes": len(labels),
+            "segments": len({key for m in any_start.measured for key in m.answers["key"]}),
+        },
+        "rows": [_row(row, pooled, numbers=numbers, run=run) for row in rows],
+        "against random": _against_random(rows, pooled, numbers=numbers, run=run),
+        "pretraining": _pretraining(rows, pooled, numbers=numbers, run=run),
+        "between members": _between_members(rows, pooled, run=run),
+    }
+
+
+def protocols_of(numbers: Sequence[int]) -> list[str]:
+    """The columns of figures, in their order: nearest neighbour, linear probe and fine-tune at each number, and all."""
+    several = [*numbers, 0]
+    names = [column(protocol, labels) for protocol in ("linear probe", "fine-tune") for labels in several]
+    return [column("nearest neighbour", 0), *names]
+
+
+def _row(row: Row, pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]) -> dict[str, Any]:
+    own = pooled[row.name]
+    pretext = [m.pretext for m in own.measured if m.pretext is not None]
+    return {
+        **asdict(row),
+        "gflops": float(np.mean([m.gflops for m in own.measured])),
+        "frames": float(np.mean([m.frames for m in own.measured])),
+        "hours": float(np.sum([m.hours for m in own.measured])),
+        "pretext": {"accuracy": float(np.mean([accuracy for accuracy, _ in pretext])), "chance": pretext[0][1]}
+        if pretext
+        else None,
+        "top1": {name: asdict(group_interval(values, own.groups, **run)) for name, values in own.right.items()},
+        "labels_saved": {
+            str(labels): asdict(labels_saved(own, pooled[row.baseline], labels=labels, numbers=numbers, **run))
+            for labels in numbers
+        }
+        if row.baseline not in ("", row.name)
+        else {},
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsSaved:
+    """How many labels a class random weights need to be as good as a start is with fewer."""
+
+    needed: float | None
+    """None where they are not as good with all labels."""
+    low: float | None
+    """Lower bound of `needed`; None where even it is beyond all labels, or where there are too few groups."""
+    high: float | None
+    most: float
+    """Labels a class when all are used: beyond it nothing is known."""
+    known: bool
+    """Whether there are groups enough for bounds."""
+
+
+def labels_saved(
+    own: Pooled, random: Pooled, *, labels: int, numbers: Sequence[int], resamples: int, seed: int
+) -> LabelsSaved:
+    """With how many labels random weights, fine-tuned, reach this start's accuracy at `labels` a class.
+
+    Straight lines between the numbers that were run, and all; 95 % bounds from the same draws of groups for both.
+    """
+    most = float(np.mean([m.labels_per_class for m in random.measured]))
+    tried = [*(n for n in numbers if n < most), 0]
+    columns = [random.right[column("fine-tune", n)] for n in tried] + [own.right[column("fine-tune", labels)]]
+    values = np.stack(columns, axis=1)
+    at = np.array([n or most for n in tried], dtype=float)
+    means = values.mean(axis=0)
+    needed = float(labels_needed(at, means[:-1], means[-1:])[0])
+    drawn = resampled_means(values, own.groups, resamples=resamples, seed=seed).T
+    low, high = np.percentile(labels_needed(at, drawn[:-1], drawn[-1]), [2.5, 97.5], method="nearest")
+    known = len(set(own.groups)) >= MIN_GROUPS
+    return LabelsSaved(
+        needed=_finite(needed),
+        low=_finite(low) if known else None,
+        high=_finite(high) if known else None,
+        most=most,
+        known=known,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _against_random(
+    rows: Sequence[Row], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Every start against the random weights of its network, in every protocol: one family of tests."""
+    found = [
+        {"member": row.name, "other": row.baseline, "protocol": name}
+        | _difference(pooled[row.name], pooled[row.baseline], name, run=run)
+        for row in rows
+        if row.baseline not in ("", row.name)
+        for name in protocols_of(numbers)
+    ]
+    return _with_holm(found)
+
+
+def _pretraining(
+    rows: Sequence[Row], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """All pretrained starts together, each against the random weights of its network: nothing without several."""
+    trained = [row for row in rows if "pretext" in row.init]
+    if len(trained) < 2:
+        return []
+    groups = pooled[trained[0].name].groups
+    found = []
+    for name in protocols_of(numbers):
+        each = [pooled[row.name].right[name] - pooled[row.baseline].right[name] for row in trained]
+        interval = group_interval(np.mean(each, axis=0), groups, **run)
+        found.append({"members": len(trained), "protocol": name, "difference": asdict(interval)})
+    return found
+
+
+def _between_members(rows: Sequence[Row], pooled: Mapping[str, Pooled], *, run: Mapping[str, int]) -> list[Any]:
+    """Each pair of pretrained starts, fine-tuned with all labels: another family of tests."""
+    name = column("fine-tune", 0)
+    trained = [row for row in rows if row.baseline not in ("", row.name)]
+    found = [
+        {"member": one.name, "other": other.name, "protocol": name}
+        | _difference(pooled[one.name], pooled[other.name], name, run=run)
+        for one, other in combinations(trained, 2)
+    ]
+    return _with_holm(found)
+
+
+def _difference(one: Pooled, other: Pooled, name: str, *, run: Mapping[str, int]) -> dict[str, Any]:
+    for mine, theirs in zip(one.measured, other.measured, strict=True):
+        assert mine.answers["key"] == theirs.answers["key"], "answers about other segments cannot be paired"
+    differences = one.right[name] - other.right[name]
+    interval: Interval = group_interval(differences, one.groups, **run)
+    return {
+        "difference": asdict(interval),
+        "p": sign_flip_p(differences, one.groups, resamples=FLIPS, seed=run["seed"]),
+    }
+
+
+def _with_holm(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    adjusted = holm([record["p"] for record in found])
+    return [record | {"p_holm": p} for record, p in zip(found, adjusted, strict=True)]

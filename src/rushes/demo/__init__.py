@@ -1,0 +1,1 @@
+"""The demo's own videos: real mp4 files of synthetic actions."""

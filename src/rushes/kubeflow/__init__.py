@@ -1,0 +1,1 @@
+"""Everything that concerns Kubeflow Pipelines: profiles, policies, schedules, and a server's API."""

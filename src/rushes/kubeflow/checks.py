@@ -1,0 +1,123 @@
+"""`rushes schedules check`: a run for each schedule whose data changed since the last one that was submitted for it.
+
+What a reference stands for is what `rushes pin` says. What was submitted is in the store, as claims that are created
+exclusively, like the ledger's entries: of several checks at once, one submits and the others leave it to that one.
+
+    <store>/schedules/<experiment>/<name>/claims/000001.json     {pin, time}: this data, from now on mine to submit
+    <store>/schedules/<experiment>/<name>/runs/000001.json       {run}: submitted as that run
+
+Who dies between the two leaves a claim without a run. The next check looks for a run of the claim's name on the
+server; where there is none and the claim is older than `PATIENCE`, it makes the next claim and submits.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from rushes.errors import RushesError
+from rushes.kubeflow.cluster import Cluster
+from rushes.kubeflow.schedules import Schedule
+from rushes.steps.pin import pin
+from rushes.store import Store
+
+PATIENCE = 600.0
+"""Seconds after which a claim without a run is given up: several times what a submission may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """Somebody's word that a schedule's data is being submitted."""
+
+    number: int
+    pin: str
+    """Ref of what the reference stood for."""
+    time: float
+    """Seconds since 1970."""
+
+
+class Claims:
+    """The claims on one schedule."""
+
+    def __init__(self, store: Store, *, experiment: str, name: str) -> None:
+        self.store, self.folder = store, f"schedules/{experiment}/{name}"
+
+    def last(self) -> Claim | None:
+        """The latest claim, or None before the first."""
+        names = self.store.names(f"{self.folder}/claims")
+        record = self.store.read(f"{self.folder}/claims/{names[-1]}") if names else None
+        return Claim(**json.loads(record)) if record is not None else None
+
+    def make(self, claim: Claim) -> bool:
+        """Claims in view of claim `number - 1`; False if somebody else came first."""
+        return self.store.create(f"{self.folder}/claims/{claim.number:06d}.json", json.dumps(asdict(claim)).encode())
+
+    def submitted(self, claim: Claim) -> bool:
+        """Whether a run is known to have come of it."""
+        return self.store.read(f"{self.folder}/runs/{claim.number:06d}.json") is not None
+
+    def record(self, claim: Claim, run: str) -> None:
+        """Writes down which run came of it."""
+        self.store.write(f"{self.folder}/runs/{claim.number:06d}.json", json.dumps({"run": run}).encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a check came to."""
+
+    kind: Literal["unchanged", "submitted", "waiting", "failed"]
+    name: str
+    why: str
+    exit_code: int = 0
+
+
+def check(schedule: Schedule, *, experiment: str, store: Store, connect: Callable[[], Cluster]) -> Outcome:
+    """Submits a run if the schedule's data changed.
+
+    Args:
+        schedule: what to run.
+        experiment: where.
+        store: what holds the claims.
+        connect: reaches the server; not called where nothing changed.
+    """
+    try:
+        return _check(schedule, Claims(store, experiment=experiment, name=schedule.name), connect)
+    except RushesError as error:
+        return Outcome(kind="failed", name=schedule.name, why=str(error), exit_code=error.exit_code)
+
+
+def _check(schedule: Schedule, claims: Claims, connect: Callable[[], Cluster]) -> Outcome:
+    last = claims.last()  # before the data is looked at: whoever claims in between has seen newer data, or the same
+    ref = _pinned(schedule)
+    if last is not None and last.pin == ref:
+        if claims.submitted(last):
+            return Outcome(kind="unchanged", name=schedule.name, why=ref)
+        if run := connect().run_id(_run_name(schedule, last)):
+            claims.record(last, run)
+            return Outcome(kind="unchanged", name=schedule.name, why=ref)
+        if (left := last.time + PATIENCE - time.time()) > 0:
+            why = f"{ref}: another check is submitting it, or died: it has {left:.0f} s left"
+            return Outcome(kind="waiting", name=schedule.name, why=why)
+    target = connect().target(schedule.pipeline)  # before the claim: nothing may be in the way afterwards
+    claim = Claim(number=(last.number if last else 0) + 1, pin=ref, time=time.time())
+    if not claims.make(claim):
+        return Outcome(kind="waiting", name=schedule.name, why=f"{ref}: another check is submitting it")
+    name = _run_name(schedule, claim)
+    run = connect().submit(
+        schedule.arguments, target, name=name, description=f"rushes schedules check: the data is now {ref}"
+    )
+    claims.record(claim, run)
+    return Outcome(kind="submitted", name=schedule.name, why=f"{ref}: run {name}")
+
+
+def _pinned(schedule: Schedule) -> str:
+    with tempfile.TemporaryDirectory(prefix="rushes-check-") as folder:
+        return pin(**vars(schedule.data), out=Path(folder) / "pin.json").ref
+
+
+def _run_name(schedule: Schedule, claim: Claim) -> str:
+    """Known before there is a run, so that the run is found when its submitter is gone."""
+    return f"{schedule.name}-{claim.number:06d}-{claim.pin.removeprefix('pin/')}"

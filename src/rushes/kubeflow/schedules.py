@@ -1,0 +1,366 @@
+"""schedules.yaml: which compiled pipeline runs when, on which data. Read and checked whole before a server is asked.
+
+    experiment: rushes                   # where the runs appear; one file an experiment
+    schedules:
+      - name: nightly
+        cron: 0 0 2 * * *                # six fields, seconds first; UTC
+        pipeline: sha256:12ab...         # of the compiled pipeline's file: what was reviewed is what runs
+        data: {videos: /data/footage/videos, revision: main}    # a reference, which each run pins for itself
+        parameters: {endpoint: gestures, models: [pace-r2plus1d:pretrain.epochs=60]}
+        concurrency: 1
+        enabled: true
+
+`models` are such as `rushes compare` takes, or whole recipes. Their files are named by whole paths, as the pods see
+them.
+"""
+
+import calendar
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rushes.comparing.members import Member, common_sample, models_of, parse_member, starts_of
+from rushes.config import Json, Recipe, build, parse_recipe, parse_yaml, to_record
+from rushes.errors import UserError
+from rushes.footage.archive import is_url
+from rushes.serving.repository import check_endpoint
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_CRON: Mapping[str, tuple[int, int, Sequence[str]]] = {
+    "second": (0, 59, ()),
+    "minute": (0, 59, ()),
+    "hour": (0, 23, ()),
+    "day of the month": (1, 31, ()),
+    "month": (1, 12, _MONTHS),
+    "day of the week": (0, 6, _DAYS),
+}
+"""Each field's lowest and highest value, and the names that stand for its values in order."""
+_LEAP_YEAR = 2024
+_WEIGHTS = "a whole path, of weights or of an earlier run's pointer"
+_KINDS: Mapping[str, type] = {
+    "STRING": str,
+    "NUMBER_INTEGER": int,
+    "NUMBER_DOUBLE": float,
+    "BOOLEAN": bool,
+    "LIST": list,
+    "STRUCT": dict,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A parameter that a pipeline takes."""
+
+    kind: str
+    """KFP's name of its type."""
+    required: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A compiled pipeline, identified by its file's bytes."""
+
+    path: Path
+    digest: str
+    """sha256:<64 hex characters>."""
+    name: str
+    inputs: Mapping[str, Input]
+
+    @property
+    def version(self) -> str:
+        """Name of its version on a server."""
+        return f"{self.name}-{self.digest.removeprefix('sha256:')[:16]}"
+
+    @classmethod
+    def read(cls, path: Path) -> "Pipeline":
+        """Reads a compilation.
+
+        Raises:
+            UserError: it cannot be read, or is none.
+        """
+        try:
+            content = path.read_bytes()
+            spec = next(yaml.safe_load_all(content))
+            found = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+            inputs = {
+                name: Input(kind=entry["parameterType"], required=not entry.get("isOptional", False))
+                for name, entry in found.items()
+            }
+            name = str(spec["pipelineInfo"]["name"])
+        except OSError as error:
+            raise UserError(
+                f"pipeline: {str(path)!r} cannot be read ({error.strerror}): give a compiled one"
+            ) from error
+        except (yaml.YAMLError, StopIteration, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"pipeline: {str(path)!r} is no compiled pipeline: `make compile` writes one") from error
+        return cls(path=path, digest=f"sha256:{hashlib.sha256(content).hexdigest()}", name=name, inputs=inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data reference, as `rushes pin` takes it: what it stands for may change, and then there is something to do."""
+
+    videos: str
+    labels: str = ""
+    splits: str = ""
+    fold: int = 1
+    revision: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A schedule as it is written."""
+
+    name: str
+    cron: str
+    pipeline: str
+    data: Data
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    concurrency: int = 1
+    enabled: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A schedule that was checked: what is to be on the server."""
+
+    name: str
+    cron: str
+    pipeline: Pipeline
+    data: Data
+    arguments: Mapping[str, Json]
+    """All that the pipeline is given: the data reference and the parameters."""
+    concurrency: int
+    enabled: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedules:
+    """A file of schedules that was checked."""
+
+    experiment: str
+    schedules: tuple[Schedule, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    experiment: str
+    schedules: tuple[dict[str, Any], ...]
+
+
+def read_schedules(path: Path, pipelines: Sequence[Pipeline]) -> Schedules:
+    """Reads and checks a file of schedules.
+
+    Args:
+        path: the file.
+        pipelines: the compiled pipelines that a schedule may name.
+
+    Raises:
+        UserError: it cannot be read, or something in it is wrong; the message names schedule and field.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"file: {str(path)!r} cannot be read ({error.strerror}): give a file of schedules") from error
+    file = build(_File, parse_yaml(content, f"file: {str(path)!r}"), str(path))
+    _check_name(file.experiment, f"{path}: experiment")
+    names = [_name(item, f"{path}: schedules: number {number}") for number, item in enumerate(file.schedules, start=1)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{path}: name: {twice!r} is there twice: give each schedule a name of its own")
+    schedules = []
+    for name, item in zip(names, file.schedules, strict=True):
+        where = f"schedule {name!r}"
+        schedules.append(_checked(build(Entry, item, where), pipelines, where))
+    return Schedules(experiment=file.experiment, schedules=tuple(schedules))
+
+
+def _checked(entry: Entry, pipelines: Sequence[Pipeline], where: str) -> Schedule:
+    _check_name(entry.name, f"{where}: name")
+    _check_cron(entry.cron, f"{where}: cron")
+    if not 1 <= entry.concurrency <= 10:
+        raise UserError(f"{where}: concurrency: {entry.concurrency!r} is not allowed; runs at a time, 1 to 10")
+    pipeline = next((known for known in pipelines if known.digest == entry.pipeline), None)
+    if pipeline is None:
+        known = ", ".join(f"{known.digest} ({known.path.name})" for known in pipelines)
+        raise UserError(
+            f"{where}: pipeline: {entry.pipeline!r} is not known; known: {known}: review what was compiled and write "
+            "its digest, or give --pipeline FILE"
+        )
+    check_data(entry.data, f"{where}: data")
+    return Schedule(
+        name=entry.name,
+        cron=entry.cron,
+        pipeline=pipeline,
+        data=entry.data,
+        arguments=_arguments(entry, pipeline, where),
+        concurrency=entry.concurrency,
+        enabled=entry.enabled,
+    )
+
+
+def _name(item: Mapping[str, Json], where: str) -> str:
+    if item.get("name") is None:
+        raise UserError(f"{where}: name is missing: give each schedule a name of its own")
+    return str(item["name"])
+
+
+def _check_name(name: str, where: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{where}: {name!r} is not allowed; lower-case letters, digits and -, up to 63")
+
+
+def check_data(data: Data, where: str) -> None:
+    """Refuses a reference that `pin` refuses, that runs elsewhere would not find, or that says the same for ever."""
+    for name in ("videos", "labels", "splits", "revision"):
+        value = getattr(data, name)
+        if value != value.strip():
+            raise UserError(f"{where}.{name}: {value!r} is not allowed; no space before or after it")
+    if not data.videos:
+        raise UserError(f"{where}.videos: {data.videos!r} is not allowed; a whole path or a URL")
+    if not is_url(data.videos):
+        _check_path(data.videos, f"{where}.videos", allowed="a whole path or a URL")
+    for name in ("labels", "splits"):
+        _check_path(getattr(data, name), f"{where}.{name}")
+    if data.fold < 1:
+        raise UserError(f"{where}.fold: {data.fold!r} is not allowed; 1 or more")
+    if _COMMIT.fullmatch(data.revision):
+        raise UserError(
+            f"{where}.revision: {data.revision!r} is a commit, on which every run would train the same: name a branch "
+            "or a tag"
+        )
+    if data.revision and is_url(data.videos):
+        raise UserError(
+            f"{where}.revision: {data.revision!r} with the URL {data.videos!r}: only a folder of a DVC repository has "
+            "any: leave it out"
+        )
+
+
+def _check_path(value: str, where: str, *, allowed: str = "a whole path") -> None:
+    """Refuses the name of a file that a run elsewhere would not find."""
+    if is_url(value):
+        raise UserError(f"{where}: {value!r} is a URL, and only videos are read from one: give {allowed}")
+    if value and not Path(value).is_absolute():
+        raise UserError(f"{where}: {value!r} is relative, and runs are elsewhere: give {allowed}")
+
+
+def _arguments(entry: Entry, pipeline: Pipeline, where: str) -> dict[str, Json]:
+    """What the pipeline is given, checked against what it takes."""
+    arguments: dict[str, Json] = {}
+    for f in fields(Data):
+        value = getattr(entry.data, f.name)
+        if f.name in pipeline.inputs:
+            arguments[f.name] = value
+        elif value != f.default:
+            raise UserError(f"{where}: data.{f.name}: {value!r}, but the pipeline takes no such thing: leave it out")
+    own = [name for name in pipeline.inputs if name not in arguments]
+    for name, value in entry.parameters.items():
+        if name not in own:
+            hint = "belongs under data" if name in arguments else f"is unknown; known: {', '.join(own)}"
+            raise UserError(f"{where}: parameters: {name!r} {hint}")
+        arguments[name] = _argument(name, value, pipeline.inputs[name].kind, f"{where}: parameters")
+    if missing := [name for name in own if pipeline.inputs[name].required and name not in arguments]:
+        raise UserError(f"{where}: parameters: {missing[0]!r} is missing: the pipeline needs it")
+    return arguments
+
+
+def _argument(name: str, value: Json, kind: str, where: str) -> Json:
+    if name == "models":
+        return _models(value, f"{where}: models")
+    argument: Json = build(_KINDS[kind], value, f"{where}: {name}")
+    if name == "partitions" and argument < 1:
+        raise UserError(f"{where}: partitions: {argument!r} is not allowed; 1 or more")
+    if name == "endpoint":
+        try:
+            check_endpoint(argument)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+    return argument
+
+
+def _models(value: Json, where: str) -> Json:
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{where}: {value!r} is not a list of models; such as [pace-r2plus1d]")
+    try:
+        members = [_member(item) for item in value]
+        models = models_of(members)
+        # What a file of plugins defines is known where that file is.
+        if plain := [member for member in members if not member.recipe.plugins]:
+            starts_of(plain, common_sample(members))  # task, network and geometry go together
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return [to_record(recipe) for recipe in models]
+
+
+def _member(item: Json) -> Member:
+    if not isinstance(item, str):
+        recipe = parse_recipe(item)
+        _check_files(recipe)
+        return Member(name=recipe.name, recipe=recipe)
+    # As it is written: `parse_member` takes a relative path for one of the folder that it runs in.
+    overrides = dict(override.partition("=")[::2] for override in item.partition(":")[2].split(","))
+    _check_path(overrides.get("pretrain.init", ""), "pretrain.init", allowed=_WEIGHTS)
+    member = parse_member(item, size="full")
+    _check_files(member.recipe)
+    return member
+
+
+def _check_files(recipe: Recipe) -> None:
+    _check_path(recipe.pretrain.init, "pretrain.init", allowed=_WEIGHTS)
+    for file in recipe.plugins:
+        _check_path(file, "plugins")
+
+
+def _check_cron(cron: str, where: str) -> None:
+    """Refuses what Kubeflow would take for something else, or would find out when the first run is due."""
+    texts = cron.split()
+    if len(texts) != len(_CRON):
+        hint = f": write {f'0 {cron}'!r}" if len(texts) == 5 else ""
+        raise UserError(f"{where}: {cron!r} has {len(texts)} fields; Kubeflow wants six, the seconds first{hint}")
+    for text, (name, (low, high, names)) in zip(texts, _CRON.items(), strict=True):
+        if not all(_numbers(part, low, high, names) for part in text.split(",")):
+            spelled = f" or {names[0]} to {names[-1]}" if names else ""
+            raise UserError(
+                f"{where}: {cron!r}: {text!r} is no {name}; {low} to {high}{spelled}, ranges (a-b), steps (*/n), "
+                "lists (a,b) or *"
+            )
+    _check_date(*texts[3:], where=f"{where}: {cron!r}")
+
+
+def _check_date(day: str, month: str, weekday: str, *, where: str) -> None:
+    """Refuses a date that no year has: Kubeflow's controller would look for it for ever."""
+    if not any(part.startswith(("*", "?")) for part in weekday.split(",")):
+        return  # of a day of the month and one of the week, either is enough
+    days, months = (
+        [number for part in text.split(",") for number in _numbers(part, *_CRON[name])]
+        for text, name in ((day, "day of the month"), (month, "month"))
+    )
+    longest = max(calendar.monthrange(_LEAP_YEAR, number)[1] for number in months)
+    if min(days) > longest:
+        raise UserError(f"{where} never comes: month {month} has no day {day}; one up to {longest}")
+
+
+def _numbers(part: str, low: int, high: int, names: Sequence[str]) -> range:
+    """What a part of a field stands for; nothing where it is wrong."""
+    match = re.fullmatch(r"(?:[*?]|(\w{1,9})(?:-(\w{1,9}))?)(?:/0*([1-9]\d{0,8}))?", part, re.ASCII)
+    if match is None:
+        return range(0)
+    first, last, step = match.groups()
+    start = low if first is None else _value(first, low, names)
+    open_end = first is None or (last is None and step is not None)  # a/n: from a on
+    end = high if open_end else _value(last or first, low, names)
+    return range(start, end + 1, int(step or 1)) if low <= start and end <= high else range(0)
+
+
+def _value(text: str, low: int, names: Sequence[str]) -> int:
+    """The number that a text stands for; -1 where it stands for none."""
+    if text.isdigit():
+        return int(text)
+    return low + names.index(text.upper()) if text.upper() in names else -1

@@ -1,0 +1,103 @@
+"""Parts of a remote store's objects, at once: from the cache where the object is there, else by a range request.
+
+    parts = Parts(store)
+    parts.read(shard, offset, offset + length)
+
+The first parts of an object are for whoever waits for them, and nothing else is fetched. When an eighth of it has been
+read so, and not all at once, it is fetched whole: in the background, one at a time in a process, and by one process of
+those that share the cache. So work begins while little is here, and no process reads much twice. Where the cache has no
+room, parts go on being read from the store.
+
+The digest of an object is checked when it is whole. A range has none: between the store and here, the transport's own
+checks guard it. An object that turns out damaged is an error at the next part that is asked of it.
+"""
+
+import logging
+import os
+import queue
+import threading
+import time
+from typing import Any
+
+from rushes.errors import UserError
+from rushes.store import File, Store
+from rushes.store.cache import NoRoomError
+
+_SHARE = 1 / 8  # of an object, read in parts, after which it is fetched whole
+_REST = 60.0  # seconds without fetching after there was no room, or the store failed
+_log = logging.getLogger(__name__)
+
+
+class Parts:
+    """Reads parts of objects; it may be forked and pickled.
+
+    Args:
+        store: a remote one.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._begin()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"store": self.store}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.store = state["store"]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._streamed: dict[File, int] = {}
+        self._queued: set[File] = set()
+        self._damaged: dict[File, UserError] = {}
+        self._queue: queue.SimpleQueue[File] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._rests_until = 0.0
+
+    def read(self, file: File, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop` (exclusive) of an object.
+
+        Raises:
+            UserError: the object is missing, cut short, or turned out damaged.
+        """
+        if os.getpid() != self._process:  # the thread stayed behind at a fork
+            self._begin()
+        data = self.store.cache.read(file.sha256, file.size, start, stop)
+        if data is not None:
+            return data
+        if file in self._damaged:
+            raise self._damaged[file]
+        data = self.store.range(file, start, stop)
+        before = self._streamed.get(file, 0)
+        self._streamed[file] = before + len(data)
+        if before and self._streamed[file] >= _SHARE * file.size:
+            self._fetch_later(file)
+        return data
+
+    def _fetch_later(self, file: File) -> None:
+        if file in self._queued or time.monotonic() < self._rests_until:
+            return
+        self._queued.add(file)
+        self._queue.put(file)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._fetch_all, name="rushes-cache", daemon=True)
+            self._thread.start()
+
+    def _fetch_all(self) -> None:
+        while True:
+            file = self._queue.get()
+            if time.monotonic() >= self._rests_until:
+                self._fetch(file)
+            self._queued.discard(file)
+
+    def _fetch(self, file: File) -> None:
+        try:
+            self.store.fetch(file)
+        except UserError as error:
+            self._damaged[file] = error
+        except NoRoomError:  # the cache has said so
+            self._rests_until = time.monotonic() + _REST
+        except Exception as error:  # ranges tell whoever waits whether the store answers
+            self._rests_until = time.monotonic() + _REST
+            _log.warning("object %s could not be cached (%s); it is read from the store", file.sha256[:12], error)

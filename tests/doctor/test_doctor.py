@@ -1,0 +1,393 @@
+"""`rushes doctor`: each check finds what is wrong, and finds nothing where nothing is."""
+
+import os
+import tempfile
+import time
+from collections import namedtuple
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from rushes.cli import main
+from rushes.doctor import checks as doctor
+from rushes.doctor.checks import CHECKS, Finding, Surroundings, examine
+from rushes.errors import UserError
+from rushes.kubeflow.quantities import amount
+from tests.kubeflow.server import Kubeflow, serving
+from tests.s3 import S3
+
+CLOSED = "http://127.0.0.1:9"
+VARIABLES = (
+    "RUSHES_STORE",
+    "RUSHES_CACHE",
+    "MLFLOW_TRACKING_URI",
+    "KF_PIPELINES_ENDPOINT",
+    "KUBERNETES_SERVICE_HOST",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def look(name: str, **around: Any) -> Finding:
+    return examine(CHECKS[name], Surroundings(**around))
+
+
+@pytest.fixture
+def kubeflow() -> Iterator[Kubeflow]:
+    with serving() as server:
+        yield server
+
+
+class Answers:
+    """A web server that says the same to everybody."""
+
+    def __init__(self, body: bytes, *, status: int = 200, seconds: float = 0.0) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                time.sleep(seconds)
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> str:
+        Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def __exit__(self, *raised: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+# The whole -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_a_check_and_status_1_only_where_something_failed(
+    kubeflow: Kubeflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--profile", "cpu", "--host", kubeflow.url]) == 0
+    shown = capsys.readouterr().out
+    assert all(f" {name} " in shown for name in CHECKS)
+    assert f"{len(CHECKS)} ok" in shown.splitlines()[-1]
+    assert main(["doctor", "--profile", "cpu", "--host", CLOSED]) == 1
+    shown = capsys.readouterr().out
+    (line,) = (line for line in shown.splitlines() if line.startswith("failed"))
+    assert CLOSED in line and "1 failed" in shown.splitlines()[-1]
+    assert "correct --host" in shown
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("oh"), UserError("store: 'x' is wrong: do this")])
+def test_a_check_that_raises_is_a_failed_row(error: Exception) -> None:
+    def check(around: Surroundings) -> Finding:
+        raise error
+
+    finding = examine(check, Surroundings())
+    assert finding.verdict == "failed" and str(error) in finding.found
+
+
+def test_a_check_that_never_ends_is_a_failed_row() -> None:
+    def check(around: Surroundings) -> Finding:
+        time.sleep(30)
+        raise AssertionError
+
+    began = time.monotonic()
+    finding = examine(check, Surroundings(limit=0.2))
+    assert finding.verdict == "failed" and "0.2 s" in finding.found
+    assert time.monotonic() - began < 20
+
+
+# What is installed ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["python", "torch", "av", "mlflow", "kfp", "kfp-kubernetes", "dvc"])
+def test_versions_are_held_against_what_the_package_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look(name).verdict == "ok"
+    if name == "python":
+        monkeypatch.setattr("platform.python_version", lambda: "3.9.1")
+    else:
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
+    old = look(name)
+    assert old.verdict == "failed" and "needed" in old.found and old.remedy
+
+
+def test_a_package_that_is_not_there() -> None:
+    finding = doctor.check_package(Surroundings(), name="rushes-nowhere")
+    assert finding.verdict == "failed" and "not installed" in finding.found and "pip install" in finding.remedy
+
+
+def test_ffmpeg_without_libx264(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "libx264" in look("ffmpeg").found
+    monkeypatch.setattr("av.codecs_available", {"h264"})
+    finding = look("ffmpeg")
+    assert finding.verdict == "failed" and "without libx264" in finding.found
+
+
+def test_no_git_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert look("git").verdict == "ok"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert look("git").verdict == "warning"
+
+
+# The store -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_a_store_and_is_left_as_it_was(home: Path) -> None:
+    finding = look("store")
+    assert finding.verdict == "ok" and "GB free" in finding.found
+    assert list((home / "store" / "doctor").iterdir()) == []
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that this user may not write to, also where this is root."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o755)
+
+
+def test_a_folder_that_cannot_be_written_to(read_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUSHES_STORE", str(read_only))
+    finding = look("store")
+    assert finding.verdict == "failed" and str(read_only) in finding.found and "RUSHES_STORE" in finding.remedy
+
+
+def test_little_space_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage(10**12, 10**12 - 10**9, 10**9))
+    finding = look("store")
+    assert finding.verdict == "warning" and "1 GB free" in finding.found
+
+
+class Careless(MemoryFileSystem):  # type: ignore[misc]
+    """An object store of the kind that takes no notice of If-None-Match."""
+
+    protocol = "careless"
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> Any:
+        return super().pipe_file(path, value, mode="overwrite", **options)
+
+
+class Forgetful(MemoryFileSystem):  # type: ignore[misc]
+    """A store that gives back what was there before."""
+
+    protocol = "forgetful"
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        return b"old"
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Careless, "4 of 4 created"), (Forgetful, "does not give back")])
+def test_a_store_that_does_not_keep_its_word(
+    kind: type[MemoryFileSystem], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec.register_implementation(kind.protocol, kind, clobber=True)
+    monkeypatch.setenv("RUSHES_STORE", f"{kind.protocol}://store")
+    finding = look("store")
+    assert finding.verdict == "failed" and words in finding.found and finding.remedy
+
+
+def test_an_address_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUSHES_STORE", "nosuch://bucket")
+    finding = look("store")
+    assert finding.verdict == "failed" and "nosuch" in finding.found
+
+
+@pytest.fixture
+def bucket(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of the only bucket of a server that speaks S3."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").mkdir("store")
+    return "store"
+
+
+def test_a_store_on_s3(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RUSHES_STORE", f"s3://{bucket}/footage")
+    finding = look("store")
+    assert finding.verdict == "ok" and "creates exclusively" in finding.found, finding
+    assert fsspec.filesystem("s3", use_listings_cache=False).find(bucket) == []
+    assert look("cache").verdict == "ok" and "free" in look("cache").found
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RUSHES_CACHE", str(tmp_path / "file" / "cache"))
+    assert look("cache").verdict == "failed" and "RUSHES_CACHE" in look("cache").remedy
+    monkeypatch.setenv("RUSHES_STORE", "s3://nowhere/footage")
+    assert look("store").verdict == "failed"
+
+
+def test_a_cache_is_not_needed_where_the_store_is_a_folder() -> None:
+    assert look("cache").verdict == "ok" and "not used" in look("cache").found
+
+
+# Servers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mlflow server", "kubeflow"])
+def test_what_is_not_configured_is_no_failure(name: str) -> None:
+    finding = look(name)
+    assert finding.verdict == "ok" and "not configured" in finding.found and finding.remedy
+
+
+def test_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = version("mlflow")
+    with Answers(ours.encode()) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        assert look("mlflow server") == Finding(verdict="ok", found=f"{url}: version {ours}")
+    with Answers(b"1.30.0") as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        assert look("mlflow server").verdict == "warning" and "major" in look("mlflow server").remedy
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", CLOSED)
+    finding = look("mlflow server")
+    assert finding.verdict == "failed" and CLOSED in finding.found and "MLFLOW_TRACKING_URI" in finding.remedy
+
+
+def test_kubeflow_of_the_same_minor_version(kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    major, minor, *_ = version("kfp").split(".")
+    kubeflow.release = f"{major}.{minor}.99"
+    assert look("kubeflow", host=kubeflow.url).verdict == "ok"
+    assert look("kubeflow", host=kubeflow.url.removeprefix("http://") + "/").verdict == "ok"
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", kubeflow.url)
+    assert kubeflow.release in look("kubeflow").found
+    kubeflow.release = f"{major}.{int(minor) + 1}.0"
+    assert look("kubeflow").verdict == "warning" and "minor" in look("kubeflow").remedy
+    kubeflow.release = "unknown"
+    assert look("kubeflow").verdict == "warning"
+
+
+def test_the_profiles_host_is_asked(kubeflow: Kubeflow, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"host: {kubeflow.url}\n")
+    assert kubeflow.url in look("kubeflow", profile=str(file)).found
+    assert CLOSED in look("kubeflow", profile=str(file), host=CLOSED).found, "what is given by hand wins"
+
+
+def test_another_server_is_not_kubeflow() -> None:
+    with Answers(b"<html>Log in</html>") as url:
+        finding = look("kubeflow", host=url)
+        assert finding.verdict == "failed" and "not as Kubeflow" in finding.found
+    with Answers(b"", status=403) as url:
+        finding = look("kubeflow", host=url)
+        assert finding.verdict == "warning" and "login" in finding.found
+    with Answers(b"", status=404) as url:
+        assert look("kubeflow", host=url).verdict == "failed"
+
+
+def test_a_server_that_never_answers_does_not_hang_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_ANSWER", 0.3)
+    with Answers(b"", seconds=10) as url:
+        began = time.monotonic()
+        assert look("kubeflow", host=url).verdict == "failed"
+        assert time.monotonic() - began < 8
+
+
+@pytest.mark.servers
+def test_a_real_mlflow_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rushes import processes
+    from rushes.tracking.server import start_mlflow
+    from tests.integration.conftest import free_ports
+
+    server = start_mlflow(home=home, port=free_ports(1)[0])
+    try:
+        assert look("mlflow server").verdict == "ok" and server.url("http") in look("mlflow server").found
+    finally:
+        processes.stop(name="mlflow", home=home)
+    assert "none runs here" in look("mlflow server").found
+
+
+# The machine and the profile -----------------------------------------------------------------------------------------
+
+
+def test_a_gpu_that_the_profile_wants_and_is_not_here_is_a_warning(tmp_path: Path) -> None:
+    finding = look("gpu", profile="gpu", devices=tmp_path)
+    assert finding.verdict == "warning" and "asks for 1" in finding.found and finding.remedy
+    assert look("gpu", profile="cpu", devices=tmp_path).verdict == "ok"
+    assert look("gpu", devices=tmp_path).verdict == "ok"
+
+
+def test_gpus_are_counted_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia3").touch()
+    properties = namedtuple("properties", "name total_memory")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda number: properties("H100", 80 << 30))
+    finding = look("gpu", profile="gpu", devices=tmp_path)
+    assert finding.verdict == "ok" and "H100 with 80 GiB" in finding.found
+    file = tmp_path / "two.yaml"
+    file.write_text("gpu: {count: 2}\n")
+    assert look("gpu", profile=str(file), devices=tmp_path).verdict == "warning"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    finding = look("gpu", profile="gpu", devices=tmp_path)
+    assert finding.verdict == "failed" and "torch" in finding.found
+
+
+def test_shared_memory_against_the_profile(tmp_path: Path) -> None:
+    assert look("shared memory", devices=tmp_path).verdict == "warning", "none there"
+    (tmp_path / "shm").mkdir()
+    assert look("shared memory", devices=tmp_path).verdict == "ok"
+    file = tmp_path / "large.yaml"
+    file.write_text("gpu: {count: 1, shared_memory: 900000Gi}\n")
+    assert look("shared memory", profile=str(file), devices=tmp_path).verdict == "warning"
+    file.write_text("gpu: {count: 0, shared_memory: 900000Gi}\n")
+    assert look("shared memory", profile=str(file), devices=tmp_path).verdict == "ok", "nothing trains on GPUs"
+
+
+def test_a_profile_that_cannot_be_read_fails_and_the_other_checks_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("partitions: 0\n")
+    finding = look("profile", profile=str(file))
+    assert finding.verdict == "failed" and "partitions" in finding.found
+    assert look("gpu", profile=str(file), devices=tmp_path).verdict == "ok"
+    assert look("profile", profile="gpu").verdict == "ok"
+    assert look("profile").verdict == "ok"
+
+
+def test_in_a_pod_what_the_profile_names_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"settings: {{name: s, keys: [RUSHES_STORE]}}\nsecrets: [{{name: t, keys: [AWS_ACCESS_KEY_ID]}}]\n"
+        f"volumes: {{claim: {tmp_path / 'mounted'}}}\n"
+    )
+    finding = look("profile", profile=str(file))
+    assert finding.verdict == "ok" and "ConfigMap s, t" in finding.found, "outside a pod nothing of it is expected"
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    finding = look("profile", profile=str(file))
+    assert finding.verdict == "failed"
+    assert all(word in finding.found for word in ("RUSHES_STORE", "AWS_ACCESS_KEY_ID", str(tmp_path / "mounted")))
+    monkeypatch.setenv("RUSHES_STORE", "x")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    (tmp_path / "mounted").mkdir()
+    assert look("profile", profile=str(file)).verdict == "ok"
+
+
+@pytest.mark.parametrize(("quantity", "value"), [("500m", 0.5), ("4", 4.0), ("1.5Gi", 1.5 * 2**30), ("2M", 2e6)])
+def test_quantities(quantity: str, value: float) -> None:
+    assert amount(quantity) == pytest.approx(value)
+    with pytest.raises(ValueError, match="no quantity"):
+        amount(f"{quantity}x")
