@@ -14,13 +14,13 @@ from rushes.steps import STEPS
 COMPONENTS = Path(__file__).parents[1] / "components"
 PACKAGE = Path(__file__).parents[1] / "src" / "rushes"
 OTHERS = {
-    "summary": "summary.write_summary",
-    "plan": "protocol.write_plan",
-    "folds": "protocol.write_folds",
-    "chain": "protocol.write_answers",
-    "comparison": "protocol.write_result",
+    "summary": "orchestration.summary.write_summary",
+    "plan": "comparing.protocol.write_plan",
+    "folds": "comparing.protocol.write_folds",
+    "chain": "comparing.protocol.write_answers",
+    "comparison": "comparing.protocol.write_result",
 }
-"""The function of rushes.orchestration that does a component's work, where it is no step."""
+"""The function of this package that does a component's work, where it is no step."""
 NAMES = (*STEPS, *OTHERS)
 """Of the components: the steps, what a run ends with, and a comparison's tasks."""
 
@@ -28,7 +28,7 @@ NAMES = (*STEPS, *OTHERS)
 def render(step: str) -> str:
     """Text of a component's README."""
     (declared,) = _functions(COMPONENTS / step / "component.py", step)
-    module, _, function = (f"steps.{step}.{step}" if step in STEPS else f"orchestration.{OTHERS[step]}").rpartition(".")
+    module, _, function = (f"steps.{step}.{step}" if step in STEPS else OTHERS[step]).rpartition(".")
     (worker,) = _functions(PACKAGE.joinpath(*module.split(".")).with_suffix(".py"), function)
     lines = [f"# {step}", "", ast.get_docstring(declared) or "", "", "| argument | type |", "|---|---|"]
     lines += [f"| `{arg.arg}` | `{ast.unparse(arg.annotation)}` |" for arg in declared.args.args if arg.annotation]
