@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import rushes
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.footage.archive import content_digest, list_archive
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
 from rushes.footage.sample import Archive, Source, sample_footage
@@ -132,7 +132,7 @@ def sample(*, root: str, listing: str, store: str, out: str, config: dict[str, A
     began = time.perf_counter()
     summary = sample_footage(
         archive=archive(),
-        config=Sample(**config),
+        config=SampleConfig(**config),
         store=Store(store),
         digest="benchmark",
         out=Path(out),

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rushes.commands.no_motion import Options, Sampled, answers, sample_folder, some_rows
+from rushes.commands.no_motion import NoMotionOptions, Sampled, answers, sample_folder, some_rows
 from rushes.commands.peek import peek
 from rushes.commands.pretext import quick
-from rushes.config import Sample, load_recipe
+from rushes.config import SampleConfig, load_recipe
 from rushes.demo.films import Kind, SyntheticSize, write_dataset
 from rushes.evaluation.no_motion import Answers, Judged, hold_still, judge
 from rushes.footage.reader import Footage
@@ -64,18 +64,20 @@ def count(frames: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         yield marked
 
 
-def footages(work: Path, kind: Kind, *, groups: int, options: Options) -> dict[str, Sampled]:
+def footages(work: Path, kind: Kind, *, groups: int, options: NoMotionOptions) -> dict[str, Sampled]:
     """Draws and samples the three variants of films, or finds them in the work folder."""
     work.mkdir(parents=True, exist_ok=True)
     places = {name: work / f"{name}.json" for name in FILMS}
-    config = quick(Sample(short_side=56))
+    config = quick(SampleConfig(short_side=56))
     if not all(place.exists() for place in places.values()):
         for name, (manifest, _) in sample_all(work, config, kind, groups=groups, options=options).items():
             manifest.write(places[name])
     return {name: (Manifest.read(place), Store(str(work / name / "store"))) for name, place in places.items()}
 
 
-def sample_all(work: Path, config: Sample, kind: Kind, *, groups: int, options: Options) -> dict[str, Sampled]:
+def sample_all(
+    work: Path, config: SampleConfig, kind: Kind, *, groups: int, options: NoMotionOptions
+) -> dict[str, Sampled]:
     """Draws and samples the three variants of films."""
     size = SyntheticSize(
         unlabelled_files=3 * groups,
@@ -111,7 +113,7 @@ def sample_all(work: Path, config: Sample, kind: Kind, *, groups: int, options: 
     return {"moving": (peeked.manifest, peeked.store), **still}
 
 
-def measured(work: Path, model: str, film: str, sampled: Sampled, options: Options) -> tuple[Answers, float]:
+def measured(work: Path, model: str, film: str, sampled: Sampled, options: NoMotionOptions) -> tuple[Answers, float]:
     """Answers of a model trained on a kind of film, and CPU seconds; found in the work folder if they are there."""
     place = work / f"{model}-{film}-{options.steps}-{options.questions}.json"
     if not place.exists():
@@ -173,7 +175,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=1.0, help="times the steps")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    options = Options(questions=arguments.questions, segments=10**6)
+    options = NoMotionOptions(questions=arguments.questions, segments=10**6)
     arguments.work.mkdir(parents=True, exist_ok=True)
     films = {
         kind: footages(arguments.work / kind, kind, groups=arguments.groups, options=options)

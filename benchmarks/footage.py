@@ -34,12 +34,12 @@ from PIL import Image
 
 from benchmarks import _films
 from benchmarks._runs import Run, footage, processor, run, sampled
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.footage.archive import list_archive
 from rushes.footage.catalogue import INDEX, SHARDS
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.reader import Footage
-from rushes.footage.rows import Measured, Segment, Shard, source_number
+from rushes.footage.rows import EncodingStats, Segment, Shard, source_number
 from rushes.store import Store
 
 OUT = Path(__file__).with_name("footage.md")
@@ -216,7 +216,7 @@ def _by_ffmpeg(files: Sequence[Path], work: Path) -> tuple[float, int]:
 
 def _recipe() -> list[str]:
     """What ffmpeg does with a file: the size, rate and quantiser of the default recipe."""
-    config = Sample()
+    config = SampleConfig()
     side = config.short_side
     size = rf"if(lt(iw\,ih)\,{side}\,-2):if(lt(iw\,ih)\,-2\,{side}):flags=bilinear"
     return ["-threads", "1", "-filter_threads", "1", "-an", "-vf", f"fps={config.fps:g},scale={size}",
@@ -350,7 +350,7 @@ def _index_rows(segments: int) -> IndexRows:
                 group=path,
                 split="val" if number % 10 == 0 else "unlabelled",
             ),
-            Measured(
+            EncodingStats(
                 frames=1500,
                 fps=25.0,
                 width=228,

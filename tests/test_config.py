@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from rushes.config import (
     Optimizer,
-    Pretrain,
+    PretrainConfig,
     Recipe,
     RecipeSections,
-    Sample,
+    SampleConfig,
     build,
     digest_record,
     known_models,
@@ -137,8 +137,8 @@ def test_numbers_are_what_the_field_says() -> None:
     recipe = parse_recipe({"name": "m", "seed": 7.0, "pretrain": {"epochs": 10.0, "options": {"gap": 8.0, "x": 0.5}}})
     assert (type(recipe.seed), type(recipe.pretrain.epochs)) == (int, int)
     assert [type(value) for value in recipe.pretrain.options.values()] == [int, float]
-    assert isinstance(build(Sample, {"fps": 25}, "sample").fps, float)
-    assert build(Sample, {"fps": None}, "sample").fps is None
+    assert isinstance(build(SampleConfig, {"fps": 25}, "sample").fps, float)
+    assert build(SampleConfig, {"fps": None}, "sample").fps is None
 
 
 sections = {f.name: f.default_factory for f in dataclasses.fields(RecipeSections) if f.name != "seed"}
@@ -184,7 +184,7 @@ def test_a_digest_covers_every_field_but_the_free_ones(section: str) -> None:
 
 
 def test_free_fields_change_no_digest_and_others_do() -> None:
-    default = Pretrain()
+    default = PretrainConfig()
     same = dataclasses.replace(default, workers=9, device="cuda:1", checkpoint_steps=5)
     assert digest_record(same) == digest_record(default)
     other = dataclasses.replace(default, optimizer=Optimizer(lr=0.5))

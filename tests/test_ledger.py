@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rushes.ledger import Champion, Entry, Ledger, endpoints, now
+from rushes.ledger import Champion, Ledger, LedgerEntry, endpoints, now
 from rushes.store import Store
 
 
@@ -15,8 +15,8 @@ def champion(version: int) -> Champion:
     return Champion(version=version, bundle=f"export/{version}", onnx_sha256=f"{version:064x}")
 
 
-def entry(number: int, *, version: int = 1, promoted: bool = True, endpoint: str = "e") -> Entry:
-    return Entry(
+def entry(number: int, *, version: int = 1, promoted: bool = True, endpoint: str = "e") -> LedgerEntry:
+    return LedgerEntry(
         number=number,
         endpoint=endpoint,
         decision="promoted" if promoted else "refused",

@@ -534,7 +534,7 @@ class PretextControl:
     """JSON file for the results."""
 
     def execute(self) -> int:
-        from rushes.commands.no_motion import Options, control
+        from rushes.commands.no_motion import NoMotionOptions, control
         from rushes.comparing.members import parse_member
 
         files = [str(file.absolute()) for file in self.plugin]
@@ -544,7 +544,7 @@ class PretextControl:
             still=self.still,
             labels=self.labels,
             out=self.out,
-            options=Options(steps=self.steps, questions=self.questions, segments=self.segments, seed=self.seed),
+            options=NoMotionOptions(steps=self.steps, questions=self.questions, segments=self.segments, seed=self.seed),
         )
 
 
@@ -575,9 +575,9 @@ class PretextMaps:
     """Folder for the picture."""
 
     def execute(self) -> int:
-        from rushes.commands.maps import Options, maps
+        from rushes.commands.maps import MapOptions, maps
 
-        options = Options(
+        options = MapOptions(
             units=self.units, pictures=self.pictures, segments=self.segments, clips=self.clips, device=self.device
         )
         return maps(self.backbone, footage=self.footage, options=options, out=self.out)

@@ -28,7 +28,7 @@ def _require(holds: bool, name: str, value: object, allowed: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class SampleConfig:
     """Videos to footage: small constant-QP H.264 in immutable shards, and an index."""
 
     short_side: int = 128
@@ -122,7 +122,7 @@ class Optimizer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain:
+class PretrainConfig:
     """Self-supervised pretraining: task, network and clip geometry (which every later step inherits)."""
 
     task: str = "clip_order"
@@ -181,7 +181,7 @@ class Pretrain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune:
+class FinetuneConfig:
     """Supervised training on the labelled clips; every layer trains."""
 
     epochs: int = 150
@@ -214,7 +214,7 @@ class Finetune:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class EvaluateConfig:
     """Accuracy on the test split, which chooses nothing."""
 
     clips: int = 10
@@ -236,7 +236,7 @@ class Evaluate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export:
+class ExportConfig:
     """Classifier to ONNX and its contract."""
 
     clips: int = 10
@@ -253,7 +253,7 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Register:
+class RegisterConfig:
     """The bundle as an MLflow model version."""
 
     experiment: str = "rushes"
@@ -261,7 +261,7 @@ class Register:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Promote:
+class PromoteConfig:
     """The gate: what a challenger must show before it is served."""
 
     require: Literal["better", "non_inferior"] = "better"
@@ -283,7 +283,7 @@ class Promote:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deploy:
+class DeployConfig:
     """Waiting until what the ledger says is what is served."""
 
     timeout_seconds: float = 180.0
@@ -299,21 +299,21 @@ class RecipeSections:
 
     seed: int = 0
     """Seed of every draw of every step."""
-    sample: Sample = field(default_factory=Sample)
+    sample: SampleConfig = field(default_factory=SampleConfig)
     """Section of `rushes sample`."""
-    pretrain: Pretrain = field(default_factory=Pretrain)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     """Section of `rushes pretrain`."""
-    finetune: Finetune = field(default_factory=Finetune)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     """Section of `rushes finetune`."""
-    evaluate: Evaluate = field(default_factory=Evaluate)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """Section of `rushes evaluate`."""
-    export: Export = field(default_factory=Export)
+    export: ExportConfig = field(default_factory=ExportConfig)
     """Section of `rushes export`."""
-    register: Register = field(default_factory=Register)
+    register: RegisterConfig = field(default_factory=RegisterConfig)
     """Section of `rushes register`."""
-    promote: Promote = field(default_factory=Promote)
+    promote: PromoteConfig = field(default_factory=PromoteConfig)
     """Section of `rushes promote`."""
-    deploy: Deploy = field(default_factory=Deploy)
+    deploy: DeployConfig = field(default_factory=DeployConfig)
     """Section of `rushes deploy`."""
 
 

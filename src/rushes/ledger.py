@@ -30,7 +30,7 @@ class Champion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class LedgerEntry:
     """One decision, and the champion after it (None while nothing was good enough)."""
 
     number: int
@@ -49,18 +49,18 @@ class Ledger:
     def __init__(self, store: Store, endpoint: str) -> None:
         self.store, self.endpoint = store, endpoint
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         """All decisions, oldest first."""
         records = (self.store.read(f"{self._folder}/{name}") for name in self.store.names(self._folder))
         return [_entry(json.loads(record)) for record in records if record is not None]
 
-    def last(self) -> Entry | None:
+    def last(self) -> LedgerEntry | None:
         """The latest decision, or None before the first."""
         names = self.store.names(self._folder)
         record = self.store.read(f"{self._folder}/{names[-1]}") if names else None
         return _entry(json.loads(record)) if record is not None else None
 
-    def append(self, entry: Entry) -> bool:
+    def append(self, entry: LedgerEntry) -> bool:
         """Records a decision made in view of entry `number - 1`; False if another decision came first."""
         name = f"{self._folder}/{entry.number:06d}.json"
         text = json.dumps(dataclasses.asdict(entry), indent=1, sort_keys=True) + "\n"
@@ -81,9 +81,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _entry(record: dict[str, Any]) -> Entry:
+def _entry(record: dict[str, Any]) -> LedgerEntry:
     champion = record.pop("champion")
-    return Entry(
+    return LedgerEntry(
         challenger=Champion(**record.pop("challenger")),
         champion=Champion(**champion) if champion else None,
         **record,

@@ -15,7 +15,7 @@ from rushes.cli import main
 from rushes.commands import compare as commands
 from rushes.commands import pipeline
 from rushes.comparing.members import named, parse_member
-from rushes.comparing.protocol import Plan, write_answers
+from rushes.comparing.protocol import ComparisonPlan, write_answers
 from rushes.config import to_record
 from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
@@ -109,7 +109,7 @@ def test_its_tables_are_in_the_store_and_its_artifacts_are_pointers(piped: Piped
 
 def test_only_the_first_fold_encodes_and_a_partition_at_a_time(piped: Piped) -> None:
     (planned,) = piped.artifacts("folds", "sampled")
-    one, other = (Manifest.from_json(pointer) for pointer in Plan.read(planned).footage)
+    one, other = (Manifest.from_json(pointer) for pointer in ComparisonPlan.read(planned).footage)
     assert one.files["index.parquet"] != other.files["index.parquet"]
     assert one.files["shards.parquet"] == other.files["shards.parquet"]
     parts = [Manifest.read(path).summary["partition"] for path in piped.artifacts("sample", "footage")]

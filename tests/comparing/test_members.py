@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rushes.comparing.members import Chain, Member, Start, common_sample, flops_of, parse_member, starts_of
+from rushes.comparing.members import Chain, Initialisation, Member, common_sample, flops_of, parse_member, starts_of
 from rushes.config import digest_record, load_recipe
 from rushes.errors import UserError
 
@@ -15,7 +15,7 @@ def members(*texts: str) -> list[Member]:
     return [parse_member(text, size="cpu") for text in texts]
 
 
-def starts(*texts: str, budget: float = 0.0) -> list[Start]:
+def starts(*texts: str, budget: float = 0.0) -> list[Initialisation]:
     found = members(*texts)
     return starts_of(found, common_sample(found), budget=budget)
 

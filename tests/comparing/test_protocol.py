@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rushes.comparing.members import Member, Start, common_sample, named, parse_member, starts_of
-from rushes.comparing.protocol import Plan, Protocol, numbers_of, result_of, write_plan
+from rushes.comparing.members import Initialisation, Member, common_sample, named, parse_member, starts_of
+from rushes.comparing.protocol import ComparisonPlan, Protocol, numbers_of, result_of, write_plan
 from rushes.config import to_record
 from rushes.errors import UserError
 from rushes.home import open_store
@@ -46,7 +46,7 @@ def as_kfp_passes(recipes: Sequence[Any]) -> list[Any]:
     return list(json.loads(json.dumps([to_record(recipe) for recipe in recipes]), parse_int=float))
 
 
-def unnamed(starts: Sequence[Start]) -> list[Start]:
+def unnamed(starts: Sequence[Initialisation]) -> list[Initialisation]:
     """Without the recipes' names, on which nothing depends."""
     return [dataclasses.replace(start, recipe=dataclasses.replace(start.recipe, name="-")) for start in starts]
 
@@ -67,7 +67,7 @@ def test_a_cluster_compares_what_one_machine_compares(videos: Path, tmp_path: Pa
         "weights",
     ]
     assert unnamed(plan.starts) == unnamed(here)
-    assert Plan.read(tmp_path / "plan") == plan
+    assert ComparisonPlan.read(tmp_path / "plan") == plan
     names = [chain.name for chain in plan.chains]
     assert len(set(names)) == len(names) == 6 * 3 * 2
     assert {chain.labels for chain in plan.chains} == {(1, 5, 0)}
@@ -110,7 +110,7 @@ def test_what_cannot_be_compared_is_told_before_anything_is_encoded(
 def test_what_a_chain_read_must_still_be_there() -> None:
     found = members("vcop-r3d:pretrain.task=none")
     starts = starts_of(found, common_sample(found))
-    plan = Plan(protocol=Protocol(videos="v", folds=1), starts=tuple(starts), pins=("",))
+    plan = ComparisonPlan(protocol=Protocol(videos="v", folds=1), starts=tuple(starts), pins=("",))
     lost = {"backbone": "pretrain/0", "classifier-0": "finetune/0"}
     answers = Manifest(kind="measurement", step="measure", digest="0", inputs=lost, config={}, code="", files={})
     with pytest.raises(UserError, match="pretrain/0 is missing: run the step that made it again"):

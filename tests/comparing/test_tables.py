@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from rushes.comparing.report import figure_text, saved_text, tables_of, to_markdown, write_comparison
-from rushes.comparing.tables import Measured, Pooled, Row, compare, labels_saved, pool, protocols_of
+from rushes.comparing.tables import Measurement, Pooled, TableRow, compare, labels_saved, pool, protocols_of
 
 NUMBERS = (2, 5)
 ROWS = [
-    Row(name="random", init="random", network="net", baseline="random"),
-    Row(name="good", init="pretext", network="net", baseline="random"),
-    Row(name="same", init="pretext", network="net", baseline="random"),
-    Row(name="metadata only", init="", network=""),
+    TableRow(name="random", init="random", network="net", baseline="random"),
+    TableRow(name="good", init="pretext", network="net", baseline="random"),
+    TableRow(name="same", init="pretext", network="net", baseline="random"),
+    TableRow(name="metadata only", init="", network=""),
 ]
 ACCURACY = {
     "random": {"nearest neighbour, all": 0.3, "2": 0.3, "5": 0.4, "all": 0.6},
@@ -45,9 +45,9 @@ def answers(name: str, *, fold: int, seed: int, groups: int, clips: int) -> dict
     return columns
 
 
-def chains(*, groups: int = 12, clips: int = 8, seeds: int = 2) -> list[Measured]:
+def chains(*, groups: int = 12, clips: int = 8, seeds: int = 2) -> list[Measurement]:
     return [
-        Measured(
+        Measurement(
             start=row.name,
             fold=fold,
             seed=seed,
@@ -122,7 +122,7 @@ def test_one_pretrained_member_has_nothing_to_be_pooled_with() -> None:
 def test_answers_about_other_segments_are_not_paired() -> None:
     measured = chains()
     strange = [m for m in measured if m.start != "same"] + [
-        Measured(start="same", fold=m.fold, seed=m.seed, answers={**m.answers, "key": [*m.answers["key"][1:], "x"]})
+        Measurement(start="same", fold=m.fold, seed=m.seed, answers={**m.answers, "key": [*m.answers["key"][1:], "x"]})
         for m in measured
         if m.start == "same"
     ]
@@ -136,7 +136,7 @@ def exact(levels: dict[str, float], *, groups: int = 20, most: float = 20.0) -> 
         name: np.tile((np.arange(100) < round(100 * level)).astype(float), groups) for name, level in levels.items()
     }
     names = np.repeat([f"g{n}" for n in range(groups)], 100)
-    measured = [Measured(start="x", fold=1, seed=0, answers={}, labels_per_class=most)]
+    measured = [Measurement(start="x", fold=1, seed=0, answers={}, labels_per_class=most)]
     return Pooled(right=right, groups=names, measured=measured)
 
 
@@ -182,7 +182,9 @@ def covered(*, trials: int, groups: int) -> float:
     def drawn(levels: dict[str, float]) -> Pooled:
         right = {name: (rng.random(len(names)) < level).astype(float) for name, level in levels.items()}
         return Pooled(
-            right=right, groups=names, measured=[Measured(start="", fold=1, seed=0, answers={}, labels_per_class=20.0)]
+            right=right,
+            groups=names,
+            measured=[Measurement(start="", fold=1, seed=0, answers={}, labels_per_class=20.0)],
         )
 
     for _ in range(trials):

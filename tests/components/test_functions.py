@@ -15,7 +15,7 @@ from components.summary.component import summary
 from rushes.config import load_recipe, to_record
 from rushes.errors import UserError
 from rushes.journal import RUN, Journal
-from rushes.ledger import Champion, Entry, Ledger
+from rushes.ledger import Champion, Ledger, LedgerEntry
 from rushes.orchestration.summary import page_of, summary_of
 from rushes.store import Manifest, Store
 from tests.integration.conftest import write_videos
@@ -105,7 +105,7 @@ def test_of_several_without_validation_none_is_chosen(store: Store, tmp_path: Pa
 def test_the_summary_tells_what_failed_and_what_is_served(store: Store, tmp_path: Path) -> None:
     champion = Champion(version=3, bundle="export/x", onnx_sha256="0")
     Ledger(store, "gestures").append(
-        Entry(
+        LedgerEntry(
             number=1,
             endpoint="gestures",
             decision="promoted",
@@ -139,7 +139,7 @@ def test_the_summary_of_a_success_holds_no_error_of_a_step_that_was_tried_again(
         journal.add("end", step=step, seconds=1.0, cached=False, ref=f"{step}/0")
     champion = Champion(version=1, bundle="export/x", onnx_sha256="0")
     Ledger(store, "g").append(
-        Entry(
+        LedgerEntry(
             number=1,
             endpoint="g",
             decision="promoted",

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from rushes.commands.no_motion import Options, find_results, some_rows
+from rushes.commands.no_motion import NoMotionOptions, find_results, some_rows
 from rushes.comparing.members import Member
-from rushes.config import Optimizer, Pretrain, Recipe, Sample
+from rushes.config import Optimizer, PretrainConfig, Recipe, SampleConfig
 from rushes.errors import UserError
 from rushes.evaluation.no_motion import (
     Answers,
@@ -127,7 +127,7 @@ def test_segments_without_a_long_enough_shot_are_left_out(sample: Sampler, tmp_p
             footage,
             footage.select(),
             task,
-            Pretrain(clip_frames=8, crop=32),
+            PretrainConfig(clip_frames=8, crop=32),
             steps=1,
             questions=1,
             seed=0,
@@ -156,8 +156,8 @@ def test_some_rows_are_spread_and_the_same_each_time(sample: Sampler, tmp_path: 
 
 RECIPE = Recipe(
     name="pace",
-    sample=Sample(short_side=32, workers=1),
-    pretrain=Pretrain(
+    sample=SampleConfig(short_side=32, workers=1),
+    pretrain=PretrainConfig(
         task="pace",
         options={"strides": 2},
         backbone="tiny_r3d",
@@ -217,7 +217,7 @@ def test_a_counter_in_a_corner_is_a_shortcut_and_held_frames_are_none(tmp_path: 
             videos=films,
             still=still,
             labels="",
-            options=Options(steps=30, questions=8),
+            options=NoMotionOptions(steps=30, questions=8),
             scratch=tmp_path / name,
             progress=NullProgress(),
         )

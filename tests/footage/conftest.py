@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
 from rushes.footage.labels import Annotation, list_videos
 from rushes.footage.reader import Footage
@@ -18,7 +18,7 @@ from rushes.store import Manifest, Store, sha256_file
 from rushes.video.decode import Frames
 from rushes.video.encode import encode_h264
 
-SMALL = Sample(short_side=48, fps=25.0, qp=10, workers=1, shard_segments=4)
+SMALL = SampleConfig(short_side=48, fps=25.0, qp=10, workers=1, shard_segments=4)
 
 
 def numbered_frames(count: int, *, first: int = 0) -> Frames:
@@ -96,7 +96,7 @@ def sampler(tmp_path: Path) -> Sampler:
         root: Path,
         annotations: Sequence[Annotation] = (),
         *,
-        config: Sample = SMALL,
+        config: SampleConfig = SMALL,
         name: str = "a",
         store: Store | None = None,
         progress: NullProgress | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
-from rushes.footage.rows import CODEC, Measured, Segment, Shard
+from rushes.footage.rows import CODEC, EncodingStats, Segment, Shard
 from rushes.footage.shards import MOTION, Sidecar, add_member, put_sidecar
 from rushes.store import Manifest, Store
 from rushes.video.encode import encode_h264
@@ -68,7 +68,7 @@ def put_footage(
                     group=key,
                     split=split,
                 ),
-                Measured(
+                EncodingStats(
                     frames=FRAMES,
                     fps=25.0,
                     width=width,

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.footage import sample as sampling
 from rushes.footage import shards
 from rushes.footage.index import read_index
@@ -28,7 +28,7 @@ from rushes.video.decode import Frames, decode_i420
 from rushes.video.encode import encode_h264
 from tests.footage.conftest import Sampler, write_video
 
-CONFIG = Sample(short_side=32, workers=2, shard_segments=5, decode_seconds=10.0, max_memory_gb=1.0)
+CONFIG = SampleConfig(short_side=32, workers=2, shard_segments=5, decode_seconds=10.0, max_memory_gb=1.0)
 MEMORY = round(1.25 * 2**30)
 """Bytes that a process may come to hold: its limit, and the libraries that it maps."""
 LARGEST = 1 << 20

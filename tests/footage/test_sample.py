@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage import sample as sampling
 from rushes.footage.labels import Annotation, list_videos, read_annotations
@@ -71,7 +71,7 @@ def small_dataset(root: Path, *, files: int = 6) -> list[Annotation]:
 @pytest.mark.real
 def test_every_odd_video_is_sampled_or_quarantined_with_its_reason(shared_data: Path, sample: Sampler) -> None:
     root = shared_data / "odd_videos"
-    config = Sample(short_side=64, workers=2, shard_segments=8, segment_seconds=9.0)
+    config = SampleConfig(short_side=64, workers=2, shard_segments=8, segment_seconds=9.0)
     footage, summary, out = sample(root, config=config)
     table = pq.read_table(out / "index.parquet").to_pylist()
     assert {row["source"]: row["reason"] for row in table if row["status"] == "quarantined"} == QUARANTINED

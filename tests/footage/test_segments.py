@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage.labels import Annotation
-from rushes.footage.segment_plan import Failure, Plan, Planned
+from rushes.footage.segment_plan import Failure, Planned, SegmentPlan
 from rushes.footage.segments import Source, check_coverage, group_of, plan_segments, share_of
 from rushes.video.decode import Probe
 
-ALL_TRAIN = Sample(val_share=0.0)
+ALL_TRAIN = SampleConfig(val_share=0.0)
 
 
 def content(path: str) -> str:
@@ -31,7 +31,7 @@ def lasting(seconds: float) -> Probe:
     return Probe(width=64, height=48, fps=25.0, frames=0, seconds=seconds, codec="h264")
 
 
-def plan(annotations: list[Annotation], seconds: dict[str, float], config: Sample = ALL_TRAIN) -> Plan:
+def plan(annotations: list[Annotation], seconds: dict[str, float], config: SampleConfig = ALL_TRAIN) -> SegmentPlan:
     probes: dict[str, Probe | Failure] = {content(path): lasting(s) for path, s in seconds.items()}
     return plan_segments(sources(*seconds), annotations, probes, config)
 
@@ -107,7 +107,7 @@ def test_validation_takes_whole_groups_of_labelled_and_unlabelled_alike() -> Non
         for path in seconds
         if not path.startswith("raw")
     ]
-    rows = [p.segment for p in plan(annotations, seconds, Sample(val_share=0.2))]
+    rows = [p.segment for p in plan(annotations, seconds, SampleConfig(val_share=0.2))]
     of_group: dict[str, set[str]] = {}
     for row in rows:
         of_group.setdefault(row.group, set()).add(row.split)
@@ -119,8 +119,8 @@ def test_validation_takes_whole_groups_of_labelled_and_unlabelled_alike() -> Non
 def test_growth_changes_no_group() -> None:
     few = {f"{n}.mp4": 1.0 for n in range(50)}
     many = {f"{n}.mp4": 1.0 for n in range(200)}
-    before = {p.segment.source: p.segment.split for p in plan([], few, Sample())}
-    after = {p.segment.source: p.segment.split for p in plan([], many, Sample())}
+    before = {p.segment.source: p.segment.split for p in plan([], few, SampleConfig())}
+    after = {p.segment.source: p.segment.split for p in plan([], many, SampleConfig())}
     assert before == {source: after[source] for source in before}
 
 
@@ -130,17 +130,17 @@ def test_given_validation_is_the_only_validation() -> None:
         Annotation(path=path, label="run" if n % 2 else "jump", split=("val", "test")[n] if n < 2 else "train")
         for n, path in enumerate(seconds)
     ]
-    rows = [p.segment for p in plan(annotations, seconds, Sample(val_share=0.5))]
+    rows = [p.segment for p in plan(annotations, seconds, SampleConfig(val_share=0.5))]
     assert [row.source for row in rows if row.split == "val"] == ["0.mp4"]
 
 
 def test_without_a_test_split_groups_are_held_out_by_hash() -> None:
     seconds = {f"{n}.mp4": 1.0 for n in range(200)}
     annotations = [Annotation(path=path, label="run" if n % 2 else "jump") for n, path in enumerate(seconds)]
-    rows = [p.segment for p in plan(annotations, seconds, Sample(val_share=0.0, test_share=0.3))]
+    rows = [p.segment for p in plan(annotations, seconds, SampleConfig(val_share=0.0, test_share=0.3))]
     assert 40 <= sum(row.split == "test" for row in rows) <= 80
     assert {row.split for row in rows} == {"train", "test"}
-    both = [p.segment for p in plan(annotations, seconds, Sample(val_share=0.2, test_share=0.3))]
+    both = [p.segment for p in plan(annotations, seconds, SampleConfig(val_share=0.2, test_share=0.3))]
     assert {row.split for row in both} == {"train", "val", "test"}, "one hash for both would leave no validation"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rushes.cli import main
-from rushes.config import Recipe, Sample, load_recipe
+from rushes.config import Recipe, SampleConfig, load_recipe
 from rushes.footage.archive import Listed, list_archive
 from rushes.footage.sample import Archive, Source, sample_footage
 from rushes.forecast.forecast import FILES, LEAST, PEAKS, Machine, choose_files, sample_part
@@ -19,7 +19,7 @@ from rushes.progress import NullProgress
 from rushes.store import Store
 from rushes.video.encode import encode_h264
 
-CONFIG = Sample(short_side=32, segment_seconds=1.0, workers=2)
+CONFIG = SampleConfig(short_side=32, segment_seconds=1.0, workers=2)
 
 
 def write_archive(folder: Path, *, files: int, seed: int = 0) -> Path:

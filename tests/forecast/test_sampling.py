@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.footage.archive import list_archive
 from rushes.footage.reader import Footage
-from rushes.footage.rows import Measured, Shard
+from rushes.footage.rows import EncodingStats, Shard
 from rushes.footage.sample import Archive, Source, sample_footage
 from rushes.forecast.sampling import Cost, Piece, footage_of, open_files, sample_some
 from rushes.progress import NullProgress
 from rushes.store import Store
 from tests.integration.conftest import write_videos
 
-CONFIG = Sample(short_side=32, segment_seconds=1.0, workers=2)
+CONFIG = SampleConfig(short_side=32, segment_seconds=1.0, workers=2)
 
 
 def test_segments_measured_alone_add_up_to_the_whole(tmp_path: Path) -> None:
@@ -49,5 +49,5 @@ def test_segments_measured_alone_add_up_to_the_whole(tmp_path: Path) -> None:
 def test_windows_do_not_cross_cuts() -> None:
     shard = Shard(shard=0, sha256="", size=0, segments=1, frames=50, motion_sha256="", motion_size=0, sources=())
     cost = Cost(piece=Piece(planned=None, probe=None, work=1.0), seconds=1.0,  # type: ignore[arg-type]
-                measured=Measured(frames=50, cuts=(20, 29)), shard=shard)  # fmt: skip
+                measured=EncodingStats(frames=50, cuts=(20, 29)), shard=shard)  # fmt: skip
     assert [cost.windows(span) for span in (50, 21, 20, 10, 1)] == [0, 1, 2, 4, 50]

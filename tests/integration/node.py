@@ -66,14 +66,14 @@ class Node:
 def _run(step: str, *arguments: str) -> None:
     import torch
 
-    from rushes.config import Optimizer, Pretrain, Recipe, Sample
+    from rushes.config import Optimizer, PretrainConfig, Recipe, SampleConfig
     from rushes.steps import pin, pretrain, sample
 
     torch.set_num_threads(1)
     recipe = Recipe(
         name="small",
-        sample=Sample(short_side=48, qp=10, shard_segments=2, workers=1),
-        pretrain=Pretrain(
+        sample=SampleConfig(short_side=48, qp=10, shard_segments=2, workers=1),
+        pretrain=PretrainConfig(
             task="pace",
             options={"strides": 2},
             backbone="tiny_r2plus1d",

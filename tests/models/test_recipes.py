@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rushes.backbones import make_backbone
-from rushes.config import Sample, known_models, load_recipe, models_folder, recipe_sizes
+from rushes.config import SampleConfig, known_models, load_recipe, models_folder, recipe_sizes
 from rushes.pretext import make_task
 
 EVERY_RECIPE = [(model, size) for model in known_models() for size in recipe_sizes(model)]
@@ -44,7 +44,7 @@ def test_task_network_and_footage_fit_each_other(model: str, size: str) -> None:
         make_backbone(pretrain.backbone).check(frames=pretrain.clip_frames, height=pretrain.crop, width=pretrain.crop)
     assert pretrain.crop <= recipe.sample.short_side
     assert recipe.sample.fps is not None
-    assert task.span(clip_frames=pretrain.clip_frames) <= Sample().segment_seconds * recipe.sample.fps
+    assert task.span(clip_frames=pretrain.clip_frames) <= SampleConfig().segment_seconds * recipe.sample.fps
     # A labelled clip of the embedded videos, and most of UT-Interaction's, is hardly longer than a second.
     if size == "cpu":
         assert task.span(clip_frames=pretrain.clip_frames) <= 32

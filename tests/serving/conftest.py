@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rushes.ledger import Champion, Entry, Ledger, now
+from rushes.ledger import Champion, Ledger, LedgerEntry, now
 from rushes.processes import Server
 from rushes.serving import repository
 from rushes.serving.answer import Answer
@@ -138,7 +138,7 @@ def promote(store: Store) -> Callable[..., Champion]:
         champion = Champion(version=version, bundle=manifest.ref, onnx_sha256=sha256)
         ledger = Ledger(store, endpoint)
         number = len(ledger.entries()) + 1
-        entry = Entry(
+        entry = LedgerEntry(
             number=number,
             endpoint=endpoint,
             decision="promoted",

@@ -11,14 +11,14 @@ from rushes.errors import ServiceError, UserError
 from rushes.ledger import Champion
 from rushes.serving.bundle import Bundle, predict_in_process
 from rushes.serving.client import routed_bundle
-from rushes.serving.reconciler import KEEP, Outcome, reconcile
+from rushes.serving.reconciler import KEEP, EndpointState, reconcile
 from rushes.serving.repository import Repository, endpoints_here
 from rushes.store import Store
 
 
 @pytest.fixture
-def deploy(store: Store, promote: Callable[..., Champion], tmp_path: Path) -> Callable[..., Outcome]:
-    def deployed(version: int, folder: Path) -> Outcome:
+def deploy(store: Store, promote: Callable[..., Champion], tmp_path: Path) -> Callable[..., EndpointState]:
+    def deployed(version: int, folder: Path) -> EndpointState:
         promote("alone", version, folder)
         (outcome,) = reconcile(home=tmp_path, store=store, server=None)
         return outcome
@@ -27,7 +27,7 @@ def deploy(store: Store, promote: Callable[..., Champion], tmp_path: Path) -> Ca
 
 
 def test_the_champion_is_published_and_answers(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     store: Store,
     five_actions: Bundle,
     three_actions: Bundle,
@@ -48,7 +48,7 @@ def test_the_champion_is_published_and_answers(
 
 
 def test_a_wrong_golden_answer_is_refused_and_the_old_version_stays(
-    deploy: Callable[..., Outcome], five_actions: Bundle, three_actions: Bundle, tmp_path: Path
+    deploy: Callable[..., EndpointState], five_actions: Bundle, three_actions: Bundle, tmp_path: Path
 ) -> None:
     deploy(1, five_actions.folder)
     wrong = Path(shutil.copytree(three_actions.folder, tmp_path / "wrong"))
@@ -62,7 +62,7 @@ def test_a_wrong_golden_answer_is_refused_and_the_old_version_stays(
 
 
 def test_a_damaged_repository_is_repaired_from_the_store(
-    deploy: Callable[..., Outcome], store: Store, five_actions: Bundle, tmp_path: Path
+    deploy: Callable[..., EndpointState], store: Store, five_actions: Bundle, tmp_path: Path
 ) -> None:
     deploy(1, five_actions.folder)
     (Repository(tmp_path, "alone").version_folder(1) / "model.onnx").write_bytes(b"cut short")
@@ -76,14 +76,16 @@ def test_a_damaged_repository_is_repaired_from_the_store(
     assert outcome.action == "deployed"
 
 
-def test_only_the_last_versions_stay(deploy: Callable[..., Outcome], five_actions: Bundle, tmp_path: Path) -> None:
+def test_only_the_last_versions_stay(
+    deploy: Callable[..., EndpointState], five_actions: Bundle, tmp_path: Path
+) -> None:
     for version in range(1, KEEP + 3):
         deploy(version, five_actions.folder)
     assert Repository(tmp_path, "alone").versions() == list(range(3, KEEP + 3))
 
 
 def test_an_endpoint_that_is_not_there_is_named_with_those_that_are(
-    deploy: Callable[..., Outcome], five_actions: Bundle, tmp_path: Path
+    deploy: Callable[..., EndpointState], five_actions: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"known: none yet"):
         routed_bundle(home=tmp_path, endpoint="other")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rushes.config import Deploy, load_recipe
+from rushes.config import DeployConfig, load_recipe
 from rushes.errors import ServiceError, UserError
 from rushes.ledger import Champion
 from rushes.serving.bundle import Bundle
@@ -108,7 +108,7 @@ def test_the_step_deploy_waits_for_the_replicas_where_it_is_told_of_them(
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
     with replicas(tmp_path, monkeypatch, port) as watchers:
         monkeypatch.setenv(VARIABLE, f"replicas:{port}")
-        recipe = replace(load_recipe("pace-r2plus1d"), deploy=Deploy(timeout_seconds=0.5))
+        recipe = replace(load_recipe("pace-r2plus1d"), deploy=DeployConfig(timeout_seconds=0.5))
         for watcher in watchers[1:]:
             watcher.state = serving(2)
         with pytest.raises(ServiceError, match=r"version 2 of actions: 127\.0\.0\.1 serves nothing"):

@@ -20,7 +20,7 @@ from rushes.serving import reconciler, repository
 from rushes.serving.answer import Answer
 from rushes.serving.bundle import ONNX, Bundle, predict_in_process, session
 from rushes.serving.client import Protocol, predict
-from rushes.serving.reconciler import KEEP, Outcome, reconcile
+from rushes.serving.reconciler import KEEP, EndpointState, reconcile
 from rushes.serving.repository import Batching, ModelConfig, Repository, endpoint_config
 from rushes.serving.server import address, start_triton, stop_triton, triton_status
 from rushes.serving.triton_api import Control
@@ -33,8 +33,8 @@ Promote = Callable[..., Champion]
 
 
 @pytest.fixture
-def deploy(triton: Server, triton_home: Path, store: Store, promote: Promote) -> Callable[..., Outcome]:
-    def deployed(endpoint: str, version: int, folder: Path, **options: str) -> Outcome:
+def deploy(triton: Server, triton_home: Path, store: Store, promote: Promote) -> Callable[..., EndpointState]:
+    def deployed(endpoint: str, version: int, folder: Path, **options: str) -> EndpointState:
         promote(endpoint, version, folder, **options)
         (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint=endpoint)
         return outcome
@@ -74,7 +74,7 @@ def broken_copy(bundle: Bundle, folder: Path, *, onnx: bytes | None = None, **go
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_the_endpoint_answers_what_the_same_graph_answers_in_process(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     five_actions: Bundle,
     make_video: Callable[..., bytes],
@@ -91,7 +91,7 @@ def test_the_endpoint_answers_what_the_same_graph_answers_in_process(
 
 @pytest.mark.real
 def test_real_videos_get_the_answer_of_the_same_graph_in_process(
-    deploy: Callable[..., Outcome], ask: Callable[..., Answer], five_actions: Bundle, shared_data: Path
+    deploy: Callable[..., EndpointState], ask: Callable[..., Answer], five_actions: Bundle, shared_data: Path
 ) -> None:
     deploy("real", 1, five_actions.folder)
     ut = sorted((shared_data / "ut_interaction").glob("*/*.avi"))[::40]
@@ -112,7 +112,7 @@ def test_real_videos_get_the_answer_of_the_same_graph_in_process(
 
 @pytest.mark.parametrize("videos", [1, 3, 8])
 def test_the_classifier_answers_a_batch_as_onnxruntime_does(
-    deploy: Callable[..., Outcome], triton: Server, five_actions: Bundle, videos: int
+    deploy: Callable[..., EndpointState], triton: Server, five_actions: Bundle, videos: int
 ) -> None:
     import tritonclient.grpc as grpc
 
@@ -128,7 +128,10 @@ def test_the_classifier_answers_a_batch_as_onnxruntime_does(
 
 
 def test_concurrent_requests_get_each_their_own_answer(
-    deploy: Callable[..., Outcome], ask: Callable[..., Answer], five_actions: Bundle, make_video: Callable[..., bytes]
+    deploy: Callable[..., EndpointState],
+    ask: Callable[..., Answer],
+    five_actions: Bundle,
+    make_video: Callable[..., bytes],
 ) -> None:
     deploy("many", 1, five_actions.folder)
     videos = [make_video(seed=seed, frames=12 + seed) for seed in range(12)]
@@ -150,7 +153,11 @@ def test_concurrent_requests_get_each_their_own_answer(
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_what_is_no_video_is_refused_with_its_reason_and_the_endpoint_goes_on(
-    deploy: Callable[..., Outcome], ask: Callable[..., Answer], five_actions: Bundle, video: bytes, protocol: Protocol
+    deploy: Callable[..., EndpointState],
+    ask: Callable[..., Answer],
+    five_actions: Bundle,
+    video: bytes,
+    protocol: Protocol,
 ) -> None:
     deploy("hostile", 1, five_actions.folder)
     bad = {b"": "empty", b"not a video" * 99: "not a video", video[:400]: "not a video", bytes(70 << 20): "at most"}
@@ -161,7 +168,7 @@ def test_what_is_no_video_is_refused_with_its_reason_and_the_endpoint_goes_on(
 
 
 def test_a_batch_that_the_graph_refuses_fails_each_of_its_requests_and_nothing_else(
-    deploy: Callable[..., Outcome], ask: Callable[..., Answer], triton: Server, five_actions: Bundle, video: bytes
+    deploy: Callable[..., EndpointState], ask: Callable[..., Answer], triton: Server, five_actions: Bundle, video: bytes
 ) -> None:
     """Failing requests that were batched together once took the whole server down."""
     import tritonclient.grpc as grpc
@@ -192,7 +199,11 @@ def test_a_batch_that_the_graph_refuses_fails_each_of_its_requests_and_nothing_e
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_an_unknown_endpoint_or_version_is_named(
-    deploy: Callable[..., Outcome], ask: Callable[..., Answer], five_actions: Bundle, video: bytes, protocol: Protocol
+    deploy: Callable[..., EndpointState],
+    ask: Callable[..., Answer],
+    five_actions: Bundle,
+    video: bytes,
+    protocol: Protocol,
 ) -> None:
     deploy("known", 1, five_actions.folder)
     with pytest.raises(UserError, match="endpoint: 'unheard' is not served at"):
@@ -215,7 +226,7 @@ def test_without_a_server_the_remedy_is_said(
 
 
 def test_reconciling_again_changes_nothing(
-    deploy: Callable[..., Outcome], triton: Server, triton_home: Path, store: Store, five_actions: Bundle
+    deploy: Callable[..., EndpointState], triton: Server, triton_home: Path, store: Store, five_actions: Bundle
 ) -> None:
     assert deploy("again", 1, five_actions.folder).action == "deployed"
     before = stubs(triton, "again"), stubs(triton, "again_classifier")
@@ -231,7 +242,7 @@ def test_an_endpoint_without_a_champion_is_left_alone(triton: Server, triton_hom
 
 
 def test_versions_with_other_labels_and_clips_change_without_a_failed_request(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     five_actions: Bundle,
     three_actions: Bundle,
@@ -268,7 +279,11 @@ def test_versions_with_other_labels_and_clips_change_without_a_failed_request(
 
 
 def test_the_last_versions_stay_on_disk(
-    deploy: Callable[..., Outcome], triton_home: Path, five_actions: Bundle, ask: Callable[..., Answer], video: bytes
+    deploy: Callable[..., EndpointState],
+    triton_home: Path,
+    five_actions: Bundle,
+    ask: Callable[..., Answer],
+    video: bytes,
 ) -> None:
     for version in range(1, KEEP + 2):
         deploy("kept", version, five_actions.folder)
@@ -279,7 +294,7 @@ def test_the_last_versions_stay_on_disk(
 
 
 def test_other_bytes_under_the_same_number_are_served(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     five_actions: Bundle,
     three_actions: Bundle,
@@ -309,7 +324,7 @@ def broken(fault: str, good: Bundle, other: Bundle, folder: Path) -> Path:
     ],
 )
 def test_a_broken_bundle_is_never_served_and_the_old_version_stays(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     triton: Server,
     triton_home: Path,
@@ -334,7 +349,7 @@ def test_a_broken_bundle_is_never_served_and_the_old_version_stays(
 
 
 def test_a_bundle_that_the_store_lost_or_the_ledger_does_not_mean_is_not_served(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     triton: Server,
     triton_home: Path,
     store: Store,
@@ -353,7 +368,7 @@ def test_a_bundle_that_the_store_lost_or_the_ledger_does_not_mean_is_not_served(
 
 
 def test_a_broken_endpoint_does_not_keep_the_others_from_their_champions(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     triton: Server,
     triton_home: Path,
     store: Store,
@@ -392,7 +407,7 @@ def test_of_two_reconcilers_at_once_one_deploys_and_the_other_finds_it_done(
 
 @pytest.mark.parametrize("model", ["killed", "killed_classifier"])
 def test_a_killed_stub_is_healed_by_the_next_look(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     triton: Server,
     triton_home: Path,
@@ -418,7 +433,7 @@ def test_a_killed_stub_is_healed_by_the_next_look(
 
 
 def test_overload_unloads_nothing_and_no_request_fails(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     slow_down: Callable[[list[int], float], None],
     triton: Server,
@@ -443,7 +458,7 @@ def test_overload_unloads_nothing_and_no_request_fails(
 
 
 def test_a_full_queue_is_overload_too(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     slow_down: Callable[[list[int], float], None],
     triton: Server,
@@ -477,7 +492,7 @@ def test_a_full_queue_is_overload_too(
 
 @pytest.mark.parametrize("hanging", ["every", "one"])
 def test_decoders_that_hang_are_healed_although_they_fail_nothing(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     slow_down: Callable[[list[int], float], None],
     triton: Server,
@@ -499,7 +514,7 @@ def test_decoders_that_hang_are_healed_although_they_fail_nothing(
 
 
 def test_stopped_decoders_are_healed(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     triton: Server,
     triton_home: Path,
@@ -516,7 +531,7 @@ def test_stopped_decoders_are_healed(
 
 
 def test_a_version_that_overload_leaves_untried_is_not_routed_to(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     slow_down: Callable[[list[int], float], None],
     triton: Server,
@@ -538,7 +553,7 @@ def test_a_version_that_overload_leaves_untried_is_not_routed_to(
 
 
 def test_a_new_version_is_not_blamed_for_a_dead_stub(
-    deploy: Callable[..., Outcome],
+    deploy: Callable[..., EndpointState],
     ask: Callable[..., Answer],
     triton: Server,
     five_actions: Bundle,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import binom
 
-from rushes.config import Promote
+from rushes.config import PromoteConfig
 from rushes.tracking.gate import (
     Comparison,
     Right,
@@ -20,8 +20,8 @@ from rushes.tracking.gate import (
     support,
 )
 
-BETTER = Promote(resamples=1000)
-NON_INFERIOR = Promote(require="non_inferior", margin=0.05, resamples=1000)
+BETTER = PromoteConfig(resamples=1000)
+NON_INFERIOR = PromoteConfig(require="non_inferior", margin=0.05, resamples=1000)
 NO_VIDEO: Right = np.array([], dtype=bool)
 
 
@@ -34,7 +34,7 @@ def groups(count: int, videos: int = 200) -> npt.NDArray[np.str_]:
     return np.array([f"g{number % count:03d}" for number in range(videos)])
 
 
-def compare(challenger: Right, champion: Right, *, count: int = 50, config: Promote = BETTER) -> Ruling:
+def compare(challenger: Right, champion: Right, *, count: int = 50, config: PromoteConfig = BETTER) -> Ruling:
     comparison = Comparison(challenger=challenger, champion=champion, groups=groups(count, len(champion)))
     return against_champion(comparison, config=config, seed=0)
 
@@ -130,7 +130,7 @@ def test_a_small_gain_is_inconclusive_and_says_how_many_videos_would_settle_it()
 
 
 def test_few_groups_decide_nothing_however_clear_the_gain() -> None:
-    config = Promote(min_groups=30, resamples=1000)
+    config = PromoteConfig(min_groups=30, resamples=1000)
     few = compare(right(0.9), right(0.5), count=29, config=config)
     assert (few.verdict, "fewer than 30 groups" in few.sentence) == ("inconclusive", True)
     assert compare(right(0.9), right(0.5), count=30, config=config).verdict == "pass"
@@ -142,7 +142,7 @@ def test_one_lucky_group_is_not_a_gain() -> None:
     champion = np.zeros(200, dtype=bool)
     challenger = np.arange(200) < 20
     names = np.array(["lucky"] * 20 + [f"g{number:03d}" for number in range(180)])
-    config = Promote(resamples=2000)
+    config = PromoteConfig(resamples=2000)
     clustered = against_champion(
         Comparison(challenger=challenger, champion=champion, groups=names), config=config, seed=0
     )
@@ -156,7 +156,7 @@ def test_the_verdict_is_a_function_of_the_seed_and_not_of_the_order_of_videos() 
     rng = np.random.default_rng(1)
     challenger, champion, names = rng.random(300) < 0.75, rng.random(300) < 0.7, groups(60, 300)
     order = rng.permutation(300)
-    config = Promote(resamples=500)
+    config = PromoteConfig(resamples=500)
     one = Comparison(challenger=challenger, champion=champion, groups=names)
     other = Comparison(challenger=challenger[order], champion=champion[order], groups=names[order])
     assert against_champion(one, config=config, seed=4) == against_champion(other, config=config, seed=4)
@@ -198,7 +198,7 @@ def test_every_rule_must_pass() -> None:
 # Errors, by simulation -----------------------------------------------------------------------------------------------
 
 
-def share_promoted(gain: float, *, draws: int, config: Promote, count: int = 60, videos: int = 10) -> float:
+def share_promoted(gain: float, *, draws: int, config: PromoteConfig, count: int = 60, videos: int = 10) -> float:
     """How often a challenger whose true accuracy differs by `gain` is promoted; videos of a group resemble each other.
 
     Champion and challenger answer independently about a group's level, which varies by group for each of them.
@@ -216,7 +216,7 @@ def share_promoted(gain: float, *, draws: int, config: Promote, count: int = 60,
 
 
 def test_an_equal_challenger_is_seldom_promoted_and_a_better_one_mostly() -> None:
-    config = Promote(resamples=400)
+    config = PromoteConfig(resamples=400)
     assert share_promoted(0.0, draws=150, config=config) <= 0.1
     assert share_promoted(0.12, draws=60, config=config) >= 0.9
 
@@ -224,8 +224,8 @@ def test_an_equal_challenger_is_seldom_promoted_and_a_better_one_mostly() -> Non
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("config", "gain"),
-    [(Promote(resamples=1000), 0.0), (Promote(require="non_inferior", margin=0.05, resamples=1000), -0.05)],
+    [(PromoteConfig(resamples=1000), 0.0), (PromoteConfig(require="non_inferior", margin=0.05, resamples=1000), -0.05)],
 )
-def test_the_gate_errs_as_often_as_it_says(config: Promote, gain: float) -> None:
+def test_the_gate_errs_as_often_as_it_says(config: PromoteConfig, gain: float) -> None:
     # 5 % meant, and 6.5 % allowed for the error of 2,000 draws.
     assert share_promoted(gain, draws=2000, config=config) <= 0.065

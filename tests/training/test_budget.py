@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rushes.config import Pretrain
+from rushes.config import PretrainConfig
 from rushes.errors import UserError
 from rushes.training.budget import tuple_flops, within_budget
 
-TINY = Pretrain(backbone="tiny_r3d", clip_frames=8, crop=48, batch=32, epochs=20)
+TINY = PretrainConfig(backbone="tiny_r3d", clip_frames=8, crop=48, batch=32, epochs=20)
 
 
 def test_c3ds_forward_pass_is_the_published_one() -> None:
     # 38.5 G multiplications and additions a clip of 16 x 112 x 112 (fc layers aside): two FLOPs each, three passes,
     # but for the gradient at the input.
     first = 2 * 27 * 3 * 64 * 16 * 112 * 112
-    config = Pretrain(backbone="c3d", clip_frames=16, crop=112)
+    config = PretrainConfig(backbone="c3d", clip_frames=16, crop=112)
     assert tuple_flops(config, elements=1) == pytest.approx(3 * 2 * 38.5e9 - first, rel=0.01)
 
 

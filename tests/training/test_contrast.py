@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rushes.config import Pretrain
+from rushes.config import PretrainConfig
 from rushes.errors import UserError
 from rushes.pretext import make_task
 from rushes.training.contrast import info_nce
@@ -125,9 +125,9 @@ def test_a_clip_alone_has_nothing_to_be_like() -> None:
 
 @pytest.mark.parametrize(("batch", "draws"), [(8, 3), (4, 4), (2, 4)])
 def test_a_batch_holds_whole_windows_and_more_than_one(batch: int, draws: int) -> None:
-    Pretrain(batch=batch, draws_per_window=draws)
+    PretrainConfig(batch=batch, draws_per_window=draws)
     with pytest.raises(UserError, match=rf"pretrain.batch: {batch} is not allowed; with contrast, a multiple of draws"):
-        Pretrain(batch=batch, draws_per_window=draws, contrast=0.5)
+        PretrainConfig(batch=batch, draws_per_window=draws, contrast=0.5)
     with pytest.raises(UserError, match=r"pretrain.contrast: -1.0 is not allowed"):
-        Pretrain(contrast=-1.0)
-    Pretrain(batch=8, draws_per_window=4, contrast=0.5)
+        PretrainConfig(contrast=-1.0)
+    PretrainConfig(batch=8, draws_per_window=4, contrast=0.5)

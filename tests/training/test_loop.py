@@ -23,8 +23,8 @@ from rushes.progress import Bar, NullProgress
 from rushes.store import Store
 from rushes.training.loop import (
     Checkpoints,
-    Outcome,
-    Plan,
+    TrainingResult,
+    TrainingSettings,
     fit,
     learning_rate_factor,
     make_optimizer,
@@ -79,7 +79,7 @@ def run(
     every: int = 2,
     validated: bool = True,
     contrast: float = 0.0,
-) -> Outcome:
+) -> TrainingResult:
     """A whole pretraining in small: 3 epochs of 4 steps, dropout, batch norm, validation, warm-up and cosine."""
     footage = stand_in(lengths=[40] * 8, height=16, width=16, broken=broken)
     task = make_task("clip_order", {"clips": 2, "gap": 1})
@@ -88,7 +88,7 @@ def run(
     validation = PretextTuples(footage, np.arange(6, 8), seed=seed + 1, samples=5, **geometry) if validated else None
     torch.manual_seed(seed)
     net = PretextNet(task, backbone="tiny_r3d", contrast=contrast)
-    plan = Plan(
+    plan = TrainingSettings(
         epochs=3, batch=2, seed=seed, optimizer=OPTIMIZER, checkpoint_steps=every, device="cpu", workers=workers
     )
     checkpoints = Checkpoints(Store(str(folder)), "d")
@@ -104,7 +104,7 @@ def run(
     )
 
 
-def assert_same(one: Outcome, other: Outcome) -> None:
+def assert_same(one: TrainingResult, other: TrainingResult) -> None:
     assert one.weights.keys() == other.weights.keys()
     for key, value in one.weights.items():
         assert torch.equal(value, other.weights[key]), key
@@ -114,7 +114,7 @@ def assert_same(one: Outcome, other: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     outcome = run(tmp_path_factory.mktemp("whole"))
@@ -127,13 +127,15 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 @pytest.mark.parametrize("at", [1, 4, 7, 8, 11, 12])
-def test_a_run_interrupted_anywhere_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: Outcome, at: int) -> None:
+def test_a_run_interrupted_anywhere_ends_as_one_that_was_not(
+    tmp_path: Path, uninterrupted: TrainingResult, at: int
+) -> None:
     with pytest.raises(StopError):
         run(tmp_path, progress=Interrupting(at, stop))
     assert_same(run(tmp_path), uninterrupted)
 
 
-def test_a_contrasted_run_interrupted_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: Outcome) -> None:
+def test_a_contrasted_run_interrupted_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: TrainingResult) -> None:
     whole = run(tmp_path / "whole", contrast=0.5)
     assert whole.history[0]["val_loss"] != uninterrupted.history[0]["val_loss"]
     with pytest.raises(StopError):
@@ -152,7 +154,9 @@ def test_a_resume_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
     assert advanced == [6] + [1] * 6
 
 
-def test_a_run_interrupted_again_and_again_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: Outcome) -> None:
+def test_a_run_interrupted_again_and_again_ends_as_one_that_was_not(
+    tmp_path: Path, uninterrupted: TrainingResult
+) -> None:
     for at in (3, 5, 9):
         with pytest.raises(StopError):
             run(tmp_path, progress=Interrupting(at, stop), every=1)
@@ -163,7 +167,9 @@ def _killed(folder: str) -> None:
     run(Path(folder), workers=2, progress=Interrupting(7, lambda: os.kill(os.getpid(), signal.SIGKILL)))
 
 
-def test_a_killed_run_with_loader_workers_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: Outcome) -> None:
+def test_a_killed_run_with_loader_workers_ends_as_one_that_was_not(
+    tmp_path: Path, uninterrupted: TrainingResult
+) -> None:
     process = multiprocessing.Process(target=_killed, args=(str(tmp_path),))
     process.start()
     process.join(120)
@@ -172,7 +178,7 @@ def test_a_killed_run_with_loader_workers_ends_as_one_that_was_not(tmp_path: Pat
     assert_same(run(tmp_path, workers=2), uninterrupted)
 
 
-def test_workers_change_no_bit_and_the_seed_does(tmp_path: Path, uninterrupted: Outcome) -> None:
+def test_workers_change_no_bit_and_the_seed_does(tmp_path: Path, uninterrupted: TrainingResult) -> None:
     assert_same(run(tmp_path / "a", workers=2), uninterrupted)
     other = run(tmp_path / "b", seed=1)
     assert any(not torch.equal(value, other.weights[key]) for key, value in uninterrupted.weights.items())
@@ -189,7 +195,7 @@ def flipped(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [truncated, flipped, lambda data: b""])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    tmp_path: Path, uninterrupted: Outcome, damage: Callable[[bytes], bytes]
+    tmp_path: Path, uninterrupted: TrainingResult, damage: Callable[[bytes], bytes]
 ) -> None:
     with pytest.raises(StopError):
         run(tmp_path, progress=Interrupting(9, stop))
@@ -206,7 +212,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert store.read(older) is None
 
 
-def test_with_every_checkpoint_damaged_the_run_begins_anew(tmp_path: Path, uninterrupted: Outcome) -> None:
+def test_with_every_checkpoint_damaged_the_run_begins_anew(tmp_path: Path, uninterrupted: TrainingResult) -> None:
     with pytest.raises(StopError):
         run(tmp_path, progress=Interrupting(9, stop))
     store = Store(str(tmp_path))
@@ -257,10 +263,12 @@ def fit_line(
     *,
     validation: Dataset[tuple[Tensor, int]] | None = None,
     progress: NullProgress | None = None,
-) -> tuple[Outcome, Line]:
+) -> tuple[TrainingResult, Line]:
     net = Line()
     data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0])
-    plan = Plan(epochs=4, batch=2, seed=0, optimizer=Optimizer(lr=0.1), checkpoint_steps=1, device="cpu", workers=0)
+    plan = TrainingSettings(
+        epochs=4, batch=2, seed=0, optimizer=Optimizer(lr=0.1), checkpoint_steps=1, device="cpu", workers=0
+    )
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
     outcome = fit(
         net,
@@ -309,7 +317,9 @@ def test_validation_runs_in_evaluation_mode_and_training_does_not(tmp_path: Path
     net = Line()
     net.register_forward_hook(lambda module, inputs, output: modes.append(module.training))
     data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0])
-    plan = Plan(epochs=2, batch=2, seed=0, optimizer=Optimizer(), checkpoint_steps=9, device="cpu", workers=0)
+    plan = TrainingSettings(
+        epochs=2, batch=2, seed=0, optimizer=Optimizer(), checkpoint_steps=9, device="cpu", workers=0
+    )
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
     fit(net, scored(net, F.cross_entropy), data=data, validation=data, plan=plan, checkpoints=checkpoints, label="x")
     assert modes == [True, True, False, False] * 2
@@ -320,7 +330,7 @@ def test_fewer_samples_than_a_batch_hold_still_make_an_epoch(tmp_path: Path) -> 
     data = PretextTuples(footage, np.arange(1), task=make_task("pace", {}), clip_frames=4, crop=16, seed=0)
     assert len(data) == 1
     net = PretextNet(make_task("pace", {}), backbone="tiny_r3d")
-    plan = Plan(epochs=2, batch=4, seed=0, optimizer=OPTIMIZER, checkpoint_steps=9, device="cpu", workers=0)
+    plan = TrainingSettings(epochs=2, batch=4, seed=0, optimizer=OPTIMIZER, checkpoint_steps=9, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
     outcome = fit(
         net, scored(net, F.cross_entropy), data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x"
@@ -406,7 +416,7 @@ def test_the_schedule_moves_the_weights_as_it_says(tmp_path: Path) -> None:
     nn.init.zeros_(net.weight)
     config = Optimizer(lr=0.1, momentum=0, weight_decay=0, schedule="cosine", warmup_steps=2)
     data = Fixed(torch.ones(4, 1), [0, 0, 0, 0])
-    plan = Plan(epochs=5, batch=2, seed=0, optimizer=config, checkpoint_steps=99, device="cpu", workers=0)
+    plan = TrainingSettings(epochs=5, batch=2, seed=0, optimizer=config, checkpoint_steps=99, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:

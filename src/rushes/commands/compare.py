@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rushes.commands.pipeline import Destination, follow, named_now, start
 from rushes.comparing.chains import ANSWERS
 from rushes.comparing.members import Chains, Member, common_sample, named, starts_of
-from rushes.comparing.protocol import Plan, Protocol, make_plan, result_of, sample_folds, stored_at
+from rushes.comparing.protocol import ComparisonPlan, Protocol, make_plan, result_of, sample_folds, stored_at
 from rushes.comparing.report import Table, notes_of, tables_of, write_comparison
 from rushes.config import to_record
 from rushes.console import console, view, watching
@@ -69,7 +69,7 @@ def submit_compare(members: Sequence[Member], protocol: Protocol, *, to: Destina
     return 0
 
 
-def _planned(members: Sequence[Member], protocol: Protocol, *, work: Path) -> Plan:
+def _planned(members: Sequence[Member], protocol: Protocol, *, work: Path) -> ComparisonPlan:
     """Pins and samples, and shows how that goes."""
     events = work / "sample.jsonl"
     events.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ TRAINED, RANDOM = "trained", "random initialisation"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class MapOptions:
     """How much to look at, and to show."""
 
     units: int = 8
@@ -53,7 +53,7 @@ class Options:
                 raise UserError(f"{name}: {getattr(self, name)} is not allowed; at least 1")
 
 
-def maps(network: Path, *, footage: Path, options: Options, out: Path) -> int:
+def maps(network: Path, *, footage: Path, options: MapOptions, out: Path) -> int:
     """Writes `activations.png` into `out`, and prints where its pictures are from.
 
     Args:
@@ -106,7 +106,7 @@ def _random(model: dict[str, Any]) -> Backbone:
 
 
 def _units(
-    net: Backbone, footage: Footage, *, model: dict[str, Any], options: Options, label: str, progress: Progress
+    net: Backbone, footage: Footage, *, model: dict[str, Any], options: MapOptions, label: str, progress: Progress
 ) -> list[Unit]:
     rows = _spread(footage.select(), options.segments)
     data = EvenClips(footage, rows, clips=options.clips, clip_frames=model["clip_frames"], crop=model["crop"])

@@ -21,7 +21,7 @@ from rich.table import Table
 from rushes.commands.peek import is_pointer, peek, sample_part
 from rushes.commands.pretext import quick
 from rushes.comparing.members import Member, common_sample
-from rushes.config import Recipe, Sample
+from rushes.config import Recipe, SampleConfig
 from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.evaluation.no_motion import (
@@ -53,7 +53,7 @@ Sampled = tuple[Manifest, Store]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class NoMotionOptions:
     """How much the control may cost."""
 
     steps: int = 400
@@ -82,7 +82,7 @@ class Result:
 
 
 def control(
-    members: Sequence[Member], *, videos: str, still: str, labels: str, options: Options, out: Path | None
+    members: Sequence[Member], *, videos: str, still: str, labels: str, options: NoMotionOptions, out: Path | None
 ) -> int:
     """Prints a table of methods: accuracy where nothing moves, where something does, and the verdict.
 
@@ -121,7 +121,7 @@ def find_results(
     videos: str,
     still: str,
     labels: str,
-    options: Options,
+    options: NoMotionOptions,
     scratch: Path,
     progress: Progress,
 ) -> list[Result]:
@@ -148,7 +148,7 @@ def find_results(
 
 
 def _sampled(
-    videos: str, config: Sample, *, labels: str, options: Options, scratch: Path, progress: Progress
+    videos: str, config: SampleConfig, *, labels: str, options: NoMotionOptions, scratch: Path, progress: Progress
 ) -> Sampled:
     if is_pointer(videos):
         return Manifest.read(Path(videos), kind="footage"), open_store()
@@ -165,7 +165,9 @@ def _sampled(
     return peeked.manifest, peeked.store
 
 
-def _held(moving: Sampled, config: Sample, *, options: Options, scratch: Path, progress: Progress) -> Sampled:
+def _held(
+    moving: Sampled, config: SampleConfig, *, options: NoMotionOptions, scratch: Path, progress: Progress
+) -> Sampled:
     """Footage of single frames of other footage, sampled as that was."""
     footage = Footage(*moving)
     rows = some_rows(footage, options.segments)
@@ -175,7 +177,7 @@ def _held(moving: Sampled, config: Sample, *, options: Options, scratch: Path, p
 
 
 def sample_folder(
-    folder: Path, annotations: Sequence[Annotation], *, config: Sample, scratch: Path, progress: Progress
+    folder: Path, annotations: Sequence[Annotation], *, config: SampleConfig, scratch: Path, progress: Progress
 ) -> Sampled:
     """Samples all videos of a folder, into a store under `scratch`."""
     sources = [
@@ -199,7 +201,14 @@ def some_rows(footage: Footage, segments: int) -> Integers:
 
 
 def _result(
-    member: Member, *, still: Sampled, moving: Sampled, methods: int, options: Options, store: Store, progress: Progress
+    member: Member,
+    *,
+    still: Sampled,
+    moving: Sampled,
+    methods: int,
+    options: NoMotionOptions,
+    store: Store,
+    progress: Progress,
 ) -> Result:
     """Trains and tests a method twice."""
     recipe = member.recipe
@@ -216,7 +225,7 @@ def _result(
 
 
 def answers(
-    recipe: Recipe, sampled: Sampled, *, still: bool, options: Options, store: Store, progress: Progress
+    recipe: Recipe, sampled: Sampled, *, still: bool, options: NoMotionOptions, store: Store, progress: Progress
 ) -> Answers:
     """Trains a method on half of the groups of some footage, at the size that its recipe takes, and tests it."""
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
@@ -236,7 +245,7 @@ def answers(
     )
 
 
-def records(results: Sequence[Result], options: Options) -> dict[str, Any]:
+def records(results: Sequence[Result], options: NoMotionOptions) -> dict[str, Any]:
     """The results as plain data."""
     return {"methods": len(results), **asdict(options), "results": [asdict(result) for result in results]}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage.archive import Listed, is_url, list_archive
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
@@ -52,7 +52,7 @@ def is_pointer(target: str) -> bool:
 def peek(
     target: str,
     *,
-    config: Sample,
+    config: SampleConfig,
     segments: int,
     seconds: float,
     scratch: Path,
@@ -98,7 +98,7 @@ def peek(
 
 
 def sample_part(
-    archive: Archive, *, config: Sample, segments: int, seconds: float, scratch: Path, progress: Progress
+    archive: Archive, *, config: SampleConfig, segments: int, seconds: float, scratch: Path, progress: Progress
 ) -> tuple[Manifest, Store]:
     """Samples some segments of an archive into a store under `scratch`."""
     out, store = scratch / "out", Store(str(scratch / "store"))

@@ -24,7 +24,7 @@ from torch import Tensor
 from rushes.commands.contact import Band, question_sheet
 from rushes.commands.peek import is_pointer, peek
 from rushes.commands.show import clock, counted, printable
-from rushes.config import Recipe, Sample
+from rushes.config import Recipe, SampleConfig
 from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
@@ -129,7 +129,7 @@ def _footage(recipe: Recipe, videos: str, *, labels: str, scratch: Path, progres
     return Footage(peeked.manifest, peeked.store, short_side=short_side)
 
 
-def quick(config: Sample) -> Sample:
+def quick(config: SampleConfig) -> SampleConfig:
     """The same footage in small pieces, so that a look at a part of it sees many places."""
     return dataclasses.replace(config, segment_seconds=8.0, shard_segments=4, decode_seconds=20.0)
 

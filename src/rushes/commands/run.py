@@ -23,7 +23,7 @@ from rushes.footage.labels import read_annotations
 from rushes.home import home_folder, open_store
 from rushes.orchestration.docker import require_docker
 from rushes.orchestration.local import Runner, compiled_pipeline
-from rushes.orchestration.run import Arguments, Background, Run, last_error
+from rushes.orchestration.run import Arguments, Background, PipelineRun, last_error
 from rushes.processes import log_tail
 from rushes.progress import EventLog
 from rushes.serving.environment import can_run_triton
@@ -101,7 +101,7 @@ def run_pipeline(arguments: Arguments, *, runner: Runner = "subprocess", pipelin
     if reason is not None:
         console.print(f"Triton cannot run here: {reason}. The served graph will answer in process.", markup=False)
     missing = [name for name in servers.NAMES if name not in {server.name for server in servers.running(home)}]
-    with Run(arguments, home=home, runner=runner, pipeline=pipeline) as started:
+    with PipelineRun(arguments, home=home, runner=runner, pipeline=pipeline) as started:
         console.print(f"Log: {started.log}", markup=False, style="dim")
         log = EventLog(started.events, step="servers")
         starting = Background(lambda: servers.start_all(home, progress=log))
@@ -193,7 +193,7 @@ def _keep_served(finished: Finished, home: Path) -> None:
         )
 
 
-def _follow(started: Run, starting: Background) -> Finished:
+def _follow(started: PipelineRun, starting: Background) -> Finished:
     finished = Finished(folder=started.folder)
     with view() as shown:
         for event in started.follow():
@@ -208,7 +208,7 @@ def _follow(started: Run, starting: Background) -> Finished:
     return finished
 
 
-def _raise_failure(started: Run) -> None:
+def _raise_failure(started: PipelineRun) -> None:
     failure = last_error(started.events)
     if failure is None:
         # A full disk takes no event; the log may have caught it, if it had room itself.

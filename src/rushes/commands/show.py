@@ -23,7 +23,7 @@ from rich.text import Text
 
 from rushes.commands.contact import Cell, contact_sheet, evenly
 from rushes.commands.peek import is_pointer, peek
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.footage.catalogue import INDEX, PROBES
@@ -37,7 +37,7 @@ from rushes.store import Manifest
 from rushes.video.content import near_duplicates
 
 PAGE, SHEET = "index.html", "contact-sheet.png"
-_CONFIG = Sample(segment_seconds=8, short_side=128, shard_segments=4, decode_seconds=20)
+_CONFIG = SampleConfig(segment_seconds=8, short_side=128, shard_segments=4, decode_seconds=20)
 _FILES, _SEGMENTS, _SECONDS = 300, 48, 40.0  # of a folder or URL
 _CELLS = 48
 _COMPARED = 10_000  # segments compared with each other: a second

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from rushes.comparing.chains import ORDER
-from rushes.config import Json, Pretrain, Recipe, Sample, build, digest_record, load_recipe, to_record
+from rushes.config import Json, PretrainConfig, Recipe, SampleConfig, build, digest_record, load_recipe, to_record
 from rushes.errors import RushesError, UserError
 from rushes.footage.archive import is_url
 from rushes.orchestration.run import end_group, last_error
@@ -43,7 +43,7 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class Initialisation:
     """What training on labels begins with: a row of the table."""
 
     name: str
@@ -101,7 +101,7 @@ def _value(text: str, *, where: str) -> Json:
     return "" if value is None else value
 
 
-def common_sample(members: Sequence[Member]) -> Sample:
+def common_sample(members: Sequence[Member]) -> SampleConfig:
     """How footage is sampled for all of them: at the largest size that one needs.
 
     Raises:
@@ -124,7 +124,7 @@ def common_sample(members: Sequence[Member]) -> Sample:
     return replace(first.recipe.sample, short_side=largest)
 
 
-def starts_of(members: Sequence[Member], sample: Sample, *, budget: float = 0.0) -> list[Start]:
+def starts_of(members: Sequence[Member], sample: SampleConfig, *, budget: float = 0.0) -> list[Initialisation]:
     """Members in their order, and before the first of each network its random, and its supervised, weights.
 
     Args:
@@ -132,7 +132,7 @@ def starts_of(members: Sequence[Member], sample: Sample, *, budget: float = 0.0)
         sample: of the common footage; smaller members read it scaled.
         budget: backbone training FLOPs of every pretraining; 0 leaves each recipe's own length.
     """
-    starts: dict[str, Start] = {}
+    starts: dict[str, Initialisation] = {}
     known: dict[str, str] = {}
     for member in members:
         recipe = _on_common_footage(member.recipe, sample)
@@ -141,11 +141,11 @@ def starts_of(members: Sequence[Member], sample: Sample, *, budget: float = 0.0)
         key = _identity(random)
         if key not in known:
             known[key] = _free_name(f"random {recipe.pretrain.backbone}", member, starts)
-            starts[known[key]] = Start(name=known[key], init="random", recipe=random, baseline=known[key])
+            starts[known[key]] = Initialisation(name=known[key], init="random", recipe=random, baseline=known[key])
         init = recipe.pretrain.init
         if init and (key := _identity(_untrained(recipe, init=init))) not in known:
             known[key] = _free_name(f"supervised {recipe.pretrain.backbone}", member, starts)
-            starts[known[key]] = Start(
+            starts[known[key]] = Initialisation(
                 name=known[key],
                 init="supervised",
                 recipe=_untrained(recipe, init=init),
@@ -154,7 +154,7 @@ def starts_of(members: Sequence[Member], sample: Sample, *, budget: float = 0.0)
         if recipe.pretrain.task == NO_TASK:
             continue
         kind = "supervised + pretext" if init else "pretext"
-        starts[member.name] = Start(
+        starts[member.name] = Initialisation(
             name=member.name, init=kind, recipe=_within(recipe, budget), baseline=known[_identity(random)]
         )
     return list(starts.values())
@@ -171,7 +171,7 @@ def named(members: Sequence[Member]) -> tuple[Recipe, ...]:
     return tuple(replace(_on_common_footage(member.recipe, sample), name=member.name) for member in members)
 
 
-def _on_common_footage(recipe: Recipe, sample: Sample) -> Recipe:
+def _on_common_footage(recipe: Recipe, sample: SampleConfig) -> Recipe:
     own = recipe.pretrain.short_side or recipe.sample.short_side
     pretrain = replace(recipe.pretrain, short_side=own if own < sample.short_side else 0)
     return replace(recipe, sample=sample, pretrain=pretrain)
@@ -180,7 +180,7 @@ def _on_common_footage(recipe: Recipe, sample: Sample) -> Recipe:
 def _untrained(recipe: Recipe, *, init: str) -> Recipe:
     """The weights that pretraining begins with, in a form that does not depend on the pretext task."""
     own = recipe.pretrain
-    bare = Pretrain(
+    bare = PretrainConfig(
         task=NO_TASK,
         backbone=own.backbone,
         clip_frames=own.clip_frames,
@@ -258,7 +258,7 @@ def footage_in(work: Path, *, fold: int) -> Path:
 class Chain:
     """A start on one fold with one seed."""
 
-    start: Start
+    start: Initialisation
     fold: int
     seed: int
     labels: tuple[int, ...]

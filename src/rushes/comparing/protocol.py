@@ -17,8 +17,8 @@ from typing import Any
 from rushes.comparing.chains import run_chain
 from rushes.comparing.members import (
     Chain,
+    Initialisation,
     Member,
-    Start,
     common_sample,
     flops_of,
     footage_in,
@@ -26,7 +26,7 @@ from rushes.comparing.members import (
     starts_of,
 )
 from rushes.comparing.report import write_comparison
-from rushes.comparing.tables import Measured, Row, compare
+from rushes.comparing.tables import Measurement, TableRow, compare
 from rushes.config import Json, build, to_record
 from rushes.errors import UserError
 from rushes.footage.folds import fold_annotations
@@ -35,7 +35,7 @@ from rushes.home import open_store
 from rushes.orchestration.candidates import parse_models
 from rushes.store import REMAKE, Manifest, Store
 
-METADATA = Row(name="metadata only", init="", network="")
+METADATA = TableRow(name="metadata only", init="", network="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +76,11 @@ def numbers_of(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ComparisonPlan:
     """Who is compared, on what."""
 
     protocol: Protocol
-    starts: tuple[Start, ...]
+    starts: tuple[Initialisation, ...]
     pins: tuple[str, ...]
     """The pinned videos of folds 1, 2, ...: each a pointer's text."""
     footage: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ class Plan:
         path.write_text(json.dumps(to_record(self), indent=1))
 
     @classmethod
-    def read(cls, path: Path) -> "Plan":
+    def read(cls, path: Path) -> "ComparisonPlan":
         """Reads what `write` wrote."""
         return build(cls, json.loads(path.read_text()), "plan")
 
@@ -109,7 +109,7 @@ class Plan:
 # The videos ---------------------------------------------------------------------------------------------------------
 
 
-def make_plan(members: Sequence[Member], protocol: Protocol, *, work: Path) -> Plan:
+def make_plan(members: Sequence[Member], protocol: Protocol, *, work: Path) -> ComparisonPlan:
     """Pins the videos for each fold; the pointers go into the folder `work`, which is made.
 
     Raises:
@@ -118,10 +118,10 @@ def make_plan(members: Sequence[Member], protocol: Protocol, *, work: Path) -> P
     starts = starts_of(members, common_sample(members), budget=protocol.budget)
     work.mkdir(parents=True, exist_ok=True)
     pins = [_pin(protocol, fold=fold, out=work / f"pin-{fold}.json") for fold in range(1, protocol.folds + 1)]
-    return Plan(protocol=protocol, starts=tuple(starts), pins=tuple(pin.to_json() for pin in pins))
+    return ComparisonPlan(protocol=protocol, starts=tuple(starts), pins=tuple(pin.to_json() for pin in pins))
 
 
-def sample_folds(plan: Plan, *, work: Path) -> Plan:
+def sample_folds(plan: ComparisonPlan, *, work: Path) -> ComparisonPlan:
     """Samples the videos for each fold; the pointers go into the folder `work`.
 
     Shards do not depend on folds: only the first fold encodes, or finds what others have encoded.
@@ -174,7 +174,7 @@ def _folded(manifest: Manifest, store: Store, *, fold: int, folds: int) -> Manif
 # The result ---------------------------------------------------------------------------------------------------------
 
 
-def result_of(plan: Plan, answers: Mapping[str, Manifest]) -> dict[str, Any]:
+def result_of(plan: ComparisonPlan, answers: Mapping[str, Manifest]) -> dict[str, Any]:
     """The whole comparison as plain data.
 
     Args:
@@ -189,7 +189,7 @@ def result_of(plan: Plan, answers: Mapping[str, Manifest]) -> dict[str, Any]:
     return result | {"protocol": asdict(plan.protocol), "not run": _without_supervised(rows)}
 
 
-def _measured(chain: Chain, answers: Manifest, store: Store) -> Measured:
+def _measured(chain: Chain, answers: Manifest, store: Store) -> Measurement:
     """What a chain came to."""
     import pyarrow.parquet as pq
 
@@ -200,7 +200,7 @@ def _measured(chain: Chain, answers: Manifest, store: Store) -> Measured:
     history = json.loads(store.checked(backbone.files["history.json"]).read_text())
     tuples = int(history[-1]["step"]) * recipe.pretrain.batch if history else 0
     summary = backbone.summary
-    return Measured(
+    return Measurement(
         start=chain.start.name,
         fold=chain.fold,
         seed=chain.seed,
@@ -221,7 +221,7 @@ def _input(manifest: Manifest, name: str, store: Store) -> Manifest:
     return found
 
 
-def _metadata(plan: Plan, store: Store) -> list[Measured]:
+def _metadata(plan: ComparisonPlan, store: Store) -> list[Measurement]:
     from rushes.comparing.metadata import metadata_answers
     from rushes.footage.reader import Footage
 
@@ -231,15 +231,15 @@ def _metadata(plan: Plan, store: Store) -> list[Measured]:
         reader = Footage(Manifest.from_json(pointer), store)
         for seed in range(plan.protocol.seeds):
             answers = metadata_answers(reader, numbers=numbers, c=c, seed=seed)
-            found.append(Measured(start=METADATA.name, fold=fold, seed=seed, answers=answers))
+            found.append(Measurement(start=METADATA.name, fold=fold, seed=seed, answers=answers))
     return found
 
 
-def _row(start: Start) -> Row:
-    return Row(name=start.name, init=start.init, network=start.recipe.pretrain.backbone, baseline=start.baseline)
+def _row(start: Initialisation) -> TableRow:
+    return TableRow(name=start.name, init=start.init, network=start.recipe.pretrain.backbone, baseline=start.baseline)
 
 
-def _without_supervised(rows: Sequence[Row]) -> list[str]:
+def _without_supervised(rows: Sequence[TableRow]) -> list[str]:
     """Networks that no file of weights was given for."""
     given = {row.network for row in rows if "supervised" in row.init}
     return sorted({row.network for row in rows if row.network} - given)
@@ -248,7 +248,7 @@ def _without_supervised(rows: Sequence[Row]) -> list[str]:
 # As tasks of a cluster ----------------------------------------------------------------------------------------------
 
 
-def write_plan(*, models: Sequence[Mapping[str, Json]], protocol: Protocol, out: Path, pin: Path) -> Plan:
+def write_plan(*, models: Sequence[Mapping[str, Json]], protocol: Protocol, out: Path, pin: Path) -> ComparisonPlan:
     """Checks who is compared, and pins the videos for each fold.
 
     Args:
@@ -279,7 +279,7 @@ def write_folds(*, plan: Path, out: Path) -> list[str]:
         The names of the chains that there are to run.
     """
     with tempfile.TemporaryDirectory(prefix="rushes-compare-") as work:
-        sampled = sample_folds(Plan.read(plan), work=Path(work))
+        sampled = sample_folds(ComparisonPlan.read(plan), work=Path(work))
     sampled.write(out)
     return [chain.name for chain in sampled.chains]
 
@@ -292,7 +292,7 @@ def write_answers(*, plan: Path, chain: str, out: Path) -> Manifest:
         chain: name of one of its chains: a start on a fold with a seed.
         out: where the pointer to the answers about the test split goes.
     """
-    planned = Plan.read(plan)
+    planned = ComparisonPlan.read(plan)
     (own,) = [one for one in planned.chains if one.name == chain]
     with tempfile.TemporaryDirectory(prefix="rushes-compare-") as work:
         footage_in(Path(work), fold=own.fold).write_text(planned.footage[own.fold - 1])
@@ -312,7 +312,7 @@ def write_result(*, plan: Path, answers: Mapping[str, Path], name: str, command:
         page: where a copy of the page goes.
         tables: where a copy of the tables in Markdown goes.
     """
-    result = result_of(Plan.read(plan), {chain: Manifest.read(path) for chain, path in answers.items()})
+    result = result_of(ComparisonPlan.read(plan), {chain: Manifest.read(path) for chain, path in answers.items()})
     store = open_store()
     with tempfile.TemporaryDirectory(prefix="rushes-compare-") as folder:
         write_comparison(Path(folder), result, command=command)

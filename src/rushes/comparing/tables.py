@@ -31,7 +31,7 @@ Figures = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measurement:
     """One start on one fold with one seed."""
 
     start: str
@@ -51,7 +51,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """What the table says about a start before it is measured."""
 
     name: str
@@ -69,10 +69,10 @@ class Pooled:
     """By protocol, [n]: 1 or 0."""
     groups: npt.NDArray[np.str_]
     """[n]."""
-    measured: Sequence[Measured] = field(repr=False)
+    measured: Sequence[Measurement] = field(repr=False)
 
 
-def pool(measured: Sequence[Measured]) -> Pooled:
+def pool(measured: Sequence[Measurement]) -> Pooled:
     """Joins the chains of one start."""
     ordered = sorted(measured, key=lambda m: (m.fold, m.seed))
     protocols = [name for name in ordered[0].answers if name not in KNOWN]
@@ -84,7 +84,12 @@ def pool(measured: Sequence[Measured]) -> Pooled:
 
 
 def compare(
-    rows: Sequence[Row], measured: Sequence[Measured], *, numbers: Sequence[int], resamples: int = 2000, seed: int = 0
+    rows: Sequence[TableRow],
+    measured: Sequence[Measurement],
+    *,
+    numbers: Sequence[int],
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """The whole result as plain data.
 
@@ -123,7 +128,9 @@ def protocols_of(numbers: Sequence[int]) -> list[str]:
     return [column("nearest neighbour", 0), *names]
 
 
-def _row(row: Row, pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]) -> dict[str, Any]:
+def _row(
+    row: TableRow, pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
+) -> dict[str, Any]:
     own = pooled[row.name]
     pretext = [m.pretext for m in own.measured if m.pretext is not None]
     return {
@@ -190,7 +197,7 @@ def _finite(value: float) -> float | None:
 
 
 def _against_random(
-    rows: Sequence[Row], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
+    rows: Sequence[TableRow], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """Every start against the random weights of its network, in every protocol: one family of tests."""
     found = [
@@ -204,7 +211,7 @@ def _against_random(
 
 
 def _pretraining(
-    rows: Sequence[Row], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
+    rows: Sequence[TableRow], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """All pretrained starts together, each against the random weights of its network: nothing without several."""
     trained = [row for row in rows if "pretext" in row.init]
@@ -219,7 +226,7 @@ def _pretraining(
     return found
 
 
-def _between_members(rows: Sequence[Row], pooled: Mapping[str, Pooled], *, run: Mapping[str, int]) -> list[Any]:
+def _between_members(rows: Sequence[TableRow], pooled: Mapping[str, Pooled], *, run: Mapping[str, int]) -> list[Any]:
     """Each pair of pretrained starts, fine-tuned with all labels: another family of tests."""
     name = column("fine-tune", 0)
     trained = [row for row in rows if row.baseline not in ("", row.name)]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rushes.config import Evaluate
+from rushes.config import EvaluateConfig
 from rushes.errors import UserError
 from rushes.evaluation.features import Network, clip_means
 from rushes.evaluation.probes import linear_probe, nearest_neighbour
@@ -32,7 +32,7 @@ def column(protocol: str, labels: int) -> str:
 def measure_answers(
     footage: Footage,
     *,
-    config: Evaluate,
+    config: EvaluateConfig,
     seed: int,
     store: Store,
     backbone: Manifest,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rushes.config import Pretrain
+from rushes.config import PretrainConfig
 from rushes.errors import UserError
 from rushes.evaluation.statistics import MIN_GROUPS, Interval, group_interval
 from rushes.footage.labels import Annotation
@@ -24,7 +24,7 @@ from rushes.pretext import PretextTask
 from rushes.pretext.shuffle_and_learn import ShuffleAndLearn
 from rushes.progress import Progress
 from rushes.store import Store
-from rushes.training.loop import Checkpoints, Plan, fit
+from rushes.training.loop import Checkpoints, TrainingSettings, fit
 from rushes.training.pretext import PretextNet, PretextTuples
 from rushes.video.encode import encode_h264
 
@@ -101,7 +101,7 @@ def train_and_test(
     footage: Footage,
     rows: Integers,
     task: PretextTask,
-    config: Pretrain,
+    config: PretrainConfig,
     *,
     steps: int,
     questions: int,
@@ -148,7 +148,7 @@ def train_and_test(
     torch.manual_seed(seed)
     net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
     optimizer = dataclasses.replace(config.optimizer, warmup_steps=min(config.optimizer.warmup_steps, steps // 4))
-    plan = Plan(
+    plan = TrainingSettings(
         epochs=1,
         batch=config.batch,
         seed=seed,
@@ -172,7 +172,7 @@ def train_and_test(
 
 @torch.no_grad()
 def ask(
-    net: PretextNet, footage: Footage, rows: dict[str, Integers], config: Pretrain, *, questions: int, seed: int
+    net: PretextNet, footage: Footage, rows: dict[str, Integers], config: PretrainConfig, *, questions: int, seed: int
 ) -> Answers:
     """Asks a network as many questions about each group's segments, [n] of them each."""
     net.eval()

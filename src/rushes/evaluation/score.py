@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rushes.config import Evaluate
+from rushes.config import EvaluateConfig
 from rushes.errors import UserError
 from rushes.evaluation.features import Network, clip_means
 from rushes.evaluation.probes import linear_probe, nearest_neighbour
@@ -70,7 +70,7 @@ class _Networks:
 def score(
     footage: Footage,
     *,
-    config: Evaluate,
+    config: EvaluateConfig,
     seed: int,
     store: Store,
     backbone: Manifest,
@@ -144,7 +144,7 @@ def _answers(
     test: Array,
     fitted: Mapping[str, Array],
     tested: Mapping[str, Array],
-    config: Evaluate,
+    config: EvaluateConfig,
 ) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
     """Predicted class numbers of the test rows by (protocol, init)."""
     classes = classes_of(footage, train)
@@ -164,7 +164,7 @@ def _metrics(
     test: Array,
     answers: Mapping[tuple[str, str], Array],
     tested: Mapping[str, Array],
-    config: Evaluate,
+    config: EvaluateConfig,
     seed: int,
 ) -> dict[str, Any]:
     truth, groups = classes_of(footage, test), footage.texts("group")[test].astype(str)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rushes.errors import UserError
 from rushes.footage.columns import column, mask, plain, text
 from rushes.footage.index import read_columns, read_index, read_shards
-from rushes.footage.rows import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED, Measured, Segment, Shard, source_number
+from rushes.footage.rows import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED, EncodingStats, Segment, Shard, source_number
 from rushes.footage.segment_plan import Failure
 from rushes.footage.shards import motion_file, shard_file
 from rushes.store import Manifest, Store
@@ -24,7 +24,7 @@ FORGOTTEN = "forgotten"
 """Folder of the store with a record for each content that must not be sampled, `<sha256>.json`."""
 TRANSIENT = ("timeout", "decoder_crash", "unreadable", "forgotten")
 """Reasons that another run may not find again."""
-_MEASURED = tuple(Measured.__dataclass_fields__)
+_MEASURED = tuple(EncodingStats.__dataclass_fields__)
 _SEGMENT = tuple(Segment.__dataclass_fields__)
 
 
@@ -95,9 +95,9 @@ class Catalogue:
             found |= set(np.unique(plain(table["shard"])[mine]).tolist())
         return sorted(found - {-1})
 
-    def measured(self, rows: npt.NDArray[np.int64]) -> list[Measured]:
+    def measured(self, rows: npt.NDArray[np.int64]) -> list[EncodingStats]:
         """What is known of some rows; `shard` is a place in `shards`."""
-        found: list[Measured | None] = [None] * len(rows)
+        found: list[EncodingStats | None] = [None] * len(rows)
         for table, begin in zip(self._tables, self._starts, strict=False):
             mine = np.flatnonzero((rows >= begin) & (rows < begin + len(table)))
             columns = {name: table[name].take(column(rows[mine] - begin, pa.int64())).to_pylist() for name in _MEASURED}
@@ -107,12 +107,12 @@ class Catalogue:
         return [m for m in found if m is not None]
 
 
-def _measured(record: dict[str, Any]) -> Measured:
+def _measured(record: dict[str, Any]) -> EncodingStats:
     """A row as encoding left it: what the recipe made of it since (left out) does not count."""
     changed: dict[str, Any] = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
     if record["shard"] >= 0:
         changed |= {"status": SAMPLED, "reason": "", "message": ""}
-    return Measured(**record | changed)
+    return EncodingStats(**record | changed)
 
 
 def _numbers(keys: pa.ChunkedArray) -> npt.NDArray[np.uint64]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage.columns import column, mask, plain, text
 from rushes.footage.rows import LEFT_OUT, MOTION_QUANTILES, SAMPLED
@@ -19,7 +19,7 @@ _MEDIAN = MOTION_QUANTILES.index(0.5)
 Integers = npt.NDArray[np.int64]
 
 
-def choose(table: pa.Table, config: Sample, progress: Progress) -> pa.Table:
+def choose(table: pa.Table, config: SampleConfig, progress: Progress) -> pa.Table:
     """Marks as left out what the recipe does not want.
 
     Args:
@@ -87,7 +87,7 @@ def _shared(table: pa.Table, pairs: Sequence[tuple[int, int]]) -> UserError:
     )
 
 
-def _still(table: pa.Table, config: Sample) -> Integers:
+def _still(table: pa.Table, config: SampleConfig) -> Integers:
     """The unlabelled segments beyond the share of highest motion that the recipe keeps."""
     rows = np.flatnonzero(_are(table, "status", SAMPLED) & _are(table, "split", "unlabelled"))
     motion = plain(table["motion"])[rows, _MEDIAN]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from rushes.errors import UserError
 from rushes.footage.columns import column
-from rushes.footage.rows import MOTION_QUANTILES, Measured, Segment, Shard
+from rushes.footage.rows import MOTION_QUANTILES, EncodingStats, Segment, Shard
 
 SCHEMA = 2
 
@@ -72,9 +72,9 @@ class IndexRows:
 
     def __init__(self) -> None:
         self._batches: list[pa.RecordBatch] = []
-        self._pending: list[tuple[Segment, Measured]] = []
+        self._pending: list[tuple[Segment, EncodingStats]] = []
 
-    def add(self, segment: Segment, measured: Measured) -> None:
+    def add(self, segment: Segment, measured: EncodingStats) -> None:
         """Appends a row."""
         self._pending.append((segment, measured))
         if len(self._pending) == self._BATCH:

@@ -19,7 +19,7 @@ MOTION_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class EncodingStats:
     """What encoding a segment told about it."""
 
     frames: int = 0
@@ -52,7 +52,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A row of the index, but for what encoding tells (`Measured`)."""
+    """A row of the index, but for what encoding tells (`EncodingStats`)."""
 
     key: str
     """16 hex characters that stand for the encoded frames: of equal content, equal."""

@@ -29,15 +29,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rushes.config import Sample, to_record
+from rushes.config import SampleConfig, to_record
 from rushes.errors import OutrunError, RushesError, UserError
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, tombstones
 from rushes.footage.columns import text
 from rushes.footage.filters import choose
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.labels import Annotation
-from rushes.footage.rows import QUARANTINED, REMOVED, SAMPLED, Measured, Segment, Shard
-from rushes.footage.segment_plan import Failure, Part, Plan, Planned
+from rushes.footage.rows import QUARANTINED, REMOVED, SAMPLED, EncodingStats, Segment, Shard
+from rushes.footage.segment_plan import Failure, Part, Planned, SegmentPlan
 from rushes.footage.segments import Source, check_coverage, plan_segments, share_of
 from rushes.footage.shards import (
     ProbeTask,
@@ -102,7 +102,7 @@ class Partition:
 def sample_footage(
     *,
     archive: Archive,
-    config: Sample,
+    config: SampleConfig,
     store: Store,
     digest: str,
     out: Path,
@@ -150,7 +150,14 @@ def sample_footage(
 
 
 def peek_footage(
-    *, archive: Archive, config: Sample, store: Store, out: Path, progress: Progress, segments: int, seconds: float
+    *,
+    archive: Archive,
+    config: SampleConfig,
+    store: Store,
+    out: Path,
+    progress: Progress,
+    segments: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """Samples some segments of an archive, spread over it, for a first look; nothing is refused or left out.
 
@@ -186,7 +193,9 @@ def peek_footage(
 class _Work:
     """The parts of a run, and what they share."""
 
-    def __init__(self, *, archive: Archive, config: Sample, store: Store, digest: str, progress: Progress) -> None:
+    def __init__(
+        self, *, archive: Archive, config: SampleConfig, store: Store, digest: str, progress: Progress
+    ) -> None:
         self.archive, self.config, self.store, self.digest = archive, config, store, digest
         self.files = 0
         self.progress = progress
@@ -211,7 +220,7 @@ class _Work:
 
     # Probing ---------------------------------------------------------------------------------------------------------
 
-    def plan(self) -> Plan:
+    def plan(self) -> SegmentPlan:
         """The segments that there will be."""
         sources = sorted(self.archive.sources, key=lambda source: source.path)
         self.files = len(sources)
@@ -259,13 +268,13 @@ class _Work:
 
     # Shards ----------------------------------------------------------------------------------------------------------
 
-    def known(self, planned: Plan) -> Integers:
+    def known(self, planned: SegmentPlan) -> Integers:
         """Row in the catalogue of each planned segment, -1 where it is new or its file cannot be used."""
         rows = self.catalogue.find(planned.keys)
         rows[planned.failed] = -1
         return rows
 
-    def tasks(self, planned: Plan, places: Integers) -> list[ShardTask]:
+    def tasks(self, planned: SegmentPlan, places: Integers) -> list[ShardTask]:
         """The shards to write: the segments at these places, in order, each content once."""
         _, first = np.unique(planned.keys[places], return_index=True)
         once, size = places[np.sort(first)], self.config.shard_segments
@@ -343,14 +352,14 @@ class _Work:
     # The index -------------------------------------------------------------------------------------------------------
 
     def assemble(
-        self, planned: Plan | Part, known: Integers, tasks: Sequence[ShardTask]
+        self, planned: SegmentPlan | Part, known: Integers, tasks: Sequence[ShardTask]
     ) -> tuple[pa.Table, list[Shard]]:
         """All rows of the index, and the shards they lie in: those used again, then the new ones."""
         places = self.catalogue.shards_of(known[known >= 0])
         shards = [dataclasses.replace(self.catalogue.shards[place], shard=n) for n, place in enumerate(places)]
         numbers = {place: n for n, place in enumerate(places)} | {-1: -1}
         fresh = self._fresh(tasks, shards)
-        again: dict[str, Measured] = {}
+        again: dict[str, EncodingStats] = {}
         repeated = self._repeated(planned, known)
         rows = IndexRows()
         for begin in range(0, len(planned), _BATCH):
@@ -358,7 +367,7 @@ class _Work:
             reused = iter(self.catalogue.measured(part[part >= 0]))
             for p, row in zip(planned[begin : begin + _BATCH], part, strict=True):
                 if p.failure is not None:
-                    measured = Measured(status=QUARANTINED, reason=p.failure.reason, message=p.failure.message)
+                    measured = EncodingStats(status=QUARANTINED, reason=p.failure.reason, message=p.failure.message)
                 elif row >= 0:
                     found = next(reused)
                     measured = dataclasses.replace(found, shard=numbers[found.shard])
@@ -370,17 +379,17 @@ class _Work:
                 rows.add(_placed(p, measured), measured)
         gone = self._tombstones(planned)
         for segment in gone:
-            rows.add(segment, Measured(status=REMOVED, reason="removed"))
+            rows.add(segment, EncodingStats(status=REMOVED, reason="removed"))
         # The plan is in order already; sorting takes the table's memory once more.
         return rows.table().sort_by(_ORDER) if gone else rows.table(), shards
 
     @staticmethod
-    def _repeated(planned: Plan | Part, known: Integers) -> set[str]:
+    def _repeated(planned: SegmentPlan | Part, known: Integers) -> set[str]:
         """Keys of new segments that are planned more than once."""
         keys, counts = np.unique(planned.keys[known < 0], return_counts=True)
         return {f"{key:016x}" for key in keys[counts > 1].tolist()}
 
-    def _fresh(self, tasks: Sequence[ShardTask], shards: list[Shard]) -> Iterator[Measured]:
+    def _fresh(self, tasks: Sequence[ShardTask], shards: list[Shard]) -> Iterator[EncodingStats]:
         """What the new segments became, in order; appends their shards."""
         for task in tasks:
             record = self.record(task)
@@ -416,7 +425,7 @@ class _Work:
 _FORGOTTEN = Failure(reason="forgotten", message="forgotten on request, by its content: it is not sampled again")
 
 
-def _placed(planned: Planned, measured: Measured) -> Segment:
+def _placed(planned: Planned, measured: EncodingStats) -> Segment:
     if measured.status != SAMPLED:
         return planned.segment
     return dataclasses.replace(planned.segment, end=planned.segment.start + measured.frames / measured.fps)

@@ -56,7 +56,7 @@ class _Segments(Sequence[Planned], ABC):
         return self._at(places) if isinstance(places, int) else [self._at(n) for n in places]
 
 
-class Plan(_Segments):
+class SegmentPlan(_Segments):
     """Planned segments in order. Each is an object only while somebody looks at it."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class Plan(_Segments):
 class Part(_Segments):
     """Some segments of a plan; to another process they travel as a list."""
 
-    def __init__(self, plan: Plan, places: Integers) -> None:
+    def __init__(self, plan: SegmentPlan, places: Integers) -> None:
         self._plan, self._places = plan, places
 
     @property

@@ -14,11 +14,11 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage.labels import Annotation
 from rushes.footage.rows import Segment
-from rushes.footage.segment_plan import Failure, Plan, Planned
+from rushes.footage.segment_plan import Failure, Planned, SegmentPlan
 from rushes.video.decode import Probe
 
 SHORTEST_GAP = 1.0
@@ -46,8 +46,8 @@ def plan_segments(
     sources: Sequence[Source],
     annotations: Sequence[Annotation],
     probes: "Probes",
-    config: Sample,
-) -> Plan:
+    config: SampleConfig,
+) -> SegmentPlan:
     """Cuts every file into segments, in order of path and start, and gives each its split.
 
     Args:
@@ -63,7 +63,7 @@ def plan_segments(
     for annotation in annotations:
         of_file[annotation.path].append(annotation)
     splits = _Splits(sources, of_file, config)
-    plan = Plan()
+    plan = SegmentPlan()
     for source in sorted(sources, key=lambda s: s.path):
         known = of_file.get(source.path, [])
         probe = probes[source.sha256]
@@ -78,7 +78,7 @@ def plan_segments(
 
 
 def _segments_of(
-    source: Source, known: Sequence[Annotation], probe: Probe, splits: "_Splits", config: Sample
+    source: Source, known: Sequence[Annotation], probe: Probe, splits: "_Splits", config: SampleConfig
 ) -> list[Planned]:
     rate = config.fps or probe.fps
     planned = []
@@ -163,7 +163,9 @@ def share_of(name: str) -> float:
 class _Splits:
     """Assigns groups: given splits win, the rest follows a fixed hash of the group's name."""
 
-    def __init__(self, sources: Sequence[Source], of_file: Mapping[str, Sequence[Annotation]], config: Sample) -> None:
+    def __init__(
+        self, sources: Sequence[Source], of_file: Mapping[str, Sequence[Annotation]], config: SampleConfig
+    ) -> None:
         self.config = config
         grouped = {path: next((a for a in known if a.group), None) for path, known in of_file.items()}
         self.groups = {s.path: group_of(s.path, grouped.get(s.path)) for s in sources}

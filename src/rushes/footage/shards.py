@@ -22,8 +22,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from rushes.config import Sample
-from rushes.footage.rows import CODEC, QUARANTINED, Measured, Shard, source_number
+from rushes.config import SampleConfig
+from rushes.footage.rows import CODEC, QUARANTINED, EncodingStats, Shard, source_number
 from rushes.footage.segment_plan import Failure, Planned
 from rushes.footage.workers import alarm
 from rushes.store import File, Store
@@ -45,7 +45,7 @@ class ShardTask:
     """Among the shards that this run writes."""
     root: str
     planned: Sequence[Planned]
-    config: Sample
+    config: SampleConfig
     store: str
     folder: str
     """Where the tar is written before it becomes an object."""
@@ -59,7 +59,7 @@ class Written:
 
     key: str
     source_sha256: str
-    measured: Measured
+    measured: EncodingStats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +82,9 @@ class ShardRecord:
         return cls(shard=shard, segments=segments)
 
 
-def _measured(record: Mapping[str, Any]) -> Measured:
+def _measured(record: Mapping[str, Any]) -> EncodingStats:
     lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
-    return Measured(**{**record, **lists})
+    return EncodingStats(**{**record, **lists})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class ProbeTask:
 
     root: str
     paths: Mapping[str, str]
-    config: Sample
+    config: SampleConfig
 
 
 def located(root: str, path: str) -> VideoSource:
@@ -101,7 +101,7 @@ def located(root: str, path: str) -> VideoSource:
     return f"{root}/{path}" if "://" in root else Path(root) / path
 
 
-def limits_of(config: Sample) -> Limits:
+def limits_of(config: SampleConfig) -> Limits:
     """The decoder's limits for one segment."""
     return Limits(max_pixels=config.max_pixels, decode_seconds=config.decode_seconds)
 
@@ -129,7 +129,7 @@ def write_shard(task: ShardTask) -> ShardRecord:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for planned, made in _encoded(task):
                 if isinstance(made, Failure):
-                    measured = Measured(status=QUARANTINED, reason=made.reason, message=made.message)
+                    measured = EncodingStats(status=QUARANTINED, reason=made.reason, message=made.message)
                 else:
                     measured = dataclasses.replace(
                         made.measured,
@@ -255,7 +255,7 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-def _card(planned: Planned, measured: Measured) -> bytes:
+def _card(planned: Planned, measured: EncodingStats) -> bytes:
     facts = {
         "source_sha256": planned.segment.source_sha256,
         "start": planned.segment.start,
@@ -278,7 +278,7 @@ class _Made:
 
     mp4: bytes
     motion: Motion
-    measured: Measured
+    measured: EncodingStats
 
 
 def _encoded(task: ShardTask) -> Iterator[tuple[Planned, _Made | Failure]]:
@@ -315,7 +315,7 @@ def _encode_one(strip: "_Strip", planned: Planned, task: ShardTask) -> _Made | F
         why = getattr(error, "strerror", None) or error
         message = f"{source}: what decodes from {start:.1f} s on cannot be encoded ({why}): raise sample.max_memory_gb"
         return Failure(reason="encode_error", message=message)
-    measured = Measured(
+    measured = EncodingStats(
         frames=frames.count,
         fps=planned.fps,
         width=frames.width,

@@ -106,7 +106,7 @@ def _known(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class StepForecast:
     """A step."""
 
     step: str
@@ -118,7 +118,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Footage:
+class SamplingForecast:
     """What sampling the archive will take and give."""
 
     core_seconds: Range
@@ -146,11 +146,11 @@ class Footage:
 class Forecast:
     """What a run costs, a row a step."""
 
-    rows: Sequence[Row]
+    rows: Sequence[StepForecast]
     files: int
     size: int
     """Bytes of the archive."""
-    footage: Footage
+    footage: SamplingForecast
     machine: Machine
     notes: Sequence[str]
     """What the figures rest on."""
@@ -205,7 +205,7 @@ def sample_part(
     scratch: Path,
     progress: Progress,
     files: int = FILES,
-) -> Footage:
+) -> SamplingForecast:
     """Opens up to `files` files, samples some of their segments, and makes totals of that.
 
     Raises:
@@ -237,7 +237,7 @@ def sample_part(
 
     opening = sum(chosen[path] * seconds for path, seconds in opened.seconds.items())
     clock = math.hypot(error, CLOCK)
-    return Footage(
+    return SamplingForecast(
         core_seconds=sum_of(lambda cost: cost.seconds, clock) + Range.exactly(opening),
         size=sum_of(lambda cost: cost.size, error),
         frames=sum_of(lambda cost: cost.measured.frames, error),
@@ -320,7 +320,7 @@ def _labelled(pieces: Sequence[Piece], stands: Doubles, split: str) -> float:
     return float(sum(n for n, one in zip(stands, segments, strict=True) if one.label and one.split == split))
 
 
-def _pin(root: str, footage: Footage, *, size: int) -> Row:
+def _pin(root: str, footage: SamplingForecast, *, size: int) -> StepForecast:
     """Reading every byte once, extrapolated from some of the files that were opened."""
     work = f"{size / 1e9:,.3g} GB to read"
     read, began = 0, time.process_time()
@@ -329,14 +329,14 @@ def _pin(root: str, footage: Footage, *, size: int) -> Row:
             content_digest(root, file.path)
             read += file.size
     if not read:
-        return Row(step="pin", work=work)
+        return StepForecast(step="pin", work=work)
     seconds = Range.exactly((time.process_time() - began) * size / read).spread(1 - CLOCK, 1 + CLOCK)
-    return Row(step="pin", work=work, core_hours=seconds * (1 / 3600))
+    return StepForecast(step="pin", work=work, core_hours=seconds * (1 / 3600))
 
 
-def _sample(footage: Footage, machine: Machine) -> Row:
+def _sample(footage: SamplingForecast, machine: Machine) -> StepForecast:
     work = f"{footage.seconds / 3600:,.2f} h of video, {footage.segments:,.0f} segments"
-    return Row(
+    return StepForecast(
         step="sample",
         work=work,
         core_hours=footage.core_seconds * (1 / 3600),
@@ -365,12 +365,12 @@ class _Speed:
     """Where it trains on a CPU."""
     gpu_seconds: Range | None
 
-    def row(self, step: str, work: str, *, clips: Range, share: float = 1.0) -> Row:
+    def row(self, step: str, work: str, *, clips: Range, share: float = 1.0) -> StepForecast:
         """A step that trains on so many clips, or does this share of it."""
         if self.core_seconds is not None:
             seconds = clips * self.core_seconds * share
             minutes = _minutes(seconds, self.machine.training)
-            return Row(step=step, work=work, core_hours=seconds * (1 / 3600), minutes=minutes)
+            return StepForecast(step=step, work=work, core_hours=seconds * (1 / 3600), minutes=minutes)
         assert self.gpu_seconds is not None
         # Whichever is slower: the GPU, or those who read for it.
         least = self.decode / max(1, min(self.loaders, self.machine.training))
@@ -378,12 +378,14 @@ class _Speed:
         each = Range(max(each.low, least), max(each.middle, least), max(each.high, least))
         hours = clips * each * (1 / 3600)
         core_hours = clips * Range.exactly(self.decode / 3600).spread(1 - CLOCK, 1 + CLOCK)
-        return Row(
+        return StepForecast(
             step=step, work=work, core_hours=core_hours, gpu_hours=hours * self.machine.gpus, minutes=hours * 60.0
         )
 
 
-def _training(recipe: Recipe, footage: Footage, machine: Machine, *, scratch: Path) -> tuple[list[Row], list[str]]:
+def _training(
+    recipe: Recipe, footage: SamplingForecast, machine: Machine, *, scratch: Path
+) -> tuple[list[StepForecast], list[str]]:
     """Rows of the steps that train, and what they rest on."""
     if recipe.pretrain.task == NO_TASK:
         return [], ["training is not in it: the recipe's task is none"]
@@ -413,15 +415,15 @@ def _training(recipe: Recipe, footage: Footage, machine: Machine, *, scratch: Pa
 
 
 def _speed(
-    recipe: Recipe, footage: Footage, machine: Machine, *, elements: int, flops: float, scratch: Path
+    recipe: Recipe, footage: SamplingForecast, machine: Machine, *, elements: int, flops: float, scratch: Path
 ) -> tuple[_Speed, str]:
     """What a clip costs, and how that is known."""
-    from rushes.footage.reader import Footage as Reader
+    from rushes.footage.reader import Footage
     from rushes.forecast.training import decode_seconds, tuple_costs
 
     config = recipe.pretrain if machine.gpus else replace(recipe.pretrain, device="cpu")
     manifest, store = footage_of(footage.costs, config=recipe.sample, scratch=scratch)
-    reader = Reader(manifest, store, short_side=config.short_side)
+    reader = Footage(manifest, store, short_side=config.short_side)
     decode = decode_seconds(reader, pretrain=config, seed=recipe.seed) / elements
     known: dict[str, Any] = {"machine": machine, "decode": decode, "loaders": config.workers}
     if not machine.here:

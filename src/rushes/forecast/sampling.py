@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from rushes.config import Sample
+from rushes.config import SampleConfig
 from rushes.footage.archive import Listed
 from rushes.footage.catalogue import INDEX, SHARDS, Probed
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.labels import Annotation
-from rushes.footage.rows import SAMPLED, Measured, Shard
+from rushes.footage.rows import SAMPLED, EncodingStats, Shard
 from rushes.footage.segment_plan import Failure, Planned
 from rushes.footage.segments import Source, plan_segments
 from rushes.footage.shards import ProbeTask, ShardTask, probe_sources, try_sources, write_shard
@@ -73,7 +73,7 @@ class Cost:
     piece: Piece
     seconds: float
     """Core-seconds."""
-    measured: Measured
+    measured: EncodingStats
     shard: Shard
 
     @property
@@ -94,7 +94,7 @@ class Cost:
 
 
 def open_files(
-    root: str, files: Sequence[Listed], *, annotations: Sequence[Annotation], config: Sample, progress: Progress
+    root: str, files: Sequence[Listed], *, annotations: Sequence[Annotation], config: SampleConfig, progress: Progress
 ) -> Opened:
     """Opens files and plans their segments, as the step would.
 
@@ -135,7 +135,7 @@ def identity(file: Listed) -> str:
     return hashlib.sha256(f"{file.path}\0{file.size}\0{file.stamp}".encode()).hexdigest()
 
 
-def work_of(planned: Planned, probe: Probe, config: Sample) -> float:
+def work_of(planned: Planned, probe: Probe, config: SampleConfig) -> float:
     """Core-seconds that sampling a segment takes, roughly; above 0."""
     seconds = max(planned.segment.end - planned.segment.start, 1 / planned.fps)
     shorter = min(probe.width, probe.height)
@@ -155,7 +155,7 @@ def _timed_probe(task: ProbeTask) -> tuple[float, Probe | Failure]:
 
 
 def sample_some(
-    root: str, pieces: Sequence[Piece], *, config: Sample, scratch: Path, progress: Progress
+    root: str, pieces: Sequence[Piece], *, config: SampleConfig, scratch: Path, progress: Progress
 ) -> list[Cost | None]:
     """Samples pieces, each into a shard of its own in a store under `scratch`; None where the process died of it."""
     store, folder = Store(str(scratch / "store")), scratch / "partial"
@@ -176,7 +176,7 @@ def sample_some(
     return costs
 
 
-def _timed_shard(task: ShardTask) -> tuple[float, Measured, Shard]:
+def _timed_shard(task: ShardTask) -> tuple[float, EncodingStats, Shard]:
     _warm_up(task)
     began = _clock()
     record = write_shard(task)
@@ -201,11 +201,11 @@ def _clock() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _workers(config: Sample) -> Workers:
+def _workers(config: SampleConfig) -> Workers:
     return Workers(count=config.workers or os.cpu_count() or 1, memory=round(config.max_memory_gb * 2**30))
 
 
-def footage_of(costs: Sequence[Cost], *, config: Sample, scratch: Path) -> tuple[Manifest, Store]:
+def footage_of(costs: Sequence[Cost], *, config: SampleConfig, scratch: Path) -> tuple[Manifest, Store]:
     """The footage that was made, for a look at what reading it costs."""
     rows, store = IndexRows(), Store(str(scratch / "store"))
     used = [cost for cost in costs if cost.measured.status == SAMPLED]

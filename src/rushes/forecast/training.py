@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rushes.config import Pretrain
+from rushes.config import PretrainConfig
 from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.progress import Bar, NullProgress
 from rushes.store import Store
-from rushes.training.loop import Checkpoints, Plan, fit, pick_device
+from rushes.training.loop import Checkpoints, TrainingSettings, fit, pick_device
 from rushes.training.pretext import PretextNet, PretextTuples
 
 _MOST = 2e11  # FLOPs of a measured step on a CPU: seconds
@@ -38,7 +38,7 @@ class TupleCosts:
     """[steps]: on the wall, of the same."""
 
 
-def decode_seconds(footage: Footage, *, pretrain: Pretrain, seed: int) -> float:
+def decode_seconds(footage: Footage, *, pretrain: PretrainConfig, seed: int) -> float:
     """Core-seconds to draw and decode a tuple.
 
     Raises:
@@ -53,7 +53,7 @@ def decode_seconds(footage: Footage, *, pretrain: Pretrain, seed: int) -> float:
     return (_clock() - began) / _LOOKED_AT
 
 
-def tuple_costs(footage: Footage, *, pretrain: Pretrain, seed: int, flops: float, store: Store) -> TupleCosts:
+def tuple_costs(footage: Footage, *, pretrain: PretrainConfig, seed: int, flops: float, store: Store) -> TupleCosts:
     """Trains for a few steps: the recipe's, in smaller batches where a step would take a CPU long.
 
     Args:
@@ -73,7 +73,7 @@ def tuple_costs(footage: Footage, *, pretrain: Pretrain, seed: int, flops: float
         batch -= batch % pretrain.draws_per_window
     data = _tuples(footage, pretrain, seed=seed, samples=_STEPS * batch)
     net = PretextNet(data.task, backbone=pretrain.backbone, contrast=pretrain.contrast, draws=pretrain.draws_per_window)
-    plan = Plan(
+    plan = TrainingSettings(
         epochs=1,
         batch=batch,
         seed=seed,
@@ -97,7 +97,7 @@ def tuple_costs(footage: Footage, *, pretrain: Pretrain, seed: int, flops: float
     return TupleCosts(device=str(device), batch=batch, core_seconds=steps[:, 0], seconds=steps[:, 1])
 
 
-def _tuples(footage: Footage, pretrain: Pretrain, *, seed: int, samples: int = 0) -> PretextTuples:
+def _tuples(footage: Footage, pretrain: PretrainConfig, *, seed: int, samples: int = 0) -> PretextTuples:
     return PretextTuples(
         footage,
         footage.select(),

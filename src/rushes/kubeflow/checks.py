@@ -65,7 +65,7 @@ class Claims:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class CheckResult:
     """What a check came to."""
 
     kind: Literal["unchanged", "submitted", "waiting", "failed"]
@@ -74,7 +74,7 @@ class Outcome:
     exit_code: int = 0
 
 
-def check(schedule: Schedule, *, experiment: str, store: Store, connect: Callable[[], Cluster]) -> Outcome:
+def check(schedule: Schedule, *, experiment: str, store: Store, connect: Callable[[], Cluster]) -> CheckResult:
     """Submits a run if the schedule's data changed.
 
     Args:
@@ -86,31 +86,31 @@ def check(schedule: Schedule, *, experiment: str, store: Store, connect: Callabl
     try:
         return _check(schedule, Claims(store, experiment=experiment, name=schedule.name), connect)
     except RushesError as error:
-        return Outcome(kind="failed", name=schedule.name, why=str(error), exit_code=error.exit_code)
+        return CheckResult(kind="failed", name=schedule.name, why=str(error), exit_code=error.exit_code)
 
 
-def _check(schedule: Schedule, claims: Claims, connect: Callable[[], Cluster]) -> Outcome:
+def _check(schedule: Schedule, claims: Claims, connect: Callable[[], Cluster]) -> CheckResult:
     last = claims.last()  # before the data is looked at: whoever claims in between has seen newer data, or the same
     ref = _pinned(schedule)
     if last is not None and last.pin == ref:
         if claims.submitted(last):
-            return Outcome(kind="unchanged", name=schedule.name, why=ref)
+            return CheckResult(kind="unchanged", name=schedule.name, why=ref)
         if run := connect().run_id(_run_name(schedule, last)):
             claims.record(last, run)
-            return Outcome(kind="unchanged", name=schedule.name, why=ref)
+            return CheckResult(kind="unchanged", name=schedule.name, why=ref)
         if (left := last.time + PATIENCE - time.time()) > 0:
             why = f"{ref}: another check is submitting it, or died: it has {left:.0f} s left"
-            return Outcome(kind="waiting", name=schedule.name, why=why)
+            return CheckResult(kind="waiting", name=schedule.name, why=why)
     target = connect().target(schedule.pipeline)  # before the claim: nothing may be in the way afterwards
     claim = Claim(number=(last.number if last else 0) + 1, pin=ref, time=time.time())
     if not claims.make(claim):
-        return Outcome(kind="waiting", name=schedule.name, why=f"{ref}: another check is submitting it")
+        return CheckResult(kind="waiting", name=schedule.name, why=f"{ref}: another check is submitting it")
     name = _run_name(schedule, claim)
     run = connect().submit(
         schedule.arguments, target, name=name, description=f"rushes schedules check: the data is now {ref}"
     )
     claims.record(claim, run)
-    return Outcome(kind="submitted", name=schedule.name, why=f"{ref}: run {name}")
+    return CheckResult(kind="submitted", name=schedule.name, why=f"{ref}: run {name}")
 
 
 def _pinned(schedule: Schedule) -> str:

@@ -116,7 +116,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class ScheduleEntry:
     """A schedule as it is written."""
 
     name: str
@@ -178,11 +178,11 @@ def read_schedules(path: Path, pipelines: Sequence[Pipeline]) -> Schedules:
     schedules = []
     for name, item in zip(names, file.schedules, strict=True):
         where = f"schedule {name!r}"
-        schedules.append(_checked(build(Entry, item, where), pipelines, where))
+        schedules.append(_checked(build(ScheduleEntry, item, where), pipelines, where))
     return Schedules(experiment=file.experiment, schedules=tuple(schedules))
 
 
-def _checked(entry: Entry, pipelines: Sequence[Pipeline], where: str) -> Schedule:
+def _checked(entry: ScheduleEntry, pipelines: Sequence[Pipeline], where: str) -> Schedule:
     _check_name(entry.name, f"{where}: name")
     _check_cron(entry.cron, f"{where}: cron")
     if not 1 <= entry.concurrency <= 10:
@@ -251,7 +251,7 @@ def _check_path(value: str, where: str, *, allowed: str = "a whole path") -> Non
         raise UserError(f"{where}: {value!r} is relative, and runs are elsewhere: give {allowed}")
 
 
-def _arguments(entry: Entry, pipeline: Pipeline, where: str) -> dict[str, Json]:
+def _arguments(entry: ScheduleEntry, pipeline: Pipeline, where: str) -> dict[str, Json]:
     """What the pipeline is given, checked against what it takes."""
     arguments: dict[str, Json] = {}
     for f in fields(Data):

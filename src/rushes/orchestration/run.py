@@ -40,7 +40,7 @@ class Arguments:
         return vars(self) | {"models": [to_record(recipe) for recipe in self.models]}
 
 
-class Run:
+class PipelineRun:
     """A started run. Use as a context manager: leaving it ends the child, whatever happened."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Run:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "PipelineRun":
         return self
 
     def __exit__(self, *exception: object) -> None:

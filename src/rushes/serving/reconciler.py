@@ -46,7 +46,7 @@ Action = Literal["unchanged", "deployed", "loaded", "healed", "overloaded", "no 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class EndpointState:
     """What was done for one endpoint, and what it serves now."""
 
     endpoint: str
@@ -64,7 +64,7 @@ def reconcile(
     server: str | None,
     endpoint: str | None = None,
     progress: Progress | None = None,
-) -> list[Outcome]:
+) -> list[EndpointState]:
     """Brings every endpoint of the ledger, or one, to its champion.
 
     Args:
@@ -129,7 +129,7 @@ class _Endpoint:
         self.name = repository.endpoint
         self.backend = _Triton(repository, server, progress) if server is not None else _InThisProcess(repository)
 
-    def reconcile(self) -> Outcome:
+    def reconcile(self) -> EndpointState:
         try:
             entry = Ledger(self.store, self.name).last()
             champion = entry.champion if entry else None
@@ -204,8 +204,8 @@ class _Endpoint:
             raise
         return staged
 
-    def _outcome(self, action: Action, champion: Champion | None) -> Outcome:
-        return Outcome(
+    def _outcome(self, action: Action, champion: Champion | None) -> EndpointState:
+        return EndpointState(
             endpoint=self.name,
             action=action,
             version=champion.version if champion else None,

@@ -143,7 +143,7 @@ def answered(watcher: Watcher, *, port: int, host: str = "") -> Iterator[None]:
         "/ready": lambda: (watcher.state.ready, asdict(watcher.state)),
     }
 
-    class Probes(BaseHTTPRequestHandler):
+    class ProbeHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer = answers.get(self.path)
             good, body = answer() if answer else (False, {"paths": list(answers)})
@@ -157,7 +157,7 @@ def answered(watcher: Watcher, *, port: int, host: str = "") -> Iterator[None]:
         def log_message(self, format: str, *args: object) -> None:
             """Probes come every few seconds: no line for each."""
 
-    server = ThreadingHTTPServer((host, port), Probes)
+    server = ThreadingHTTPServer((host, port), ProbeHandler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

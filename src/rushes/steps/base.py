@@ -153,7 +153,7 @@ def read_input(path: Path, kind: str) -> Manifest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class InitialWeights:
     """Weights that training begins with; random ones by default."""
 
     field: str = ""
@@ -183,14 +183,14 @@ class Start:
         return f"{self.field} {self.path}"
 
 
-def read_start(path: str, field: str) -> Start:
+def read_start(path: str, field: str) -> InitialWeights:
     """Looks at a file of weights that a user names in `field` (none: random), without reading the weights.
 
     Raises:
         UserError: it cannot be read, or points to something other than a backbone or a classifier.
     """
     if not path:
-        return Start()
+        return InitialWeights()
     try:
         with Path(path).open("rb") as file:
             head = file.read(1)
@@ -199,7 +199,7 @@ def read_start(path: str, field: str) -> Start:
     manifest = Manifest.read(Path(path)) if head == b"{" else None
     if manifest is not None and manifest.kind not in ("backbone", "classifier"):
         raise UserError(f"{field}: {path!r} points to a {manifest.kind}; a backbone or a classifier has weights")
-    return Start(field=field, path=Path(path), manifest=manifest)
+    return InitialWeights(field=field, path=Path(path), manifest=manifest)
 
 
 def versions() -> dict[str, str]:

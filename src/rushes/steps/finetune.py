@@ -11,7 +11,7 @@ from typing import Any
 from rushes import plugins
 from rushes.config import Recipe, digest_record
 from rushes.errors import UserError
-from rushes.steps.base import Build, Context, Start, read_input, read_start, reported, require_labels, run_step
+from rushes.steps.base import Build, Context, InitialWeights, read_input, read_start, reported, require_labels, run_step
 from rushes.store import Manifest
 
 INITS = ("pretrained", "random")
@@ -45,14 +45,16 @@ def finetune(*, recipe: Recipe, footage: Path, backbone: Path, out: Path, init: 
     )
 
 
-def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifest, given: Start, init: str) -> Build:
+def _build(
+    context: Context, *, recipe: Recipe, source: Manifest, start: Manifest, given: InitialWeights, init: str
+) -> Build:
     import torch
     from safetensors.torch import save_file
     from torch.nn import functional as F
 
     from rushes.footage.reader import Footage
     from rushes.training.data import LabelledClips, few_labels
-    from rushes.training.loop import Checkpoints, Plan, fit, scored
+    from rushes.training.loop import Checkpoints, TrainingSettings, fit, scored
     from rushes.training.networks import Classifier
     from rushes.training.weights import load_backbone, load_start, read_model
 
@@ -78,7 +80,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Manifes
         if init == "pretrained":
             load_backbone(net.backbone, start, context.store)
         load_start(net.backbone, given.weights(context.store), source=str(given))
-        plan = Plan(
+        plan = TrainingSettings(
             epochs=config.epochs,
             batch=config.batch,
             seed=recipe.seed,

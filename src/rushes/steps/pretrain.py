@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rushes import plugins
 from rushes.config import Recipe, digest_record
-from rushes.steps.base import Build, Context, Start, read_input, read_start, reported, run_step
+from rushes.steps.base import Build, Context, InitialWeights, read_input, read_start, reported, run_step
 from rushes.store import Manifest, Store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def pretrain(*, recipe: Recipe, footage: Path, out: Path) -> Manifest:
     )
 
 
-def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Start) -> Build:
+def _build(context: Context, *, recipe: Recipe, source: Manifest, start: InitialWeights) -> Build:
     from rushes.footage.reader import Footage
 
     config = recipe.pretrain
@@ -72,7 +72,7 @@ def _build(context: Context, *, recipe: Recipe, source: Manifest, start: Start) 
     return build
 
 
-def _untrained(folder: Path, *, recipe: Recipe, start: Start, store: Store) -> Mapping[str, Any]:
+def _untrained(folder: Path, *, recipe: Recipe, start: InitialWeights, store: Store) -> Mapping[str, Any]:
     """Writes the weights that pretraining would begin with."""
     import torch
     from safetensors.torch import save_file
@@ -89,14 +89,14 @@ def _untrained(folder: Path, *, recipe: Recipe, start: Start, store: Store) -> M
 
 
 def _trained(
-    folder: Path, digest: str, *, context: Context, recipe: Recipe, footage: "Footage", start: Start
+    folder: Path, digest: str, *, context: Context, recipe: Recipe, footage: "Footage", start: InitialWeights
 ) -> Mapping[str, Any]:
     """Trains, and writes the backbone's weights and the curves."""
     import torch
     from safetensors.torch import save_file
 
     from rushes.pretext import make_task
-    from rushes.training.loop import Checkpoints, Plan, fit
+    from rushes.training.loop import Checkpoints, TrainingSettings, fit
     from rushes.training.pretext import PretextNet
     from rushes.training.weights import load_start
 
@@ -108,7 +108,7 @@ def _trained(
     torch.manual_seed(recipe.seed)
     net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
     load_start(net.backbone, start.weights(context.store), source=str(start))
-    plan = Plan(
+    plan = TrainingSettings(
         epochs=config.epochs,
         batch=config.batch,
         seed=recipe.seed,

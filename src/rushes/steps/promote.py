@@ -14,7 +14,7 @@ import numpy as np
 
 from rushes.config import Recipe
 from rushes.errors import UserError
-from rushes.ledger import Champion, Entry, Ledger, now
+from rushes.ledger import Champion, Ledger, LedgerEntry, now
 from rushes.steps.base import Context, read_input, reported, versions
 from rushes.store import Manifest
 from rushes.tracking import gate
@@ -76,7 +76,7 @@ def promote(*, recipe: Recipe, version: Path, bundle: Path, evaluation: Path, fo
     return context.done(manifest, out, cached=False)
 
 
-def _decide(case: "_Case", ledger: Ledger, challenger: Champion) -> Entry:
+def _decide(case: "_Case", ledger: Ledger, challenger: Champion) -> LedgerEntry:
     """Appends a decision made in view of the latest champion; a bundle that is champion already needs none."""
     for _ in range(ATTEMPTS):
         last = ledger.last()
@@ -92,12 +92,12 @@ def _decide(case: "_Case", ledger: Ledger, challenger: Champion) -> Entry:
     raise UserError(f"ledger {ledger.endpoint}: {ATTEMPTS} other decisions came first: run `rushes promote` again")
 
 
-def _entry(endpoint: str, last: Entry | None, challenger: Champion, rulings: Sequence[Ruling]) -> Entry:
+def _entry(endpoint: str, last: LedgerEntry | None, challenger: Champion, rulings: Sequence[Ruling]) -> LedgerEntry:
     good = gate.passed(rulings)
     champion = last.champion if last else None
     open_rules = [ruling for ruling in rulings if ruling.verdict != "pass"]
     shown = open_rules or [ruling for ruling in rulings if ruling.rule not in ("support", "parity")]
-    return Entry(
+    return LedgerEntry(
         number=(last.number if last else 0) + 1,
         endpoint=endpoint,
         decision="promoted" if good else "refused",
@@ -109,7 +109,7 @@ def _entry(endpoint: str, last: Entry | None, challenger: Champion, rulings: Seq
     )
 
 
-def _already_said(last: Entry | None, entry: Entry) -> bool:
+def _already_said(last: LedgerEntry | None, entry: LedgerEntry) -> bool:
     """A second run of the same pipeline must not grow the ledger."""
     return last is not None and (last.challenger, last.champion, last.decision, last.reason) == (
         entry.challenger,

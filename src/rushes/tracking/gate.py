@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from rushes.config import Promote
+from rushes.config import PromoteConfig
 from rushes.evaluation.statistics import lower_bound, mcnemar_exact
 
 Verdict = Literal["pass", "fail", "inconclusive", "missing"]
@@ -98,7 +98,7 @@ def not_below_random(right: Right, baseline: Right) -> Ruling:
     )
 
 
-def against_champion(comparison: Comparison, *, config: Promote, seed: int) -> Ruling:
+def against_champion(comparison: Comparison, *, config: PromoteConfig, seed: int) -> Ruling:
     """The paired difference on the same test videos, bounded below by a bootstrap over groups."""
     if not len(comparison.groups):
         return _no_video(config.require)

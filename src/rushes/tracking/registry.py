@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rushes.errors import ServiceError, UserError
-from rushes.ledger import Entry
+from rushes.ledger import LedgerEntry
 
 BUNDLE_TAG = "rushes.bundle"
 
@@ -61,7 +61,7 @@ class Registry:
         versions = self.client.search_model_versions(query)
         return min((int(v.version) for v in versions if v.status == "READY"), default=None)
 
-    def project(self, entry: Entry | None, *, endpoint: str) -> None:
+    def project(self, entry: LedgerEntry | None, *, endpoint: str) -> None:
         """Moves the alias `champion` to where the ledger's last entry says, whoever moved it meanwhile."""
         from mlflow.exceptions import MlflowException
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import torch
 
 from rushes.backbones import make_backbone
-from rushes.config import Pretrain
+from rushes.config import PretrainConfig
 from rushes.errors import UserError
 
 
-def tuple_flops(config: Pretrain, *, elements: int) -> float:
+def tuple_flops(config: PretrainConfig, *, elements: int) -> float:
     """Backbone training FLOPs of one tuple of so many elements; a multiplication and an addition are two."""
     return elements * _clip_flops(config.backbone, config.clip_frames, config.crop)
 
@@ -31,7 +31,7 @@ def _clip_flops(backbone: str, frames: int, crop: int) -> float:
     return float(counter.get_total_flops()) / len(clips)
 
 
-def within_budget(config: Pretrain, *, flops: float, elements: int) -> Pretrain:
+def within_budget(config: PretrainConfig, *, flops: float, elements: int) -> PretrainConfig:
     """The same pretraining at a length that costs `flops`, to one part in its epochs: these become shorter or longer.
 
     There are fewer of them only where there are fewer steps.

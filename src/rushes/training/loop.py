@@ -30,7 +30,7 @@ Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainingSettings:
     """How long, how large, how seeded."""
 
     epochs: int
@@ -43,7 +43,7 @@ class Plan:
 
 
 @dataclass(kw_only=True)
-class Outcome:
+class TrainingResult:
     """What a run came to: the chosen weights and the curves."""
 
     weights: dict[str, Tensor]
@@ -111,11 +111,11 @@ def fit(
     *,
     data: Dataset[tuple[Tensor, int]],
     validation: Dataset[tuple[Tensor, int]] | None,
-    plan: Plan,
+    plan: TrainingSettings,
     checkpoints: Checkpoints,
     label: str,
     progress: Progress | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """Trains `net` in place and returns the weights of the best epoch by validation loss, or of the last without it.
 
     Args:
@@ -145,7 +145,7 @@ def fit(
 class _Run:
     """A run between two steps: network, optimiser, how far, best so far."""
 
-    def __init__(self, net: nn.Module, objective: Objective, *, plan: Plan, samples: int) -> None:
+    def __init__(self, net: nn.Module, objective: Objective, *, plan: TrainingSettings, samples: int) -> None:
         self.plan, self.objective = plan, objective
         self.device = pick_device(plan.device)
         self.net = net.to(self.device)
@@ -245,8 +245,8 @@ class _Run:
         self.step, self.best = state["step"], state["best"]
         self.history, self.sums = state["history"], state["sums"]
 
-    def outcome(self) -> Outcome:
-        return Outcome(weights=self.best["weights"], history=self.history, best_epoch=self.best["epoch"])
+    def outcome(self) -> TrainingResult:
+        return TrainingResult(weights=self.best["weights"], history=self.history, best_epoch=self.best["epoch"])
 
 
 def _require_finite(loss: float, *, at: str) -> None:
@@ -295,7 +295,7 @@ def _collate(items: list[tuple[Tensor, int] | RushesError]) -> Any:
     return errors[0] if errors else default_collate(items)
 
 
-def _loader(data: Dataset[tuple[Tensor, int]], batches: Batches, plan: Plan) -> DataLoader[Any]:
+def _loader(data: Dataset[tuple[Tensor, int]], batches: Batches, plan: TrainingSettings) -> DataLoader[Any]:
     return DataLoader(
         _Told(data),
         collate_fn=_collate,
