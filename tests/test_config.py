@@ -15,15 +15,13 @@ from rushes.config import (
     Recipe,
     RecipeSections,
     SampleConfig,
-    build,
-    digest_record,
     known_models,
     load_recipe,
     parse_recipe,
     recipe_sizes,
-    to_record,
 )
 from rushes.errors import UserError
+from rushes.strict import build, digest_record, to_record
 
 EVERY_RECIPE = [(model, size) for model in known_models() for size in recipe_sizes(model)]
 

@@ -5,21 +5,15 @@ command-line flags (`--pretrain.epochs 5`) override both. A step's digest covers
 re-runs that step and what follows. Fields marked `_FREE` change speed, never results, and are left out of digests.
 """
 
-import dataclasses
-import difflib
-import math
-import types
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from rushes.errors import UserError
+from rushes.strict import Json, build, suggest
 
 _FREE = {"digest": False}
-Json = Any
-T = TypeVar("T")
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:
@@ -343,9 +337,6 @@ class Recipe(RecipeSections):
             )
 
 
-# Loading -------------------------------------------------------------------------------------------------------------
-
-
 def models_folder() -> Path:
     """Folder of the known models: beside the package in a wheel, `models/` in a checkout."""
     bundled = Path(__file__).parent / "_bundled" / "models"
@@ -371,7 +362,7 @@ def load_recipe(model: str, *, size: str = "full") -> Recipe:
     """
     path = models_folder() / model / "recipe.yaml"
     if model not in known_models():
-        raise UserError(f"model: {model!r} is not known{_suggest(model, known_models())}")
+        raise UserError(f"model: {model!r} is not known{suggest(model, known_models())}")
     return parse_recipe(_yaml(path), size=size, source=str(path))
 
 
@@ -379,49 +370,6 @@ def _yaml(path: Path) -> Any:
     import yaml  # here: the processes that decode read no recipe
 
     return yaml.safe_load(path.read_text())
-
-
-def parse_yaml(content: bytes, source: str) -> Json:
-    """Plain data of a YAML file, strictly: keys are text, and in a mapping each is there once.
-
-    Raises:
-        UserError: it is no YAML, or a key is at fault; the message begins with `source`.
-    """
-    import yaml
-
-    try:
-        _check_keys(yaml.compose(content, Loader=yaml.SafeLoader), source)
-        return yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError) as error:  # the latter: a date or a number that is none
-        raise UserError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
-
-
-def _check_keys(root: Any, source: str) -> None:
-    """Refuses what YAML's reader passes over: of two equal keys it takes the last, and `on` for a truth value."""
-    for keys in _keys(root):
-        seen = set()
-        for key in keys:
-            line = key.start_mark.line + 1
-            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                raise UserError(f"{source}: line {line}: the key {key.value!r} is no text: write it in quotes")
-            if key.value in seen:
-                raise UserError(f"{source}: line {line}: {key.value!r} is there twice: keep one")
-            seen.add(key.value)
-
-
-def _keys(root: Any) -> Iterator[list[Any]]:
-    """The keys of each mapping in a tree of YAML nodes, which may hold itself by an anchor."""
-    waiting, seen = [root], {id(None)}
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.id == "mapping":
-            yield [key for key, _ in node.value if key.id == "scalar"]
-            waiting += [value for _, value in node.value]
-        elif node.id == "sequence":
-            waiting += node.value
 
 
 def parse_recipe(record: Mapping[str, Json], *, size: str = "full", source: str = "recipe") -> Recipe:
@@ -437,45 +385,12 @@ def parse_recipe(record: Mapping[str, Json], *, size: str = "full", source: str 
         raise UserError(f"{source}: sizes: expected a mapping of variants, found {type(sizes).__name__}")
     if size != "full":
         if size not in sizes:
-            raise UserError(f"size: {size!r} is not a size of {record.get('name')}{_suggest(size, ['full', *sizes])}")
+            raise UserError(f"size: {size!r} is not a size of {record.get('name')}{suggest(size, ['full', *sizes])}")
         variant = sizes[size] or {}
         if not isinstance(variant, Mapping):
             raise UserError(f"{source}: sizes: {size}: expected a mapping of sections, found {variant!r}")
         record = _merge(record, variant)
     return build(Recipe, record, source)
-
-
-def build(cls: type[T], value: Json, where: str) -> T:
-    """Builds a dataclass from plain data, strictly: unknown keys, wrong types and missing fields are errors.
-
-    Integral floats become ints for int fields, since a KFP STRUCT parameter turns every int into a float.
-    """
-    result: T = _convert(cls, value, where)
-    return result
-
-
-def to_record(config: Any) -> dict[str, Json]:
-    """Plain data of a config dataclass: what `build` reads back."""
-    record: dict[str, Json] = _plain(dataclasses.asdict(config))
-    return record
-
-
-def digest_record(config: Any) -> dict[str, Json]:
-    """`to_record` without the fields that cannot change results."""
-    record = {}
-    for f in dataclasses.fields(config):
-        if f.metadata.get("digest", True):
-            value = getattr(config, f.name)
-            record[f.name] = digest_record(value) if dataclasses.is_dataclass(value) else _plain(value)
-    return record
-
-
-def _plain(value: Json) -> Json:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _merge(base: Mapping[str, Json], override: Mapping[str, Json]) -> dict[str, Json]:
@@ -485,69 +400,3 @@ def _merge(base: Mapping[str, Json], override: Mapping[str, Json]) -> dict[str, 
         # A task's or a network's options belong together with its name: replaced, not mixed.
         merged[key] = _merge(merged[key], value) if both and key != "options" else value
     return merged
-
-
-def _convert(kind: Any, value: Json, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _convert_dataclass(typing.cast(type, kind), value, where)
-    origin = typing.get_origin(kind)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in typing.get_args(kind):
-            return None
-        (inner,) = [arm for arm in typing.get_args(kind) if arm is not type(None)]
-        return _convert(inner, value, where)
-    if origin is Literal:
-        options = typing.get_args(kind)
-        if value not in options:
-            raise UserError(f"{where}: {value!r} is not allowed; one of {', '.join(map(str, options))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise UserError(f"{where}: {value!r} is not a list")
-        return tuple(_convert(typing.get_args(kind)[0], item, where) for item in value)
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{where}: {value!r} is not a mapping")
-        return {str(key): _integral(item) for key, item in value.items()}
-    return _convert_scalar(kind, value, where)
-
-
-def _convert_dataclass(cls: type, value: Json, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise UserError(f"{where}: expected a mapping, found {value!r}")
-    hints = typing.get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls)]
-    for key in value:
-        if key not in names:
-            raise UserError(f"{where}: unknown key {key!r}{_suggest(str(key), names)}")
-    for f in dataclasses.fields(cls):
-        if f.name not in value and f.default is f.default_factory is dataclasses.MISSING:
-            raise UserError(f"{where}: {f.name!r} is missing")
-    try:
-        return cls(**{key: _convert(hints[key], item, f"{where}: {key}") for key, item in value.items()})
-    except TypeError as error:
-        raise UserError(f"{where}: {error}") from error
-
-
-def _convert_scalar(kind: type, value: Json, where: str) -> Any:
-    if kind is int:
-        value = _integral(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        hint = " (write 1.0e-3, not 1e-3: YAML reads the latter as text)" if kind is float else ""
-        raise UserError(f"{where}: {value!r} is not {'an int' if kind is int else f'a {kind.__name__}'}{hint}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where}: {value!r} is not allowed; a finite number")
-    return value
-
-
-def _integral(value: Json) -> Json:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return [_integral(item) for item in value] if isinstance(value, list) else value
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return (f"; did you mean {close[0]!r}?" if close else "") + f" (known: {', '.join(known)})"

@@ -36,6 +36,7 @@ PLUMBING = frozenset(
         ".steps",
         ".steps.base",
         ".store",
+        ".strict",
     )
 )
 """Modules that every step imports and no result depends on."""

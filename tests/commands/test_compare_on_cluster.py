@@ -16,11 +16,11 @@ from rushes.commands import compare as commands
 from rushes.commands import pipeline
 from rushes.comparing.members import named, parse_member
 from rushes.comparing.protocol import ComparisonPlan, write_answers
-from rushes.config import to_record
 from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
 from rushes.progress import read_events
 from rushes.store import Manifest, Store
+from rushes.strict import to_record
 from tests.commands.conftest import MEMBER, QUICK, Compared, compare
 from tests.kubeflow.server import Kubeflow, serving
 

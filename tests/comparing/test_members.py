@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from rushes.comparing.members import Chain, Initialisation, Member, common_sample, flops_of, parse_member, starts_of
-from rushes.config import digest_record, load_recipe
+from rushes.config import load_recipe
 from rushes.errors import UserError
+from rushes.strict import digest_record
 
 
 def members(*texts: str) -> list[Member]:

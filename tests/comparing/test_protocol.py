@@ -11,10 +11,10 @@ import pytest
 
 from rushes.comparing.members import Initialisation, Member, common_sample, named, parse_member, starts_of
 from rushes.comparing.protocol import ComparisonPlan, Protocol, numbers_of, result_of, write_plan
-from rushes.config import to_record
 from rushes.errors import UserError
 from rushes.home import open_store
 from rushes.store import Manifest
+from rushes.strict import to_record
 from tests.steps.test_downstream import write_videos
 
 MEMBERS = (

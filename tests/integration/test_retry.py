@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from pipelines.pipeline import compile_to
-from rushes.config import to_record
 from rushes.kubeflow.profile import Retry, read_profile
 from rushes.orchestration.run import end_group
 from rushes.progress import read_events
+from rushes.strict import to_record
 from tests.integration.conftest import QUICK, Cli
 
 pytestmark = pytest.mark.servers
@@ -41,7 +41,8 @@ components.load_component_from_file(sys.argv[1])(**json.loads(sys.argv[2]))
 
 
 def arguments(videos: Path) -> dict[str, Any]:
-    from rushes.cli import Run, parse
+    from rushes.cli import parse
+    from rushes.cli.workflow import Run
 
     command = parse(["run", "pace-r2plus1d", "--size", "cpu", "--videos", str(videos), *FLAGS])
     assert isinstance(command, Run)

@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from rushes.cli import main
-from rushes.config import load_recipe, to_record
+from rushes.config import load_recipe
 from rushes.errors import UserError
 from rushes.kubeflow.schedules import Data, Pipeline, check_data, read_schedules
 from rushes.orchestration.local import compiled_pipeline
+from rushes.strict import to_record
 from tests.kubeflow.server import Kubeflow, RefusedError, conform, serving
 
 REPOSITORY = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from pipelines.comparison import make_comparison
 from pipelines.pipeline import COMPARISON, compile_to
-from rushes.cli import Compare
+from rushes.cli.workflow import Compare
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import DEFAULT, read_profile
 from rushes.orchestration.local import compiled_comparison

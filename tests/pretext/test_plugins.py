@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from rushes import plugins
 from rushes.backbones import make_backbone
 from rushes.cli import main, parse
-from rushes.config import Recipe, parse_recipe, to_record
+from rushes.config import Recipe, parse_recipe
 from rushes.errors import UserError
 from rushes.pretext import make_task
 from rushes.steps.finetune import finetune
@@ -27,6 +27,7 @@ from rushes.steps.pin import pin
 from rushes.steps.pretrain import pretrain
 from rushes.steps.sample import sample
 from rushes.store import Manifest
+from rushes.strict import to_record
 from tests.integration.conftest import write_videos
 from tests.pretext.shots import shot
 

@@ -17,12 +17,12 @@ from rushes.comparing.chains import ANSWERS
 from rushes.comparing.members import Chains, Member, common_sample, named, starts_of
 from rushes.comparing.protocol import ComparisonPlan, Protocol, make_plan, result_of, sample_folds, stored_at
 from rushes.comparing.report import Table, notes_of, tables_of, write_comparison
-from rushes.config import to_record
 from rushes.console import console, view, watching
 from rushes.errors import UserError
 from rushes.home import open_store
 from rushes.kubeflow.schedules import Data, check_data
 from rushes.store import Manifest, write_atomic
+from rushes.strict import to_record
 
 
 def run_compare(members: Sequence[Member], protocol: Protocol, *, parallel: int, out: Path) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from rich.table import Table
 
-from rushes.config import Json, Recipe
+from rushes.config import Recipe
 from rushes.console import console
 from rushes.errors import RushesError, ServiceError, UserError
 from rushes.kubeflow.cluster import Cluster, Progressing
@@ -19,6 +19,7 @@ from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile, read_profile
 from rushes.kubeflow.schedules import Data, Pipeline, check_data
 from rushes.orchestration.run import Arguments
+from rushes.strict import Json
 
 _POLL_SECONDS = 5.0
 _PATIENCE = 600.0

@@ -10,8 +10,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from rushes.config import Recipe, build
+from rushes.config import Recipe
 from rushes.store import Manifest
+from rushes.strict import build
 
 ORDER, ANSWERS = "chain.json", "answers.json"
 

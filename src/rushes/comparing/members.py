@@ -19,11 +19,12 @@ from typing import Any
 import yaml
 
 from rushes.comparing.chains import ORDER
-from rushes.config import Json, PretrainConfig, Recipe, SampleConfig, build, digest_record, load_recipe, to_record
+from rushes.config import PretrainConfig, Recipe, SampleConfig, load_recipe
 from rushes.errors import RushesError, UserError
 from rushes.footage.archive import is_url
 from rushes.orchestration.run import end_group, last_error
 from rushes.progress import read_events
+from rushes.strict import Json, build, digest_record, to_record
 
 Event = dict[str, Any]
 NO_TASK = "none"

@@ -27,13 +27,13 @@ from rushes.comparing.members import (
 )
 from rushes.comparing.report import write_comparison
 from rushes.comparing.tables import Measurement, TableRow, compare
-from rushes.config import Json, build, to_record
 from rushes.errors import UserError
 from rushes.footage.folds import fold_annotations
 from rushes.footage.labels import Annotation
 from rushes.home import open_store
 from rushes.orchestration.candidates import parse_models
 from rushes.store import REMAKE, Manifest, Store
+from rushes.strict import Json, build, to_record
 
 METADATA = TableRow(name="metadata only", init="", network="")
 

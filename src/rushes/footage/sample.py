@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rushes.config import SampleConfig, to_record
+from rushes.config import SampleConfig
 from rushes.errors import OutrunError, RushesError, UserError
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, tombstones
 from rushes.footage.columns import text
@@ -53,6 +53,7 @@ from rushes.footage.summary import rows_of, summarise
 from rushes.footage.workers import Died, Pool, Workers
 from rushes.progress import Progress
 from rushes.store import Store
+from rushes.strict import to_record
 from rushes.video.decode import Probe
 
 __all__ = ["Annotation", "Archive", "Source", "sample_footage"]

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rushes.config import Json
 from rushes.errors import ServiceError, UserError
 from rushes.kubeflow.schedules import Pipeline, Schedule
+from rushes.strict import Json
 
 _SECONDS = 60.0
 """What a submission may take."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rushes.config import build, parse_yaml
 from rushes.errors import UserError
 from rushes.resources import bundled
+from rushes.strict import build, parse_yaml
 
 DEFAULT = "gpu"
 """Profile of the committed compilation."""

@@ -25,10 +25,11 @@ from typing import Any
 import yaml
 
 from rushes.comparing.members import Member, common_sample, models_of, parse_member, starts_of
-from rushes.config import Json, Recipe, build, parse_recipe, parse_yaml, to_record
+from rushes.config import Recipe, parse_recipe
 from rushes.errors import UserError
 from rushes.footage.archive import is_url
 from rushes.serving.repository import check_endpoint
+from rushes.strict import Json, build, parse_yaml, to_record
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rushes.config import Json
 from rushes.errors import ServiceError
 from rushes.kubeflow.cluster import Cluster, Recurring
 from rushes.kubeflow.schedules import Pipeline, Schedule, Schedules
+from rushes.strict import Json
 
 
 @dataclass(frozen=True, kw_only=True)

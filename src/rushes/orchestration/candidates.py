@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rushes.config import Json, Recipe, digest_record, parse_recipe
+from rushes.config import Recipe, parse_recipe
 from rushes.errors import UserError
+from rushes.strict import Json, digest_record
 
 
 def parse_models(records: Sequence[Mapping[str, Json]]) -> tuple[Recipe, ...]:

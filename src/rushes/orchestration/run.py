@@ -13,11 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rushes.config import Recipe, to_record
+from rushes.config import Recipe
 from rushes.errors import RushesError
 from rushes.journal import RUN
 from rushes.orchestration.local import Runner, compiled_pipeline
 from rushes.progress import read_events
+from rushes.strict import to_record
 
 Event = dict[str, Any]
 

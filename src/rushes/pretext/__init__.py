@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from rushes import plugins
-from rushes.config import build
 from rushes.errors import UserError
 from rushes.pretext.arrow_of_time import ArrowOfTime
 from rushes.pretext.clip_order import ClipOrder
@@ -20,6 +19,7 @@ from rushes.pretext.pace import Pace
 from rushes.pretext.shuffle_and_learn import ShuffleAndLearn
 from rushes.pretext.task import Draw, PretextTask, Shot
 from rushes.pretext.transforms import Transforms
+from rushes.strict import build
 
 __all__ = ["TASKS", "Draw", "PretextTask", "Shot", "make_task"]
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from rushes import plugins
-from rushes.config import Recipe, digest_record
+from rushes.config import Recipe
 from rushes.steps.base import Build, Context, read_input, reported, run_step
 from rushes.store import Manifest
+from rushes.strict import digest_record
 
 
 @reported("export")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rushes import plugins
-from rushes.config import Recipe, digest_record
+from rushes.config import Recipe
 from rushes.errors import UserError
 from rushes.steps.base import Build, Context, InitialWeights, read_input, read_start, reported, require_labels, run_step
 from rushes.store import Manifest
+from rushes.strict import digest_record
 
 INITS = ("pretrained", "random")
 

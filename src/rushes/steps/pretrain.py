@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rushes import plugins
-from rushes.config import Recipe, digest_record
+from rushes.config import Recipe
 from rushes.steps.base import Build, Context, InitialWeights, read_input, read_start, reported, run_step
 from rushes.store import Manifest, Store
+from rushes.strict import digest_record
 
 if TYPE_CHECKING:
     import numpy as np

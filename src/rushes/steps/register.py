@@ -5,9 +5,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rushes.config import Recipe, to_record
+from rushes.config import Recipe
 from rushes.steps.base import Context, read_input, reported, versions
 from rushes.store import Manifest, sha256_file
+from rushes.strict import to_record
 from rushes.tracking.registry import Registration, Registry
 from rushes.tracking.server import tracking_url
 

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rushes.config import Recipe, digest_record
+from rushes.config import Recipe
 from rushes.digests import code_digest
 from rushes.errors import OutrunError
 from rushes.home import open_store
 from rushes.steps.base import Build, Context, planned_ref, read_input, reported, run_step
 from rushes.store import Manifest, Store
+from rushes.strict import digest_record
 
 if TYPE_CHECKING:
     from rushes.footage.sample import Partition

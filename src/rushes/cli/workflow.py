@@ -1,0 +1,186 @@
+"""The group "Whole workflow" of the help: run, demo, predict, compare, models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from tyro.conf import Positional, UseAppendAction
+
+from rushes.cli.base import WithRecipe
+from rushes.config import Recipe
+from rushes.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(WithRecipe):
+    """From a folder of videos to a served model: every step, then a table.
+
+    rushes run pace-r2plus1d --size cpu --videos footage/ --labels labels.csv
+    """
+
+    videos: str
+    """Folder of video files, any depth, any format that FFmpeg reads; or an fsspec URL such as s3://bucket/archive."""
+    labels: str = ""
+    """CSV or Parquet: path,label and optionally start,end,group,split; or Kinetics' columns. Default: labels.csv in the
+    folder, then class folders."""
+    splits: str = ""
+    """Folder of UCF-101 or HMDB-51 split files."""
+    fold: int = 1
+    """Number of the split."""
+    revision: str = ""
+    """Revision of the DVC repository that the videos lie in."""
+    endpoint: str = ""
+    """Name to register and serve under. Default: the name of the videos' folder."""
+    also: UseAppendAction[tuple[str, ...]] = ()
+    """Another model to train beside it, as `rushes compare` takes them: MODEL:section.field=value,...; may be given
+    several times. The one that is best on validation goes on; only that one sees the test split."""
+
+    @property
+    def models(self) -> tuple[Recipe, ...]:
+        """The recipes of all, on the footage that they share."""
+        from rushes.comparing.members import Member, models_of, parse_member
+
+        files = [str(file.absolute()) for file in self.plugin]
+        others = [parse_member(text, size=self.size, plugins=files) for text in self.also]
+        return models_of([Member(name=self.model, recipe=self.full_recipe), *others])
+
+    def execute(self) -> int:
+        from rushes.commands.run import run
+
+        return run(
+            models=self.models,
+            videos=self.videos,
+            labels=self.labels,
+            splits=self.splits,
+            fold=self.fold,
+            revision=self.revision,
+            endpoint=self.endpoint,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(WithRecipe):
+    """The whole workflow on the embedded data, and a question to the endpoint at the end. `make demo` runs it."""
+
+    COMMAND_DEFAULTS: ClassVar[Mapping[str, Any]] = {"model": "pace-r2plus1d", "size": "cpu"}
+
+    def execute(self) -> int:
+        from rushes.commands.demo import demo
+
+        return demo(recipe=self.full_recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Asks the endpoint what happens in a video.
+
+    rushes predict clip.mp4
+    """
+
+    videos: Positional[tuple[Path, ...]]
+    """Video files."""
+    endpoint: str = ""
+    """Which endpoint; may be left out where there is only one."""
+    offline: bool = False
+    """The same decode and the same graph in this process; no server is asked."""
+    protocol: Literal["grpc", "http"] = "grpc"
+    """How to reach Triton."""
+    top: int = 3
+    """Actions to show."""
+    json: bool = False
+    """One JSON object a line: labels, probabilities, embedding, version, digest, request id."""
+
+    def execute(self) -> int:
+        from rushes.commands.predict import predict
+
+        return predict(
+            self.videos,
+            endpoint=self.endpoint,
+            offline=self.offline,
+            protocol=self.protocol,
+            top=self.top,
+            as_json=self.json,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Several models under one protocol: one table with intervals, random initialisation beside each network.
+
+    rushes compare vcop-r3d pace-r2plus1d:pretrain.epochs=30 --size cpu --videos footage/ --labels labels.csv
+
+    What has been run is not run again; a comparison that was interrupted goes on where it stopped.
+    """
+
+    models: Positional[tuple[str, ...]] = ()
+    """Models, each with overrides of its own after a colon, and a name of its own before it:
+    NAME=MODEL:section.field=value,section.field=value."""
+    videos: str
+    """Folder of video files, or an fsspec URL such as s3://bucket/archive."""
+    labels: str = ""
+    """CSV or Parquet of labels; default: labels.csv in the folder, then class folders."""
+    splits: str = ""
+    """Folder of UCF-101 or HMDB-51 split files: its splits 1, 2, ... are the folds."""
+    size: str = "full"
+    """The recipes' variant: full (as published) or cpu (minutes on a laptop)."""
+    folds: int = 3
+    """Parts of the labelled groups, each of which is test once. 1: the split that the labels give."""
+    seeds: int = 1
+    """Runs of everything, with seeds 0, 1, ..."""
+    labels_per_class: str = "5"
+    """Linear probe and fine-tuning also with so few labels, such as 1,2,5,10; 0: with all labels only."""
+    budget: float = 0.0
+    """Backbone training FLOPs that every pretraining takes, such as 1e15; 0: each recipe's own epochs."""
+    parallel: int = 1
+    """Chains (a model on a fold with a seed) at a time on this machine; on a cluster, the profile says."""
+    runner: Literal["subprocess", "cluster"] = "subprocess"
+    """subprocess: on this machine; cluster: as tasks of Kubeflow Pipelines, and this waits for them."""
+    profile: str = "gpu"
+    """The cluster: gpu, cpu, or a file.yaml of yours."""
+    pipeline: Path | None = None
+    """What `rushes pipeline compile --comparison` wrote for it. Default: the one of this version, for the profile
+    gpu."""
+    host: str = ""
+    """URL of Kubeflow Pipelines. Default: the profile's, KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
+    plugin: UseAppendAction[tuple[Path, ...]] = ()
+    """A file that defines further pretext tasks or backbones (see `rushes.plugins`); may be given several times."""
+    out: Path = Path("comparison")
+    """Folder for comparison.html, .md, .csv and .json, and for logs."""
+
+    def execute(self) -> int:
+        from rushes.commands.compare import run_compare, submit_compare
+        from rushes.commands.pipeline import Destination
+        from rushes.comparing.members import parse_member
+        from rushes.comparing.protocol import Protocol, numbers_of
+        from rushes.orchestration.local import compiled_comparison
+
+        if not self.models:
+            raise UserError("models: missing; name one or more, see `rushes models`")
+        protocol = Protocol(
+            videos=self.videos,
+            labels=self.labels,
+            splits=self.splits,
+            folds=self.folds,
+            seeds=self.seeds,
+            numbers=numbers_of(self.labels_per_class),
+            budget=self.budget,
+        )
+        files = [str(file.absolute()) for file in self.plugin]
+        members = [parse_member(text, size=self.size, plugins=files) for text in self.models]
+        if self.runner == "subprocess":
+            return run_compare(members, protocol, parallel=self.parallel, out=self.out)
+        if self.parallel != 1:
+            raise UserError(f"parallel: {self.parallel} is not allowed with --runner cluster: its profile says")
+        to = Destination(profile=self.profile, pipeline=self.pipeline or compiled_comparison(), host=self.host)
+        return submit_compare(members, protocol, to=to, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Lists the models that the project knows how to make."""
+
+    def execute(self) -> int:
+        from rushes.commands.information import models
+
+        return models()
