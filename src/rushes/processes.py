@@ -20,12 +20,12 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rushes.errors import ServiceError, UserError
-from rushes.store import write_atomic
+from rushes.store import locked, write_atomic
 
 LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.1
@@ -86,7 +86,7 @@ def start(
         UserError: a port is in use.
         ServiceError: it ended or was not ready in time; the message ends with the log's last lines. It is stopped.
     """
-    with _locked(name, home):
+    with locked(_folder(home) / f"{name}.lock"):
         server = status(name=name, home=home)
         if server is None:
             _sweep(name, home)
@@ -107,7 +107,7 @@ def start(
 
 def stop(*, name: str, home: Path, grace: float = 20.0) -> bool:
     """Stops a server and waits until it is gone: SIGTERM, then SIGKILL after `grace` seconds. False if none ran."""
-    with _locked(name, home):
+    with locked(_folder(home) / f"{name}.lock"):
         server = status(name=name, home=home)
         if server is not None:
             _end(server, grace=grace)
@@ -235,14 +235,6 @@ def _sweep(name: str, home: Path) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(server.pid, signal.SIGKILL)
     _state_path(name, home).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(name: str, home: Path) -> Iterator[None]:
-    _folder(home).mkdir(parents=True, exist_ok=True)
-    with (_folder(home) / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _require_free(port: int, change_ports: str) -> None:

@@ -122,12 +122,12 @@ sys.meta_path = [BuiltinImporter, FrozenImporter, Held()]
 from rushes.cli import parse
 import rushes.commands.servers, rushes.serving.request, rushes.serving.routing, rushes.video.decode
 from rushes.serving.triton_api import Control
-import rushes.store.store
+import rushes.store, rushes.store.remote
 parse(["reconcile", "--no-once", "--server=127.0.0.1:1"]), parse(["drain"])
 Control("127.0.0.1:1").close()
-rushes.store.store._PATIENCE = 0.0  # one request, since nobody will answer
+rushes.store.remote._PATIENCE = 0.0  # one request, since nobody will answer
 try:
-    rushes.store.store.Store("s3://bucket/prefix").read("ledger/first/000001.json")
+    rushes.store.Store("s3://bucket/prefix").read("ledger/first/000001.json")
 except Exception as error:
     print(type(error).__name__)
 """

@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from rushes.errors import UserError
 from rushes.footage.reader import Footage
 from rushes.store import Manifest, Store
-from rushes.store import store as store_module
+from rushes.store import remote as backend
 from tests.footage.remote import put_footage
 
 SHARDS, SEGMENTS = 3, 10
@@ -206,7 +206,7 @@ def test_a_store_that_is_busy_is_asked_again(place: Place, monkeypatch: pytest.M
     Counted.failures.append(PermissionError("AccessDenied"))
     with pytest.raises(PermissionError):
         remote.mp4(1)
-    monkeypatch.setattr(store_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(backend, "_PATIENCE", 0.2)
     Counted.failures.extend([ConnectionResetError("gone")] * 50)
     with pytest.raises(ConnectionResetError):
         remote.mp4(1)

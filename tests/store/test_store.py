@@ -283,7 +283,7 @@ def test_a_listing_shows_what_others_wrote_since(tmp_path: Path) -> None:
     store = Store(f"listing://{root}", cache=tmp_path)
     store.write("ledger/e/1", b"x")
     assert store.names("ledger/e") == ["1"]
-    MemoryFileSystem().pipe_file(f"{store._root}/ledger/e/2", b"y")
+    MemoryFileSystem().pipe_file(f"/{root}/ledger/e/2", b"y")
     assert store.names("ledger/e") == ["1", "2"]
 
 

@@ -4,8 +4,6 @@ Its own, because nvidia-pytriton (which carries Triton's binary) holds numpy bel
 container image holds: numpy, av, onnxruntime, and no torch. It lies in the cache folder under the digest of the lock.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -13,11 +11,11 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 
 from rushes.errors import ServiceError
 from rushes.progress import NullProgress, Progress
+from rushes.store import locked
 
 PYTHONS = ((3, 11), (3, 12))
 """Minor versions that the lock's wheels and Triton's stubs both exist for."""
@@ -68,8 +66,7 @@ def ensure_environment(progress: Progress | None = None) -> Path:
         ServiceError: it could not be made; nothing half-made is left.
     """
     folder = environment_folder()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_suffix(".lock")):
+    with locked(folder.with_suffix(".lock")):
         if not is_ready():
             shutil.rmtree(folder, ignore_errors=True)
             try:
@@ -84,13 +81,6 @@ def ensure_environment(progress: Progress | None = None) -> Path:
 def site_packages(environment: Path) -> Path:
     """Its site-packages."""
     return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _make(folder: Path, progress: Progress) -> None:

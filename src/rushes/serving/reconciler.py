@@ -14,11 +14,9 @@ beside each Triton, again and again (`rushes.serving.sidecar`).
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +30,7 @@ from rushes.serving.client import predict
 from rushes.serving.repository import Repository, endpoint_config, endpoints_here, staging_folder
 from rushes.serving.routing import Routing
 from rushes.serving.triton_api import Control
-from rushes.store import Store
+from rushes.store import Store, locked
 
 KEEP = 3
 """Versions whose bundles stay on disk: the one that answers and those one can go back to."""
@@ -81,7 +79,7 @@ def reconcile(
     """
     progress = progress or NullProgress()
     outcomes, failures = [], []
-    with _locked(home):
+    with locked(_lock(home)):
         for name in [endpoint] if endpoint is not None else endpoints(store):
             began = time.monotonic()
             try:
@@ -98,7 +96,7 @@ def reconcile(
 def routed_and_answering(*, home: Path, server: str) -> dict[str, tuple[int, str | None]]:
     """What is routed here, whatever the ledger says: endpoint to version, and what its golden clip failed with."""
     found: dict[str, tuple[int, str | None]] = {}
-    with _locked(home):
+    with locked(_lock(home)):
         for name in endpoints_here(home):
             repository = Repository(home, name)
             try:
@@ -399,10 +397,5 @@ def _serves(routing: Routing, champion: Champion) -> bool:
     return (routing.version, routing.onnx_sha256) == (champion.version, champion.onnx_sha256)
 
 
-@contextlib.contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    path = home / "triton" / "reconcile.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _lock(home: Path) -> Path:
+    return home / "triton" / "reconcile.lock"

@@ -25,7 +25,7 @@ from rushes.errors import UserError
 from rushes.serving.bundle import FILES, Bundle, read_bundle
 from rushes.serving.routing import FILE as ROUTING
 from rushes.serving.routing import Routing
-from rushes.store import write_atomic
+from rushes.store import fsync, write_atomic
 
 CLASSIFIER_SUFFIX = "_classifier"
 BACKENDS = Path(__file__).parent / "backends"
@@ -219,12 +219,12 @@ class Repository:
     def place(self, staged: Path, version: int) -> Path | None:
         """Moves a staged bundle to its version folder; other bytes under that number are set aside and returned."""
         for name in FILES:
-            _fsync(staged / name)
-        _fsync(staged)
+            fsync(staged / name)
+        fsync(staged)
         self._classifier_folder.mkdir(parents=True, exist_ok=True)
         set_aside = self._set_aside(version)
         staged.rename(self.version_folder(version))
-        _fsync(self._classifier_folder)
+        fsync(self._classifier_folder)
         return set_aside
 
     def take_back(self, version: int, set_aside: Path | None) -> None:
@@ -297,11 +297,3 @@ def _write_if_new(path: Path, text: str) -> bool:
         return False
     write_atomic(path, text.encode())
     return True
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
