@@ -8,13 +8,13 @@ from rushes.commands.compare import _drawn
 from rushes.commands.predict import show
 from rushes.comparing.report import Table
 from rushes.console import console
-from rushes.serving.answer import Answer
+from rushes.serving.prediction import Prediction
 
 NAME = "walk[/x] [bold]"
 
 
 def test_an_answer_shows_file_and_label_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    answer = Answer(
+    answer = Prediction(
         labels=(NAME, "run"),
         probabilities=(0.75, 0.25),
         embedding=(),

@@ -121,10 +121,10 @@ class Held:
 sys.meta_path = [BuiltinImporter, FrozenImporter, Held()]
 from rushes.cli import parse
 import rushes.commands.servers, rushes.serving.request, rushes.serving.routing, rushes.video.decode
-from rushes.serving.triton_api import Control
+from rushes.serving.triton_api import TritonApi
 import rushes.store, rushes.store.remote
 parse(["reconcile", "--no-once", "--server=127.0.0.1:1"]), parse(["drain"])
-Control("127.0.0.1:1").close()
+TritonApi("127.0.0.1:1").close()
 rushes.store.remote._PATIENCE = 0.0  # one request, since nobody will answer
 try:
     rushes.store.Store("s3://bucket/prefix").read("ledger/first/000001.json")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from rushes.backbones import Backbone
 from rushes.errors import UserError
-from rushes.evaluation.activations import Sight, Unit, draw_units, highlighted, strongest_units
+from rushes.evaluation.activations import Activation, Unit, draw_units, highlighted, strongest_units
 from rushes.footage.reader import Footage
 from rushes.progress import NullProgress
 from rushes.training.data import EvenClips
@@ -65,41 +65,41 @@ def test_units_come_by_their_response_and_what_never_responds_not_at_all() -> No
     assert [unit.channel for unit in found()] == [0, 1, 3]
     assert [unit.channel for unit in found(units=1)] == [0]
     strong, half, _ = found()
-    assert strong.sights[0].response == pytest.approx(2 * half.sights[0].response)
+    assert strong.activations[0].response == pytest.approx(2 * half.activations[0].response)
 
 
-def test_sights_are_the_strongest_first_each_of_another_segment() -> None:
+def test_activations_are_the_strongest_first_each_of_another_segment() -> None:
     for unit in found(pictures=3)[:2]:
-        assert [sight.row for sight in unit.sights] == [3, 2, 1]
-        responses = [sight.response for sight in unit.sights]
+        assert [activation.row for activation in unit.activations] == [3, 2, 1]
+        responses = [activation.response for activation in unit.activations]
         assert responses == sorted(set(responses), reverse=True)
 
 
 @pytest.mark.parametrize(("clips", "clip_frames", "every"), [(20, 1, 1), (5, 4, 1), (2, 20, 4)])
 def test_the_shown_frame_is_one_in_which_it_happens(clips: int, clip_frames: int, every: int) -> None:
     unit, *_ = found(pictures=4, clips=clips, clip_frames=clip_frames, every=every)
-    assert [sight.row for sight in unit.sights] == [3, 2, 1, 0]
-    for sight in unit.sights:
-        assert sight.frame >= moment(sight.row)
-        top, left = PLACES[sight.row]
-        lit = sight.picture.mean(axis=2) > 80
+    assert [activation.row for activation in unit.activations] == [3, 2, 1, 0]
+    for activation in unit.activations:
+        assert activation.frame >= moment(activation.row)
+        top, left = PLACES[activation.row]
+        lit = activation.picture.mean(axis=2) > 80
         assert lit.sum() == 64 and lit[top : top + 8, left : left + 8].all()
 
 
 def test_the_region_lies_where_the_light_is() -> None:
-    for sight in found(pictures=4)[0].sights:
-        top, left = PLACES[sight.row]
-        down, across = np.nonzero(sight.region >= 0.9)
+    for activation in found(pictures=4)[0].activations:
+        top, left = PLACES[activation.row]
+        down, across = np.nonzero(activation.region >= 0.9)
         assert (down.mean(), across.mean()) == pytest.approx((top + 3.5, left + 3.5), abs=0.5)
-        assert sight.region.shape == sight.picture.shape[:2] == (SIDE, SIDE)
-        assert sight.region.min() >= 0 and sight.region.max() == pytest.approx(1)
+        assert activation.region.shape == activation.picture.shape[:2] == (SIDE, SIDE)
+        assert activation.region.min() >= 0 and activation.region.max() == pytest.approx(1)
 
 
 def test_the_picture_is_bright_and_outlined_only_where_the_unit_responds() -> None:
     region = np.zeros((SIDE, SIDE), np.float32)
     region[8:24, 8:24] = 1
     picture = np.full((SIDE, SIDE, 3), 200, np.uint8)
-    drawn = np.asarray(highlighted(Sight(row=0, frame=0, picture=picture, region=region, response=1))).astype(int)
+    drawn = np.asarray(highlighted(Activation(row=0, frame=0, picture=picture, region=region, response=1))).astype(int)
     middle, corner = drawn[56, 56], drawn[7, 7]
     assert abs(middle - 200).max() <= 1 and abs(corner - 70).max() <= 1
     yellow = (drawn == (255, 214, 64)).all(axis=2)

@@ -12,7 +12,7 @@ from rushes.comparing.members import Member
 from rushes.config import Optimizer, PretrainConfig, Recipe, SampleConfig
 from rushes.errors import UserError
 from rushes.evaluation.no_motion import (
-    Answers,
+    HeldOutScores,
     halves,
     hold_still,
     judge,
@@ -31,14 +31,14 @@ from tests.footage.conftest import Sampler, numbers, sampler, scene, write_video
 # The verdict ---------------------------------------------------------------------------------------------------------
 
 
-def answers(accuracy: float, *, groups: int = 200, questions: int = 8, seed: int = 0) -> Answers:
+def answers(accuracy: float, *, groups: int = 200, questions: int = 8, seed: int = 0) -> HeldOutScores:
     count = groups * questions
     right = np.random.default_rng(seed).permutation(np.arange(count) < accuracy * count)
     names = np.repeat([f"g{n}" for n in range(groups)], questions)
-    return Answers(correct=right.astype(np.float64), groups=names)
+    return HeldOutScores(correct=right.astype(np.float64), groups=names)
 
 
-def verdict(still: Answers, moving: Answers, *, chance: float = 0.25, methods: int = 1) -> str:
+def verdict(still: HeldOutScores, moving: HeldOutScores, *, chance: float = 0.25, methods: int = 1) -> str:
     return judge(chance=chance, still=still, moving=moving, methods=methods, resamples=1000, seed=0).verdict
 
 
@@ -73,7 +73,9 @@ def test_among_many_methods_a_little_above_chance_is_no_shortcut() -> None:
 
 
 def test_questions_about_one_group_count_as_one() -> None:
-    lucky = Answers(correct=np.repeat([1.0] * 6 + [0.0] * 6, 100), groups=np.repeat([f"g{n}" for n in range(12)], 100))
+    lucky = HeldOutScores(
+        correct=np.repeat([1.0] * 6 + [0.0] * 6, 100), groups=np.repeat([f"g{n}" for n in range(12)], 100)
+    )
     assert verdict(lucky, answers(0.9), chance=0.4) == "pass", "1200 independent answers would be far above"
 
 

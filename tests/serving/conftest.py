@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from rushes.ledger import Champion, Ledger, LedgerEntry, now
 from rushes.processes import Server
 from rushes.serving import repository
-from rushes.serving.answer import Answer
 from rushes.serving.bundle import FILES, Bundle
 from rushes.serving.environment import can_run_triton
 from rushes.serving.export import export_bundle
 from rushes.serving.graph import ServingGraph
+from rushes.serving.prediction import Prediction
 from rushes.serving.server import start_triton, stop_triton
 from rushes.store import Manifest, Store, write_atomic
 from rushes.video.encode import encode_h264
@@ -228,10 +228,10 @@ def slow_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 
 @contextmanager
-def crowd(ask: Callable[[], Answer], *, clients: int) -> Iterator[list[Answer]]:
+def crowd(ask: Callable[[], Prediction], *, clients: int) -> Iterator[list[Prediction]]:
     """Clients that ask again and again meanwhile; at the end a failure of any of them is raised."""
     stop = threading.Event()
-    answers: list[Answer] = []
+    answers: list[Prediction] = []
 
     def keep_asking() -> None:
         while not stop.is_set():

@@ -10,18 +10,17 @@ import pytest
 
 from rushes.errors import UserError
 from rushes.ledger import Champion
-from rushes.serving.answer import Answer
 from rushes.serving.bundle import (
     FILES,
     Bundle,
-    InProcess,
+    InProcessModel,
     fetch_bundle,
     golden_difference,
-    predict_in_process,
     read_bundle,
     session,
 )
 from rushes.serving.contract import Contract
+from rushes.serving.prediction import Prediction
 from rushes.serving.request import LIMITS, read_video, request_clips
 from rushes.store import Store
 from rushes.video.decode import VideoError
@@ -33,7 +32,7 @@ def copy(five_actions: Bundle, tmp_path: Path) -> Path:
 
 
 def test_the_golden_answer_is_what_the_bundle_answers(five_actions: Bundle) -> None:
-    answer = predict_in_process(five_actions, five_actions.golden.read_bytes(), version=4)
+    answer = InProcessModel(five_actions, version=4).predict(five_actions.golden.read_bytes())
     assert golden_difference(answer, five_actions.contract) == 0
     assert (answer.version, answer.served_by) == (4, "in-process")
     assert answer.onnx_sha256 == five_actions.contract.onnx_sha256
@@ -44,11 +43,11 @@ def test_the_answer_is_the_graphs_on_the_clips_of_the_contract(five_actions: Bun
     clips = request_clips(video, five_actions.contract)
     assert clips.shape == (3, 8, 48, 32)
     (expected,) = session(five_actions.onnx).run(["probabilities"], {"clips": clips[None]})
-    assert InProcess(five_actions).predict(video).probabilities == tuple(expected[0].tolist())
+    assert InProcessModel(five_actions).predict(video).probabilities == tuple(expected[0].tolist())
 
 
 def test_the_best_labels_come_first() -> None:
-    answer = Answer(
+    answer = Prediction(
         labels=("b", "a", "c"),
         probabilities=(0.25, 0.25, 0.5),
         embedding=(),
@@ -115,10 +114,10 @@ def test_a_request_beyond_the_limit_is_refused_unread(tmp_path: Path, five_actio
     with pytest.raises(VideoError, match="cannot be read"):
         read_video(tmp_path / "absent.mp4")
     with pytest.raises(VideoError, match="at most 67108864 are allowed"):
-        predict_in_process(five_actions, bytes(LIMITS.max_bytes + 1))
+        InProcessModel(five_actions).predict(bytes(LIMITS.max_bytes + 1))
 
 
 def test_probabilities_differ_between_videos(five_actions: Bundle, make_video: Callable[..., bytes]) -> None:
     """Else no test of answers here would mean anything."""
-    answers = [predict_in_process(five_actions, make_video(seed=seed, frames=20 + seed)) for seed in (3, 4)]
+    answers = [InProcessModel(five_actions).predict(make_video(seed=seed, frames=20 + seed)) for seed in (3, 4)]
     assert np.abs(np.subtract(answers[0].probabilities, answers[1].probabilities)).max() > 1e-3

@@ -9,10 +9,10 @@ import pytest
 
 from rushes.errors import ServiceError, UserError
 from rushes.ledger import Champion
-from rushes.serving.bundle import Bundle, predict_in_process
+from rushes.serving.bundle import Bundle, InProcessModel
 from rushes.serving.client import routed_bundle
 from rushes.serving.reconciler import KEEP, EndpointState, reconcile
-from rushes.serving.repository import Repository, endpoints_here
+from rushes.serving.repository import Repository, deployed_endpoints
 from rushes.store import Store
 
 
@@ -36,9 +36,9 @@ def test_the_champion_is_published_and_answers(
 ) -> None:
     outcome = deploy(1, five_actions.folder)
     assert (outcome.action, outcome.served_by) == ("deployed", "in-process")
-    assert endpoints_here(tmp_path) == ["alone"]
+    assert deployed_endpoints(tmp_path) == ["alone"]
     bundle, version = routed_bundle(home=tmp_path, endpoint="alone")
-    answer = predict_in_process(bundle, video, version=version)
+    answer = InProcessModel(bundle, version=version).predict(video)
     assert (answer.version, answer.labels) == (1, five_actions.contract.labels)
     (outcome,) = reconcile(home=tmp_path, store=store, server=None)
     assert outcome.action == "unchanged"

@@ -16,7 +16,7 @@ from rushes.errors import ServiceError, UserError
 from rushes.ledger import Champion
 from rushes.serving.bundle import Bundle
 from rushes.serving.replicas import VARIABLE, await_replicas, replicas_address
-from rushes.serving.sidecar import State, Watcher, answered
+from rushes.serving.sidecar import ReplicaState, Watcher, serve_probes
 from rushes.steps.deploy import deploy
 from rushes.store import Manifest, Store
 
@@ -30,7 +30,7 @@ def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> Iter
     with ExitStack() as stack:
         for address in ADDRESSES:
             watcher = Watcher(home=tmp_path / address, store=Store(str(tmp_path / "store")), server="127.0.0.1:1")
-            stack.enter_context(answered(watcher, port=port, host=address))
+            stack.enter_context(serve_probes(watcher, port=port, host=address))
             watchers.append(watcher)
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ADDRESSES]
         resolve = socket.getaddrinfo
@@ -40,8 +40,8 @@ def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> Iter
         yield watchers
 
 
-def serving(version: int) -> State:
-    return State(ready=True, endpoints={"actions": version}, problem=None)
+def serving(version: int) -> ReplicaState:
+    return ReplicaState(ready=True, endpoints={"actions": version}, problem=None)
 
 
 def test_it_waits_for_the_last_replica_and_follows_a_later_promotion(
@@ -75,7 +75,7 @@ def test_a_replica_that_stays_behind_is_named_with_its_reason(
         for watcher in watchers:
             watcher.state = serving(2)
         watchers[1].state = replace(serving(1), problem="the golden clip failed")
-        watchers[2].state = State()
+        watchers[2].state = ReplicaState()
         with pytest.raises(ServiceError) as failed:
             await_replicas(f"replicas:{port}", endpoint="actions", wanted=lambda: 2, seconds=1.5)
     words = str(failed.value)

@@ -70,20 +70,20 @@ def test_a_version_appears_whole_and_other_bytes_under_its_number_can_come_back(
     five_actions: Bundle, tmp_path: Path
 ) -> None:
     repository = Repository(tmp_path, "jumps")
-    assert repository.place(staged(five_actions, repository), 3) is None
+    assert repository.publish(staged(five_actions, repository), 3) is None
     bundle = repository.bundle(3)
     assert bundle is not None and bundle.contract == five_actions.contract
     (repository.version_folder(3) / "mark").touch()
-    set_aside = repository.place(staged(five_actions, repository), 3)
-    assert set_aside is not None and not (repository.version_folder(3) / "mark").exists()
-    repository.take_back(3, set_aside)
+    replaced = repository.publish(staged(five_actions, repository), 3)
+    assert replaced is not None and not (repository.version_folder(3) / "mark").exists()
+    repository.restore(3, replaced)
     assert (repository.version_folder(3) / "mark").exists()
 
 
 def test_only_the_versions_to_keep_stay(five_actions: Bundle, tmp_path: Path) -> None:
     repository = Repository(tmp_path, "jumps")
     for version in (1, 2, 10):
-        repository.place(staged(five_actions, repository), version)
+        repository.publish(staged(five_actions, repository), version)
     staged(five_actions, repository)
     assert repository.versions() == [1, 2, 10]
     repository.prune(keep=(10, 2))
@@ -93,7 +93,7 @@ def test_only_the_versions_to_keep_stay(five_actions: Bundle, tmp_path: Path) ->
 
 def test_a_damaged_version_counts_as_absent(five_actions: Bundle, tmp_path: Path) -> None:
     repository = Repository(tmp_path, "jumps")
-    repository.place(staged(five_actions, repository), 1)
+    repository.publish(staged(five_actions, repository), 1)
     (repository.version_folder(1) / "model.onnx").write_bytes(b"cut short")
     assert repository.bundle(1) is None
 

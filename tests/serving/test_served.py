@@ -17,13 +17,13 @@ from rushes.errors import ServiceError, UserError
 from rushes.ledger import Champion
 from rushes.processes import Server
 from rushes.serving import reconciler, repository
-from rushes.serving.answer import Answer
-from rushes.serving.bundle import ONNX, Bundle, predict_in_process, session
-from rushes.serving.client import Protocol, predict
+from rushes.serving.bundle import ONNX, Bundle, InProcessModel, session
+from rushes.serving.client import InferenceProtocol, predict
+from rushes.serving.prediction import Prediction
 from rushes.serving.reconciler import KEEP, EndpointState, reconcile
 from rushes.serving.repository import Batching, ModelConfig, Repository, endpoint_config
 from rushes.serving.server import address, start_triton, stop_triton, triton_status
-from rushes.serving.triton_api import Control
+from rushes.serving.triton_api import TritonApi
 from rushes.store import Store, sha256_file
 from tests.serving.conftest import crowd, stubs
 
@@ -43,15 +43,17 @@ def deploy(triton: Server, triton_home: Path, store: Store, promote: Promote) ->
 
 
 @pytest.fixture
-def ask(triton: Server) -> Callable[..., Answer]:
-    def asked(endpoint: str, video: bytes | Path, protocol: Protocol = "grpc", **options: object) -> Answer:
+def ask(triton: Server) -> Callable[..., Prediction]:
+    def asked(
+        endpoint: str, video: bytes | Path, protocol: InferenceProtocol = "grpc", **options: object
+    ) -> Prediction:
         url = address(triton, protocol)
         return predict(video, endpoint=endpoint, url=url, protocol=protocol, **options)  # type: ignore[arg-type]
 
     return asked
 
 
-def difference(one: Answer, other: Answer) -> float:
+def difference(one: Prediction, other: Prediction) -> float:
     assert one.labels == other.labels and one.onnx_sha256 == other.onnx_sha256
     probabilities = np.abs(np.subtract(one.probabilities, other.probabilities)).max()
     return float(max(probabilities, np.abs(np.subtract(one.embedding, other.embedding)).max()))
@@ -75,23 +77,23 @@ def broken_copy(bundle: Bundle, folder: Path, *, onnx: bytes | None = None, **go
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_the_endpoint_answers_what_the_same_graph_answers_in_process(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     five_actions: Bundle,
     make_video: Callable[..., bytes],
-    protocol: Protocol,
+    protocol: InferenceProtocol,
 ) -> None:
     deploy("answers", 1, five_actions.folder)
     for options in ({"seed": 5}, {"seed": 6, "frames": 90, "fps": 60.0}, {"seed": 7, "frames": 3, "height": 80}):
         video = make_video(**options)
         served = ask("answers", video, protocol, request_id="mine")
-        assert difference(served, predict_in_process(five_actions, video)) <= 1e-4
+        assert difference(served, InProcessModel(five_actions).predict(video)) <= 1e-4
         assert (served.version, served.served_by, served.request_id) == (1, "triton", "mine")
     assert len(ask("answers", video, protocol).request_id) == 32
 
 
 @pytest.mark.real
 def test_real_videos_get_the_answer_of_the_same_graph_in_process(
-    deploy: Callable[..., EndpointState], ask: Callable[..., Answer], five_actions: Bundle, shared_data: Path
+    deploy: Callable[..., EndpointState], ask: Callable[..., Prediction], five_actions: Bundle, shared_data: Path
 ) -> None:
     deploy("real", 1, five_actions.folder)
     ut = sorted((shared_data / "ut_interaction").glob("*/*.avi"))[::40]
@@ -99,7 +101,7 @@ def test_real_videos_get_the_answer_of_the_same_graph_in_process(
     answered = 0
     for index, path in enumerate([*ut, *odd[:6]]):
         try:
-            expected = predict_in_process(five_actions, path.read_bytes())
+            expected = InProcessModel(five_actions).predict(path.read_bytes())
         except UserError:
             with pytest.raises(UserError, match="refused by the server"):
                 ask("real", path)
@@ -129,14 +131,14 @@ def test_the_classifier_answers_a_batch_as_onnxruntime_does(
 
 def test_concurrent_requests_get_each_their_own_answer(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     five_actions: Bundle,
     make_video: Callable[..., bytes],
 ) -> None:
     deploy("many", 1, five_actions.folder)
     videos = [make_video(seed=seed, frames=12 + seed) for seed in range(12)]
-    expected = [predict_in_process(five_actions, video) for video in videos]
-    found: dict[int, Answer] = {}
+    expected = [InProcessModel(five_actions).predict(video) for video in videos]
+    found: dict[int, Prediction] = {}
     threads = [
         threading.Thread(target=lambda i: found.update({i: ask("many", videos[i])}), args=(i,))
         for i in range(len(videos))
@@ -154,10 +156,10 @@ def test_concurrent_requests_get_each_their_own_answer(
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_what_is_no_video_is_refused_with_its_reason_and_the_endpoint_goes_on(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     five_actions: Bundle,
     video: bytes,
-    protocol: Protocol,
+    protocol: InferenceProtocol,
 ) -> None:
     deploy("hostile", 1, five_actions.folder)
     bad = {b"": "empty", b"not a video" * 99: "not a video", video[:400]: "not a video", bytes(70 << 20): "at most"}
@@ -168,7 +170,11 @@ def test_what_is_no_video_is_refused_with_its_reason_and_the_endpoint_goes_on(
 
 
 def test_a_batch_that_the_graph_refuses_fails_each_of_its_requests_and_nothing_else(
-    deploy: Callable[..., EndpointState], ask: Callable[..., Answer], triton: Server, five_actions: Bundle, video: bytes
+    deploy: Callable[..., EndpointState],
+    ask: Callable[..., Prediction],
+    triton: Server,
+    five_actions: Bundle,
+    video: bytes,
 ) -> None:
     """Failing requests that were batched together once took the whole server down."""
     import tritonclient.grpc as grpc
@@ -200,10 +206,10 @@ def test_a_batch_that_the_graph_refuses_fails_each_of_its_requests_and_nothing_e
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_an_unknown_endpoint_or_version_is_named(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     five_actions: Bundle,
     video: bytes,
-    protocol: Protocol,
+    protocol: InferenceProtocol,
 ) -> None:
     deploy("known", 1, five_actions.folder)
     with pytest.raises(UserError, match="endpoint: 'unheard' is not served at"):
@@ -214,7 +220,7 @@ def test_an_unknown_endpoint_or_version_is_named(
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_without_a_server_the_remedy_is_said(
-    triton_possible: None, video: bytes, free_port: Callable[[], int], protocol: Protocol
+    triton_possible: None, video: bytes, free_port: Callable[[], int], protocol: InferenceProtocol
 ) -> None:
     with pytest.raises(UserError, match="start it with `rushes up`"):
         predict(video, endpoint="any", url=f"127.0.0.1:{free_port()}", protocol=protocol)
@@ -243,15 +249,15 @@ def test_an_endpoint_without_a_champion_is_left_alone(triton: Server, triton_hom
 
 def test_versions_with_other_labels_and_clips_change_without_a_failed_request(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     five_actions: Bundle,
     three_actions: Bundle,
     video: bytes,
 ) -> None:
     deploy("changing", 1, five_actions.folder)
-    expected = {1: predict_in_process(five_actions, video), 2: predict_in_process(three_actions, video)}
+    expected = {1: InProcessModel(five_actions).predict(video), 2: InProcessModel(three_actions).predict(video)}
     expected[3] = expected[1]
-    answers: list[Answer] = []
+    answers: list[Prediction] = []
     failures: list[Exception] = []
     enough = threading.Event()
 
@@ -282,7 +288,7 @@ def test_the_last_versions_stay_on_disk(
     deploy: Callable[..., EndpointState],
     triton_home: Path,
     five_actions: Bundle,
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     video: bytes,
 ) -> None:
     for version in range(1, KEEP + 2):
@@ -295,7 +301,7 @@ def test_the_last_versions_stay_on_disk(
 
 def test_other_bytes_under_the_same_number_are_served(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     five_actions: Bundle,
     three_actions: Bundle,
     video: bytes,
@@ -303,7 +309,7 @@ def test_other_bytes_under_the_same_number_are_served(
     """A registry that was made anew counts from 1 again."""
     deploy("recount", 1, five_actions.folder)
     assert deploy("recount", 1, three_actions.folder).action == "deployed"
-    assert difference(ask("recount", video), predict_in_process(three_actions, video)) <= 1e-4
+    assert difference(ask("recount", video), InProcessModel(three_actions).predict(video)) <= 1e-4
 
 
 def broken(fault: str, good: Bundle, other: Bundle, folder: Path) -> Path:
@@ -325,7 +331,7 @@ def broken(fault: str, good: Bundle, other: Bundle, folder: Path) -> Path:
 )
 def test_a_broken_bundle_is_never_served_and_the_old_version_stays(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     triton: Server,
     triton_home: Path,
     five_actions: Bundle,
@@ -341,7 +347,7 @@ def test_a_broken_bundle_is_never_served_and_the_old_version_stays(
         deploy("faults", 2, broken(fault, three_actions, five_actions, tmp_path / "broken"))
     assert "\n" not in str(caught.value)
     assert Repository(triton_home, "faults").versions() == [1]
-    assert Control(address(triton)).ready_versions("faults_classifier") == {1}
+    assert TritonApi(address(triton)).ready_versions("faults_classifier") == {1}
     after = ask("faults", video)
     assert after.version == 1 and difference(after, before) == 0
     with pytest.raises(UserError, match="version 2 is not here"):
@@ -373,7 +379,7 @@ def test_a_broken_endpoint_does_not_keep_the_others_from_their_champions(
     triton_home: Path,
     store: Store,
     promote: Promote,
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     five_actions: Bundle,
     video: bytes,
 ) -> None:
@@ -408,7 +414,7 @@ def test_of_two_reconcilers_at_once_one_deploys_and_the_other_finds_it_done(
 @pytest.mark.parametrize("model", ["killed", "killed_classifier"])
 def test_a_killed_stub_is_healed_by_the_next_look(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     triton: Server,
     triton_home: Path,
     store: Store,
@@ -427,14 +433,14 @@ def test_a_killed_stub_is_healed_by_the_next_look(
     (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="killed")
     assert outcome.action == "healed"
     for _ in range(4):
-        assert difference(ask("killed", video), predict_in_process(five_actions, video)) <= 1e-4
+        assert difference(ask("killed", video), InProcessModel(five_actions).predict(video)) <= 1e-4
     (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="killed")
     assert outcome.action == "unchanged"
 
 
 def test_overload_unloads_nothing_and_no_request_fails(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     slow_down: Callable[[list[int], float], None],
     triton: Server,
     triton_home: Path,
@@ -459,7 +465,7 @@ def test_overload_unloads_nothing_and_no_request_fails(
 
 def test_a_full_queue_is_overload_too(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     slow_down: Callable[[list[int], float], None],
     triton: Server,
     triton_home: Path,
@@ -471,7 +477,7 @@ def test_a_full_queue_is_overload_too(
     def bounded(endpoint: str) -> ModelConfig:
         return dataclasses.replace(endpoint_config(endpoint), batching=Batching(max_queue=8))
 
-    def ask_until_there_is_room() -> Answer:
+    def ask_until_there_is_room() -> Prediction:
         while True:
             try:
                 return ask("full", video)
@@ -493,7 +499,7 @@ def test_a_full_queue_is_overload_too(
 @pytest.mark.parametrize("hanging", ["every", "one"])
 def test_decoders_that_hang_are_healed_although_they_fail_nothing(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     slow_down: Callable[[list[int], float], None],
     triton: Server,
     triton_home: Path,
@@ -515,7 +521,7 @@ def test_decoders_that_hang_are_healed_although_they_fail_nothing(
 
 def test_stopped_decoders_are_healed(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     triton: Server,
     triton_home: Path,
     store: Store,
@@ -532,7 +538,7 @@ def test_stopped_decoders_are_healed(
 
 def test_a_version_that_overload_leaves_untried_is_not_routed_to(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     slow_down: Callable[[list[int], float], None],
     triton: Server,
     five_actions: Bundle,
@@ -554,7 +560,7 @@ def test_a_version_that_overload_leaves_untried_is_not_routed_to(
 
 def test_a_new_version_is_not_blamed_for_a_dead_stub(
     deploy: Callable[..., EndpointState],
-    ask: Callable[..., Answer],
+    ask: Callable[..., Prediction],
     triton: Server,
     five_actions: Bundle,
     three_actions: Bundle,

@@ -26,7 +26,7 @@ from rushes.serving.bundle import Bundle
 from rushes.serving.client import predict
 from rushes.serving.server import address, start_triton, stop_triton
 from rushes.serving.sidecar import Watcher, drain, watch
-from rushes.serving.triton_api import KEY_VARIABLE, Control
+from rushes.serving.triton_api import KEY_VARIABLE, TritonApi
 from rushes.store import Store
 from tests.serving.conftest import crowd, stubs
 
@@ -112,15 +112,15 @@ def test_a_champion_that_cannot_be_served_keeps_a_new_replica_out_and_an_old_one
     watcher: Watcher, promote: Promote, five_actions: Bundle, three_actions: Bundle
 ) -> None:
     promote("actions", 1, five_actions.folder, onnx_sha256="0" * 64)
-    state = watcher.look()
+    state = watcher.reconcile()
     assert not state.ready and "holds another graph" in str(state.problem)
     promote("actions", 2, five_actions.folder)
-    assert watcher.look().ready
+    assert watcher.reconcile().ready
     promote("actions", 3, three_actions.folder, onnx_sha256="0" * 64)
-    state = watcher.look()
+    state = watcher.reconcile()
     assert state.ready and state.endpoints == {"actions": 2} and "version 2 stays" in str(state.problem)
     promote("actions", 4, three_actions.folder)
-    state = watcher.look()
+    state = watcher.reconcile()
     assert (state.ready, state.endpoints, state.problem) == (True, {"actions": 4}, None)
 
 
@@ -128,11 +128,11 @@ def test_without_the_store_a_replica_goes_on_and_a_dead_one_says_so(
     watcher: Watcher, replica: Server, promote: Promote, five_actions: Bundle, video: bytes
 ) -> None:
     promote("actions", 1, five_actions.folder)
-    assert watcher.look().ready
+    assert watcher.reconcile().ready
     assert watcher.store.local is not None
     shutil.move(watcher.store.local, away := watcher.store.local.with_name("away"))
     watcher.store.local.write_text("no folder any more")
-    state = watcher.look()
+    state = watcher.reconcile()
     assert state.ready and state.endpoints == {"actions": 1} and state.problem
     assert predict(video, endpoint="actions", url=address(replica)).version == 1
 
@@ -141,12 +141,12 @@ def test_without_the_store_a_replica_goes_on_and_a_dead_one_says_so(
     for row in rows:
         if int(row[1]) == replica.pid:
             os.kill(int(row[0]), signal.SIGKILL)
-    state = watcher.look()
+    state = watcher.reconcile()
     assert not state.ready and state.endpoints == {}
 
     watcher.store.local.unlink()
     shutil.move(away, watcher.store.local)
-    assert watcher.look().ready  # healed, now that the ledger can be read again
+    assert watcher.reconcile().ready  # healed, now that the ledger can be read again
 
 
 def test_an_overloaded_replica_stays_ready_and_says_so(
@@ -159,19 +159,19 @@ def test_an_overloaded_replica_stays_ready_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     promote("actions", 1, five_actions.folder)
-    assert watcher.look().ready
+    assert watcher.reconcile().ready
     decoders = stubs(replica, "actions")
     slow_down(decoders, 0.25)
     monkeypatch.setattr(reconciler, "_PROBE_SECONDS", 2.0)
     watcher.progress = heard = Heard()
     with crowd(lambda: predict(video, endpoint="actions", url=address(replica)), clients=12 * len(decoders)) as answers:
-        state = watcher.look()
+        state = watcher.reconcile()
         assert state.ready and state.endpoints == {"actions": 1}
         assert any("actions: overloaded, it goes on answering: " in line for line in heard.lines)
         assert watcher.store.local is not None
         shutil.move(watcher.store.local, watcher.store.local.with_name("away"))
         watcher.store.local.write_text("no folder any more")
-        state = watcher.look()
+        state = watcher.reconcile()
         assert state.ready and state.endpoints == {"actions": 1} and state.problem
     assert {answer.version for answer in answers} == {1}
     assert stubs(replica, "actions") == decoders
@@ -186,14 +186,14 @@ def test_only_who_has_the_key_loads_and_everybody_may_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     promote("actions", 1, five_actions.folder)
-    assert watcher.look().ready
+    assert watcher.reconcile().ready
     for key in ("", "guessed"):
         monkeypatch.setenv(KEY_VARIABLE, key)
-        control = Control(address(replica))
-        for call in (control.load, control.unload, control.ready_versions):
+        api = TritonApi(address(replica))
+        for call in (api.load, api.unload, api.ready_versions):
             with pytest.raises(ServiceError, match="restricted"):
                 call("actions")
-        control.close()
+        api.close()
     url = f"{replica.url('http')}/v2/repository/models/actions/unload"
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(url, data=b"{}", method="POST"), timeout=10)
@@ -205,7 +205,7 @@ def test_triton_may_end_once_nobody_has_asked_for_a_while(
     watcher: Watcher, replica: Server, promote: Promote, five_actions: Bundle, video: bytes
 ) -> None:
     promote("actions", 1, five_actions.folder)
-    assert watcher.look().ready
+    assert watcher.reconcile().ready
     metrics = f"{replica.url('metrics')}/metrics"
     ended = []
 

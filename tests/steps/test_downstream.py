@@ -14,7 +14,7 @@ import torch
 
 from rushes.config import Recipe, load_recipe
 from rushes.home import open_store
-from rushes.serving.bundle import Bundle, InProcess, read_bundle
+from rushes.serving.bundle import Bundle, InProcessModel, read_bundle
 from rushes.serving.request import request_clips
 from rushes.steps.evaluate import evaluate
 from rushes.steps.export import export
@@ -136,7 +136,7 @@ def test_the_graph_answers_a_video_as_the_classifier_does(made: Made, tmp_path: 
         assert clips.shape == (25, contract.clip_frames, 48, 32)
         with torch.no_grad():
             expected = net(torch.from_numpy(clips)).mean(dim=0).softmax(dim=0).numpy()
-        answers.append(InProcess(bundle).predict(video.read_bytes()).probabilities)
+        answers.append(InProcessModel(bundle).predict(video.read_bytes()).probabilities)
         assert answers[-1] == pytest.approx(expected, abs=1e-5)
     assert np.ptp(np.array(answers)[:, 0]) > 0.01  # another video, another answer
 

@@ -9,8 +9,8 @@ from scipy.stats import binom
 
 from rushes.config import PromoteConfig
 from rushes.tracking.gate import (
-    Comparison,
-    Right,
+    Correct,
+    PairedCorrectness,
     Ruling,
     above_chance,
     against_champion,
@@ -22,10 +22,10 @@ from rushes.tracking.gate import (
 
 BETTER = PromoteConfig(resamples=1000)
 NON_INFERIOR = PromoteConfig(require="non_inferior", margin=0.05, resamples=1000)
-NO_VIDEO: Right = np.array([], dtype=bool)
+NO_VIDEO: Correct = np.array([], dtype=bool)
 
 
-def right(share: float, count: int = 200) -> Right:
+def right(share: float, count: int = 200) -> Correct:
     """The first `share` of the videos right."""
     return np.arange(count) < round(share * count)
 
@@ -34,8 +34,8 @@ def groups(count: int, videos: int = 200) -> npt.NDArray[np.str_]:
     return np.array([f"g{number % count:03d}" for number in range(videos)])
 
 
-def compare(challenger: Right, champion: Right, *, count: int = 50, config: PromoteConfig = BETTER) -> Ruling:
-    comparison = Comparison(challenger=challenger, champion=champion, groups=groups(count, len(champion)))
+def compare(challenger: Correct, champion: Correct, *, count: int = 50, config: PromoteConfig = BETTER) -> Ruling:
+    comparison = PairedCorrectness(challenger=challenger, champion=champion, groups=groups(count, len(champion)))
     return against_champion(comparison, config=config, seed=0)
 
 
@@ -144,10 +144,10 @@ def test_one_lucky_group_is_not_a_gain() -> None:
     names = np.array(["lucky"] * 20 + [f"g{number:03d}" for number in range(180)])
     config = PromoteConfig(resamples=2000)
     clustered = against_champion(
-        Comparison(challenger=challenger, champion=champion, groups=names), config=config, seed=0
+        PairedCorrectness(challenger=challenger, champion=champion, groups=names), config=config, seed=0
     )
     alone = against_champion(
-        Comparison(challenger=challenger, champion=champion, groups=groups(200)), config=config, seed=0
+        PairedCorrectness(challenger=challenger, champion=champion, groups=groups(200)), config=config, seed=0
     )
     assert (clustered.verdict, alone.verdict) == ("inconclusive", "pass")
 
@@ -157,14 +157,14 @@ def test_the_verdict_is_a_function_of_the_seed_and_not_of_the_order_of_videos() 
     challenger, champion, names = rng.random(300) < 0.75, rng.random(300) < 0.7, groups(60, 300)
     order = rng.permutation(300)
     config = PromoteConfig(resamples=500)
-    one = Comparison(challenger=challenger, champion=champion, groups=names)
-    other = Comparison(challenger=challenger[order], champion=champion[order], groups=names[order])
+    one = PairedCorrectness(challenger=challenger, champion=champion, groups=names)
+    other = PairedCorrectness(challenger=challenger[order], champion=champion[order], groups=names[order])
     assert against_champion(one, config=config, seed=4) == against_champion(other, config=config, seed=4)
 
 
 def test_answers_to_other_videos_cannot_be_compared() -> None:
     with pytest.raises(AssertionError, match="one entry a video"):
-        Comparison(challenger=right(0.5, 10), champion=right(0.5, 9), groups=groups(3, 10))
+        PairedCorrectness(challenger=right(0.5, 10), champion=right(0.5, 9), groups=groups(3, 10))
     with pytest.raises(AssertionError, match="one entry a video"):
         not_below_random(right(0.5, 10), right(0.5, 1))
 
@@ -173,7 +173,7 @@ def test_answers_to_other_videos_cannot_be_compared() -> None:
 
 
 def test_no_rule_passes_without_evidence() -> None:
-    nothing = Comparison(challenger=NO_VIDEO, champion=NO_VIDEO, groups=np.array([], dtype=str))
+    nothing = PairedCorrectness(challenger=NO_VIDEO, champion=NO_VIDEO, groups=np.array([], dtype=str))
     rulings = [
         support([]),
         parity({}, tolerance=1.0),
@@ -210,7 +210,7 @@ def share_promoted(gain: float, *, draws: int, config: PromoteConfig, count: int
         levels = 0.7 + rng.uniform(-0.15, 0.15, (2, count))
         levels[0] += gain
         challenger, champion = (rng.random(count * videos) < np.tile(level, videos) for level in levels)
-        comparison = Comparison(challenger=challenger, champion=champion, groups=names)
+        comparison = PairedCorrectness(challenger=challenger, champion=champion, groups=names)
         promoted += against_champion(comparison, config=config, seed=0).verdict == "pass"
     return promoted / draws
 

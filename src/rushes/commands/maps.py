@@ -129,7 +129,7 @@ def _print(units: Sequence[Unit], footage: Footage) -> None:
     for unit in units:
         places = [
             f"{printable(str(sources[s.row]))} {clock(segments.start[s.row] + s.frame / segments.fps[s.row])}"
-            for s in unit.sights
+            for s in unit.activations
         ]
-        table.add_row(str(unit.channel), f"{unit.sights[0].response:.3g}", escape(", ".join(places)))
+        table.add_row(str(unit.channel), f"{unit.activations[0].response:.3g}", escape(", ".join(places)))
     console.print(table)

@@ -26,9 +26,9 @@ from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.evaluation.no_motion import (
     ENOUGH,
-    Answers,
-    Judged,
-    Verdict,
+    ControlResult,
+    ControlVerdict,
+    HeldOutScores,
     explain,
     hold_still,
     judge,
@@ -46,7 +46,12 @@ from rushes.store import Manifest, Store, sha256_file
 
 _SECONDS = 1800.0  # for sampling, after which what is there is used
 _RESAMPLES = 5000
-_COLOURS: dict[Verdict, str] = {"pass": "green", "shortcut": "red", "not solved": "yellow", "too few videos": "yellow"}
+_COLOURS: dict[ControlVerdict, str] = {
+    "pass": "green",
+    "shortcut": "red",
+    "not solved": "yellow",
+    "too few videos": "yellow",
+}
 
 Integers = npt.NDArray[np.int64]
 Sampled = tuple[Manifest, Store]
@@ -78,7 +83,7 @@ class Result:
     model: str
     task: str
     backbone: str
-    judged: Judged
+    judged: ControlResult
 
 
 def control(
@@ -226,7 +231,7 @@ def _result(
 
 def answers(
     recipe: Recipe, sampled: Sampled, *, still: bool, options: NoMotionOptions, store: Store, progress: Progress
-) -> Answers:
+) -> HeldOutScores:
     """Trains a method on half of the groups of some footage, at the size that its recipe takes, and tests it."""
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
     size = recipe.pretrain.short_side or recipe.sample.short_side
@@ -274,8 +279,8 @@ def _print(results: Sequence[Result]) -> None:
         )
 
 
-def _by_verdict(results: Sequence[Result]) -> dict[Verdict, list[str]]:
-    found: dict[Verdict, list[str]] = {}
+def _by_verdict(results: Sequence[Result]) -> dict[ControlVerdict, list[str]]:
+    found: dict[ControlVerdict, list[str]] = {}
     for result in results:
         found.setdefault(result.judged.verdict, []).append(result.model)
     return found

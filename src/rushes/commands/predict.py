@@ -11,12 +11,12 @@ from rich.table import Table
 from rushes.console import console
 from rushes.errors import UserError
 from rushes.home import home_folder
-from rushes.serving.answer import Answer
-from rushes.serving.bundle import InProcess
+from rushes.serving.bundle import InProcessModel
 from rushes.serving.client import predict as ask
 from rushes.serving.client import routed_bundle
 from rushes.serving.environment import can_run_triton
-from rushes.serving.repository import endpoints_here
+from rushes.serving.prediction import Prediction
+from rushes.serving.repository import deployed_endpoints
 from rushes.serving.server import address, triton_status
 
 
@@ -42,7 +42,7 @@ def the_endpoint(home: Path, name: str) -> str:
     Raises:
         UserError: it is not served here, or there are several.
     """
-    known = endpoints_here(home)
+    known = deployed_endpoints(home)
     if not known:
         raise UserError(f"endpoint: nothing is served from {home}: run `rushes demo` or `rushes run` first")
     if name and name not in known:
@@ -54,11 +54,11 @@ def the_endpoint(home: Path, name: str) -> str:
 
 def answerer(
     home: Path, *, endpoint: str, offline: bool, protocol: Literal["grpc", "http"] = "grpc"
-) -> Callable[[Path], Answer]:
+) -> Callable[[Path], Prediction]:
     """What answers a video: Triton, or the routed bundle in this process where asked for or where Triton cannot run."""
     if offline or can_run_triton() is not None:
         bundle, version = routed_bundle(home=home, endpoint=endpoint)
-        graph = InProcess(bundle, version=version)
+        graph = InProcessModel(bundle, version=version)
         return lambda video: graph.predict(video.read_bytes())
     server = triton_status(home=home)
     if server is None:
@@ -66,7 +66,7 @@ def answerer(
     return lambda video: ask(video, endpoint=endpoint, url=address(server, protocol), protocol=protocol)
 
 
-def show(video: Path, answer: Answer, *, top: int, as_json: bool) -> None:
+def show(video: Path, answer: Prediction, *, top: int, as_json: bool) -> None:
     """Prints an answer as a table, or as one line of JSON."""
     if as_json:
         console.print(json.dumps({"video": str(video), **answer.to_record()}), markup=False, soft_wrap=True)

@@ -37,7 +37,7 @@ _REGION = 0.5  # share of the picture's highest response that the outline enclos
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
+class Activation:
     """A moment that drives a unit."""
 
     row: int
@@ -57,7 +57,7 @@ class Unit:
     """A channel of the maps, and what drives it most."""
 
     channel: int
-    sights: tuple[Sight, ...]
+    activations: tuple[Activation, ...]
     """The strongest first, each of another segment."""
 
 
@@ -71,7 +71,7 @@ def strongest_units(
         net: a backbone in evaluation mode, on `device`.
         data: the clips to show it.
         units: channels to return, at most.
-        pictures: sights of each, at most.
+        pictures: activations of each, at most.
         device: where to compute.
         batch: clips a forward pass.
         bar: advanced by a segment at a time.
@@ -86,7 +86,7 @@ def strongest_units(
 
 
 def draw_units(columns: Mapping[str, Sequence[Unit]], path: Path) -> tuple[int, int]:
-    """Writes a PNG: a column a network, a row a unit, its sights from left to right.
+    """Writes a PNG: a column a network, a row a unit, its activations from left to right.
 
     Where the unit responds the picture is bright; the outline is half of its highest response in this picture.
 
@@ -96,7 +96,7 @@ def draw_units(columns: Mapping[str, Sequence[Unit]], path: Path) -> tuple[int, 
     Raises:
         UserError: no network has a unit that responds.
     """
-    widest = max((len(unit.sights) for units in columns.values() for unit in units), default=0)
+    widest = max((len(unit.activations) for units in columns.values() for unit in units), default=0)
     if not widest:
         raise UserError("activations: no unit responds to this footage: is the backbone trained on footage like it?")
     wide, tall = widest * (_TILE + _SEAM) + _MARGIN, _TILE + _NOTE + _SEAM
@@ -109,19 +109,19 @@ def draw_units(columns: Mapping[str, Sequence[Unit]], path: Path) -> tuple[int, 
         for row, unit in enumerate(units):
             top = _MARGIN + _HEADER + row * tall
             draw.text((left, top), f"unit {unit.channel}", fill=_FAINT, font=_font(12))
-            for place, sight in enumerate(unit.sights):
+            for place, activation in enumerate(unit.activations):
                 across = left + place * (_TILE + _SEAM)
-                sheet.paste(highlighted(sight), (across, top + _NOTE))
+                sheet.paste(highlighted(activation), (across, top + _NOTE))
                 anchor = (across + _TILE, top)
-                draw.text(anchor, f"{sight.response:.3g}", fill=_FAINT, font=_font(12), anchor="ra")
+                draw.text(anchor, f"{activation.response:.3g}", fill=_FAINT, font=_font(12), anchor="ra")
     sheet.save(path, optimize=True)
     return sheet.size
 
 
-def highlighted(sight: Sight) -> Image.Image:
+def highlighted(activation: Activation) -> Image.Image:
     """The picture, dark where the unit does not respond, with an outline round where it responds by half or more."""
-    picture = Image.fromarray(sight.picture).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
-    share = np.asarray(Image.fromarray(sight.region).resize((_TILE, _TILE), Image.Resampling.BILINEAR))
+    picture = Image.fromarray(activation.picture).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
+    share = np.asarray(Image.fromarray(activation.region).resize((_TILE, _TILE), Image.Resampling.BILINEAR))
     pixels = (np.asarray(picture) * (_DARK + (1 - _DARK) * share.clip(0, 1))[..., None]).astype(np.uint8)
     inside = np.pad(share >= _REGION, 1)
     core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
@@ -141,17 +141,19 @@ def _peaks(net: Backbone, data: EvenClips, *, device: torch.device, batch: int, 
 
 
 def _unit(net: Backbone, data: EvenClips, peaks: Floats, channel: int, *, pictures: int, device: torch.device) -> Unit:
-    """A channel with its best sights, given its responses [segments, clips]."""
+    """A channel with its best activations, given its responses [segments, clips]."""
     best = np.argsort(-peaks.max(axis=1), kind="stable")[:pictures]
-    sights = [
-        _sight(net, data, int(index), int(peaks[index].argmax()), channel, device=device)
+    activations = [
+        _activation(net, data, int(index), int(peaks[index].argmax()), channel, device=device)
         for index in best
         if peaks[index].max() > 0
     ]
-    return Unit(channel=channel, sights=tuple(sights))
+    return Unit(channel=channel, activations=tuple(activations))
 
 
-def _sight(net: Backbone, data: EvenClips, index: int, number: int, channel: int, *, device: torch.device) -> Sight:
+def _activation(
+    net: Backbone, data: EvenClips, index: int, number: int, channel: int, *, device: torch.device
+) -> Activation:
     """Clip `number` of segment `index`, at the moment at which the channel responds most."""
     clips, row = data[index]
     clip = clips[number : number + 1].to(device)
@@ -161,7 +163,7 @@ def _sight(net: Backbone, data: EvenClips, index: int, number: int, channel: int
     side, response = clip.shape[-1], float(maps.max())
     region = F.interpolate(maps[moment][None, None], size=(side, side), mode="bilinear", align_corners=False)[0, 0]
     rgb = i420_to_rgb(clip)[0, :, shown].permute(1, 2, 0)
-    return Sight(
+    return Activation(
         row=row,
         frame=int(data.numbers(index)[number, shown]),
         picture=(rgb * 255).round().to(torch.uint8).cpu().numpy(),

@@ -20,8 +20,6 @@ from rushes.training.networks import Classifier
 from rushes.training.weights import load_backbone, load_classifier, read_model
 
 Classes = npt.NDArray[np.int64]
-Protocol = tuple[str, int]
-"""Name of a protocol, and labels a class; 0 is all of them."""
 
 
 def column(protocol: str, labels: int) -> str:

@@ -29,7 +29,7 @@ from rushes.training.pretext import PretextNet, PretextTuples
 from rushes.video.encode import encode_h264
 
 Integers = npt.NDArray[np.int64]
-Verdict = Literal["pass", "shortcut", "not solved", "too few videos"]
+ControlVerdict = Literal["pass", "shortcut", "not solved", "too few videos"]
 
 ENOUGH = 200
 """Test groups that the control is made for; with fewer it sees large leaks only."""
@@ -74,7 +74,7 @@ def without_rejection(task: PretextTask) -> PretextTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class HeldOutScores:
     """A trained network's answers to test questions."""
 
     correct: npt.NDArray[np.float64]
@@ -109,7 +109,7 @@ def train_and_test(
     store: Store,
     label: str,
     progress: Progress,
-) -> Answers:
+) -> HeldOutScores:
     """Trains a network from scratch on half of the groups and asks it about the others.
 
     Args:
@@ -173,7 +173,7 @@ def train_and_test(
 @torch.no_grad()
 def ask(
     net: PretextNet, footage: Footage, rows: dict[str, Integers], config: PretrainConfig, *, questions: int, seed: int
-) -> Answers:
+) -> HeldOutScores:
     """Asks a network as many questions about each group's segments, [n] of them each."""
     net.eval()
     device = next(net.parameters()).device
@@ -191,14 +191,14 @@ def ask(
         asked = [tuples.question((place, number)) for number in range(questions)]
         answers = net(torch.stack([question.clips for question in asked]).to(device)).argmax(1).tolist()
         correct += [answer == question.draw.label for answer, question in zip(answers, asked, strict=True)]
-    return Answers(correct=np.array(correct, np.float64), groups=np.repeat(np.array(list(rows)), questions))
+    return HeldOutScores(correct=np.array(correct, np.float64), groups=np.repeat(np.array(list(rows)), questions))
 
 
 # The verdict ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ControlResult:
     """What the control says of one method."""
 
     chance: float
@@ -207,10 +207,12 @@ class Judged:
     """Accuracy where nothing moves."""
     moving: Interval
     """Accuracy where something does, after the same budget."""
-    verdict: Verdict
+    verdict: ControlVerdict
 
 
-def judge(*, chance: float, still: Answers, moving: Answers, methods: int, resamples: int, seed: int) -> Judged:
+def judge(
+    *, chance: float, still: HeldOutScores, moving: HeldOutScores, methods: int, resamples: int, seed: int
+) -> ControlResult:
     """Holds accuracies against the commonest answer's, at 5 % error for all methods together (Bonferroni).
 
     `shortcut`: the interval without motion lies above it. `not solved`: the interval with motion does not, so that the
@@ -221,17 +223,17 @@ def judge(*, chance: float, still: Answers, moving: Answers, methods: int, resam
         group_interval(answers.correct, answers.groups, resamples=resamples, seed=seed, confidence=confidence)
         for answers in (still, moving)
     )
-    verdict: Verdict = "pass"
+    verdict: ControlVerdict = "pass"
     if still_interval.low is None or moving_interval.low is None:
         verdict = "too few videos"
     elif still_interval.low > chance:
         verdict = "shortcut"
     elif not moving_interval.low > chance:
         verdict = "not solved"
-    return Judged(chance=chance, still=still_interval, moving=moving_interval, verdict=verdict)
+    return ControlResult(chance=chance, still=still_interval, moving=moving_interval, verdict=verdict)
 
 
-def explain(judged: Judged) -> str:
+def explain(judged: ControlResult) -> str:
     """What follows from a verdict, in a sentence or two."""
     return {
         "pass": "Where nothing moves it cannot be solved; where something moves it can.",

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from rushes.errors import UserError
-from rushes.serving.answer import Answer
 from rushes.serving.contract import Contract
+from rushes.serving.prediction import Prediction
 from rushes.serving.request import request_clips
 from rushes.store import Manifest, Store, sha256_file
 
@@ -90,14 +90,14 @@ def session(onnx: Path) -> Any:
         raise UserError(f"{onnx}: not a graph that onnxruntime reads ({error}): export again") from error
 
 
-class InProcess:
+class InProcessModel:
     """A bundle that answers in this process; loading the graph once serves many videos."""
 
     def __init__(self, bundle: Bundle, *, version: int | None = None) -> None:
         self.bundle, self.version = bundle, version
         self._session = session(bundle.onnx)
 
-    def predict(self, video: bytes) -> Answer:
+    def predict(self, video: bytes) -> Prediction:
         """Answers an encoded video.
 
         Raises:
@@ -106,7 +106,7 @@ class InProcess:
         contract = self.bundle.contract
         clips = request_clips(video, contract)
         probabilities, embedding = self._session.run(OUTPUTS, {"clips": clips[None]})
-        return Answer(
+        return Prediction(
             labels=contract.labels,
             probabilities=tuple(probabilities[0].tolist()),
             embedding=tuple(embedding[0].tolist()),
@@ -117,16 +117,7 @@ class InProcess:
         )
 
 
-def predict_in_process(bundle: Bundle, video: bytes, *, version: int | None = None) -> Answer:
-    """Answers one encoded video with the bundle's graph, here.
-
-    Raises:
-        VideoError: it cannot be decoded, or is beyond the limits of a request.
-    """
-    return InProcess(bundle, version=version).predict(video)
-
-
-def golden_difference(answer: Answer, contract: Contract) -> float:
+def golden_difference(answer: Prediction, contract: Contract) -> float:
     """Largest difference of a probability from the golden answer; infinite if the labels differ."""
     expected = np.asarray(contract.golden.probabilities)
     if answer.labels != contract.labels or len(answer.probabilities) != len(expected):

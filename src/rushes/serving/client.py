@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from rushes.errors import RushesError, ServiceError, UserError
-from rushes.serving.answer import Answer
 from rushes.serving.bundle import Bundle
-from rushes.serving.repository import Repository, endpoints_here
+from rushes.serving.prediction import Prediction
+from rushes.serving.repository import Repository, deployed_endpoints
 from rushes.serving.request import read_video
 
-Protocol = Literal["grpc", "http"]
+InferenceProtocol = Literal["grpc", "http"]
 OUTPUTS = ("LABELS", "PROBABILITIES", "EMBEDDING", "VERSION", "ONNX_SHA256", "REQUEST_ID")
 
 
@@ -24,11 +24,11 @@ def predict(
     *,
     endpoint: str,
     url: str,
-    protocol: Protocol = "grpc",
+    protocol: InferenceProtocol = "grpc",
     version: int | None = None,
     request_id: str = "",
     timeout: float = 60.0,
-) -> Answer:
+) -> Prediction:
     """Sends one encoded video to a Triton server.
 
     Args:
@@ -75,12 +75,12 @@ def routed_bundle(*, home: Path, endpoint: str) -> tuple[Bundle, int]:
     routing = repository.routing()
     bundle = repository.bundle(routing.version) if routing else None
     if routing is None or bundle is None:
-        known = ", ".join(endpoints_here(home)) or "none yet"
+        known = ", ".join(deployed_endpoints(home)) or "none yet"
         raise UserError(f"endpoint: {endpoint!r} has not been deployed to {home} (known: {known}): `rushes run` first")
     return bundle, routing.version
 
 
-def _module(protocol: Protocol) -> Any:
+def _module(protocol: InferenceProtocol) -> Any:
     if protocol == "grpc":
         import tritonclient.grpc as module
     else:
@@ -88,7 +88,7 @@ def _module(protocol: Protocol) -> Any:
     return module
 
 
-def _connected(module: Any, url: str, timeout: float, protocol: Protocol) -> Any:
+def _connected(module: Any, url: str, timeout: float, protocol: InferenceProtocol) -> Any:
     if protocol == "grpc":
         return module.InferenceServerClient(url)
     return module.InferenceServerClient(url, connection_timeout=timeout, network_timeout=timeout)
@@ -126,9 +126,9 @@ def one_line(words: str) -> str:
     return " ".join(words.split("\nAt:")[0].split()).rstrip(" ;")
 
 
-def _answer(reply: Any) -> Answer:
+def _answer(reply: Any) -> Prediction:
     values = {name: reply.as_numpy(name) for name in OUTPUTS}
-    return Answer(
+    return Prediction(
         labels=tuple(label.decode() for label in values["LABELS"]),
         probabilities=tuple(values["PROBABILITIES"].tolist()),
         embedding=tuple(values["EMBEDDING"].tolist()),

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Golden:
+class GoldenClip:
     """A request with a known answer: what a health probe sends."""
 
     video: str
@@ -53,7 +53,7 @@ class Contract:
     """ONNX operator set."""
     classifier: str
     """Ref of the classifier it was exported from."""
-    golden: Golden
+    golden: GoldenClip
     """Request with a known answer."""
     schema: int = SCHEMA
 
@@ -85,6 +85,6 @@ class Contract:
             golden = record.pop("golden")
             golden["probabilities"] = tuple(golden["probabilities"])
             record["labels"] = tuple(record["labels"])
-            return cls(golden=Golden(**golden), **record)
+            return cls(golden=GoldenClip(**golden), **record)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: not a contract ({error}): export again") from error

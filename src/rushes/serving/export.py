@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from rushes.errors import ServiceError, UserError
-from rushes.serving.bundle import CONTRACT, GOLDEN, ONNX, Bundle, InProcess, read_bundle, session
-from rushes.serving.contract import Contract, Golden
+from rushes.serving.bundle import CONTRACT, GOLDEN, ONNX, Bundle, InProcessModel, read_bundle, session
+from rushes.serving.contract import Contract, GoldenClip
 from rushes.serving.graph import ServingGraph
 from rushes.store import sha256_file, write_atomic
 
@@ -161,7 +161,7 @@ def export_bundle(
         onnx_sha256=sha256_file(path),
         opset=opset,
         classifier=classifier,
-        golden=Golden(
+        golden=GoldenClip(
             video=GOLDEN,
             sha256=hashlib.sha256(golden).hexdigest(),
             probabilities=(0.0,) * len(labels),
@@ -175,7 +175,7 @@ def export_bundle(
 
 def _answered(draft: Contract, folder: Path, golden: bytes) -> Contract:
     """The contract with the golden answer, and the embedding's length, as onnxruntime gives them."""
-    answer = InProcess(Bundle(folder=folder, contract=draft)).predict(golden)
+    answer = InProcessModel(Bundle(folder=folder, contract=draft)).predict(golden)
     if len(answer.probabilities) != len(draft.labels):
         raise UserError(f"labels: {len(draft.labels)} for a graph of {len(answer.probabilities)} classes")
     known = dataclasses.replace(draft.golden, probabilities=answer.probabilities)

@@ -25,11 +25,11 @@ from typing import Literal
 from rushes.errors import RushesError, ServiceError, UserError
 from rushes.ledger import Champion, Ledger, endpoints
 from rushes.progress import NullProgress, Progress
-from rushes.serving.bundle import Bundle, InProcess, fetch_bundle, golden_difference
+from rushes.serving.bundle import Bundle, InProcessModel, fetch_bundle, golden_difference
 from rushes.serving.client import predict
-from rushes.serving.repository import Repository, endpoint_config, endpoints_here, staging_folder
+from rushes.serving.repository import Repository, deployed_endpoints, endpoint_config, staging_folder
 from rushes.serving.routing import Routing
-from rushes.serving.triton_api import Control
+from rushes.serving.triton_api import TritonApi
 from rushes.store import Store, locked
 
 KEEP = 3
@@ -93,11 +93,11 @@ def reconcile(
     return outcomes
 
 
-def routed_and_answering(*, home: Path, server: str) -> dict[str, tuple[int, str | None]]:
+def probe_routed(*, home: Path, server: str) -> dict[str, tuple[int, str | None]]:
     """What is routed here, whatever the ledger says: endpoint to version, and what its golden clip failed with."""
     found: dict[str, tuple[int, str | None]] = {}
     with locked(_lock(home)):
-        for name in endpoints_here(home):
+        for name in deployed_endpoints(home):
             repository = Repository(home, name)
             try:
                 found[name] = _tried(repository, server)
@@ -172,7 +172,7 @@ class _Endpoint:
 
     def _switch(self, champion: Champion, routing: Routing | None) -> None:
         version, repository = champion.version, self.repository
-        set_aside = repository.place(self._staged(champion), version)
+        replaced = repository.publish(self._staged(champion), version)
         # Without the present version if its number is to mean other bytes from now on.
         others = tuple(v for v in (routing.history if routing else ()) if v != version)
         try:
@@ -180,7 +180,7 @@ class _Endpoint:
             assert bundle is not None, "verified when it was staged"
             self.backend.bring_in(version, bundle, beside=others[: LOADED - 1])
         except BaseException:
-            repository.take_back(version, set_aside)
+            repository.restore(version, replaced)
             self.backend.fall_back(routing.history[:LOADED] if routing else ())
             raise
         history = (version, *others)[:KEEP]
@@ -234,16 +234,14 @@ class _Triton:
 
     def __init__(self, repository: Repository, server: str, progress: Progress) -> None:
         self.repository, self.server, self.progress = repository, server, progress
-        self.control = Control(server)
+        self.api = TritonApi(server)
 
     def bring_up(self, routing: Routing, bundle: Bundle) -> Action | None:
         """Loads what should be loaded, tries it, and heals it; None if there was nothing to do."""
-        repository, control = self.repository, self.control
+        repository, api = self.repository, self.api
         action: Action | None = None
         wanted = self._present(routing.history[:LOADED])
-        up = bool(control.ready_versions(repository.endpoint)) and wanted <= control.ready_versions(
-            repository.classifier
-        )
+        up = bool(api.ready_versions(repository.endpoint)) and wanted <= api.ready_versions(repository.classifier)
         if repository.write_endpoint() or not up:
             repository.write_classifier(tuple(wanted))
             self._load_both()
@@ -251,8 +249,8 @@ class _Triton:
         trial = self.probe(routing.version, bundle)
         if trial.broken:
             # A killed stub leaves its model "ready" and every request failing; only this brings it back.
-            control.unload(repository.endpoint)
-            control.unload(repository.classifier)
+            api.unload(repository.endpoint)
+            api.unload(repository.classifier)
             self._load_both()
             action = "healed"
             trial = self.probe(routing.version, bundle)
@@ -265,12 +263,12 @@ class _Triton:
     def bring_in(self, version: int, bundle: Bundle, *, beside: tuple[int, ...]) -> None:
         """Loads a new version beside the old and tries it, before anything is routed to it."""
         self.repository.write_classifier(tuple({version, *self._present(beside)}))
-        self.control.load(self.repository.classifier)
-        ready = self.control.ready_versions(self.repository.classifier)
+        self.api.load(self.repository.classifier)
+        ready = self.api.ready_versions(self.repository.classifier)
         if version not in ready:
             raise ServiceError(f"it did not become ready (ready: {sorted(ready)})")
-        if self.repository.write_endpoint() or not self.control.ready_versions(self.repository.endpoint):
-            self.control.load(self.repository.endpoint)
+        if self.repository.write_endpoint() or not self.api.ready_versions(self.repository.endpoint):
+            self.api.load(self.repository.endpoint)
         self._require(version, bundle)
 
     def fall_back(self, versions: tuple[int, ...]) -> None:
@@ -279,19 +277,19 @@ class _Triton:
         with contextlib.suppress(ServiceError):
             if present:
                 self.repository.write_classifier(tuple(present))
-                self.control.load(self.repository.classifier)
+                self.api.load(self.repository.classifier)
             else:
-                self.control.unload(self.repository.classifier)
+                self.api.unload(self.repository.classifier)
 
     def close(self) -> None:
-        self.control.close()
+        self.api.close()
 
     def _present(self, versions: tuple[int, ...]) -> set[int]:
         return set(versions) & set(self.repository.versions())
 
     def _load_both(self) -> None:
-        self.control.load(self.repository.classifier)
-        self.control.load(self.repository.endpoint)
+        self.api.load(self.repository.classifier)
+        self.api.load(self.repository.endpoint)
 
     def _require(self, version: int, bundle: Bundle) -> None:
         failure = self.probe(version, bundle).failure
@@ -332,7 +330,7 @@ class _Triton:
             time.sleep(0.5)
 
     def _answered(self) -> tuple[int, int]:
-        return self.control.answered(self.repository.endpoint), self.control.answered(self.repository.classifier)
+        return self.api.answered(self.repository.endpoint), self.api.answered(self.repository.classifier)
 
     def _probe_once(self, golden: bytes, version: int, bundle: Bundle) -> str | None:
         try:
@@ -378,7 +376,7 @@ class _InThisProcess:
 
     def _require(self, bundle: Bundle) -> None:
         try:
-            answer = InProcess(bundle).predict(bundle.golden.read_bytes())
+            answer = InProcessModel(bundle).predict(bundle.golden.read_bytes())
         except UserError as error:
             raise ServiceError(str(error)) from error
         failure = _golden_failure(golden_difference(answer, bundle.contract), bundle)

@@ -216,26 +216,26 @@ class Repository:
         """Switches to a version, atomically."""
         write_atomic(self._endpoint_folder / ROUTING, routing.to_json().encode())
 
-    def place(self, staged: Path, version: int) -> Path | None:
+    def publish(self, staged: Path, version: int) -> Path | None:
         """Moves a staged bundle to its version folder; other bytes under that number are set aside and returned."""
         for name in FILES:
             fsync(staged / name)
         fsync(staged)
         self._classifier_folder.mkdir(parents=True, exist_ok=True)
-        set_aside = self._set_aside(version)
+        replaced = self._move_aside(version)
         staged.rename(self.version_folder(version))
         fsync(self._classifier_folder)
-        return set_aside
+        return replaced
 
-    def take_back(self, version: int, set_aside: Path | None) -> None:
+    def restore(self, version: int, replaced: Path | None) -> None:
         """Undoes `place`."""
         self.remove(version)
-        if set_aside is not None:
-            set_aside.rename(self.version_folder(version))
+        if replaced is not None:
+            replaced.rename(self.version_folder(version))
 
     def remove(self, version: int) -> None:
         """Deletes a version folder, which is out of Triton's sight before its files go."""
-        gone = self._set_aside(version)
+        gone = self._move_aside(version)
         if gone is not None:
             shutil.rmtree(gone, ignore_errors=True)
 
@@ -246,7 +246,7 @@ class Repository:
         for left in staging_folder(self.home).glob(f"{self.endpoint}-*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    def _set_aside(self, version: int) -> Path | None:
+    def _move_aside(self, version: int) -> Path | None:
         if not self.version_folder(version).exists():
             return None
         staging_folder(self.home).mkdir(parents=True, exist_ok=True)
@@ -278,7 +278,7 @@ def staging_folder(home: Path) -> Path:
     return home / "triton" / "staging"
 
 
-def endpoints_here(home: Path) -> list[str]:
+def deployed_endpoints(home: Path) -> list[str]:
     """Endpoints that have been deployed to this home."""
     return sorted(path.parent.name for path in models_folder(home).glob(f"*/{ROUTING}"))
 

@@ -15,7 +15,7 @@ from rushes.training.data import EvenClips
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class SegmentPredictions:
     """Keys of the test segments and the class that the bundle gives each."""
 
     keys: tuple[str, ...]
@@ -24,7 +24,7 @@ class Scored:
 
 def score_bundle(
     bundle: str, footage: Manifest, *, store: Store, labels: Sequence[str], progress: Progress
-) -> Scored | str:
+) -> SegmentPredictions | str:
     """Runs a bundle (by its ref) over the labelled test segments; a sentence instead where that means nothing."""
     manifest = store.find(bundle)
     if manifest is None:
@@ -52,4 +52,4 @@ def score_bundle(
         probabilities, _ = runtime.run(list(OUTPUTS), {INPUT: clips.numpy()[None]})
         answers.append(contract.labels[int(np.argmax(probabilities[0]))])
         bar.advance()
-    return Scored(keys=tuple(str(key) for key in reader.texts("key")[rows]), answers=tuple(answers))
+    return SegmentPredictions(keys=tuple(str(key) for key in reader.texts("key")[rows]), answers=tuple(answers))

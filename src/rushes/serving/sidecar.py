@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from rushes.progress import NullProgress, Progress
-from rushes.serving.reconciler import reconcile, routed_and_answering
+from rushes.serving.reconciler import probe_routed, reconcile
 from rushes.serving.repository import models_folder
 from rushes.store import Store
 
@@ -31,7 +31,7 @@ STALE_SECONDS = 900.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class ReplicaState:
     """What this replica does, as `/ready` tells it."""
 
     ready: bool = False
@@ -47,11 +47,11 @@ class Watcher:
     def __init__(self, *, home: Path, store: Store, server: str, progress: Progress | None = None) -> None:
         self.home, self.store, self.server = home, store, server
         self.progress = progress or NullProgress()
-        self.state = State()
-        self.looked = time.monotonic()
+        self.state = ReplicaState()
+        self.last_reconciled = time.monotonic()
         models_folder(home).mkdir(parents=True, exist_ok=True)  # Triton refuses to start without it
 
-    def look(self) -> State:
+    def reconcile(self) -> ReplicaState:
         """Brings the replica to the ledger's champions, as far as that is possible."""
         try:
             state = self._reconciled()
@@ -59,24 +59,26 @@ class Watcher:
             state = self._as_before(" ".join(str(error).split()) or type(error).__name__)
         if state != self.state:
             self.progress.say(json.dumps(asdict(state)))
-        self.state, self.looked = state, time.monotonic()
+        self.state, self.last_reconciled = state, time.monotonic()
         return state
 
     @property
     def live(self) -> bool:
         """Whether it still looks."""
-        return time.monotonic() - self.looked < STALE_SECONDS
+        return time.monotonic() - self.last_reconciled < STALE_SECONDS
 
-    def _reconciled(self) -> State:
+    def _reconciled(self) -> ReplicaState:
         outcomes = reconcile(home=self.home, store=self.store, server=self.server, progress=self.progress)
         served = {outcome.endpoint: outcome.version for outcome in outcomes if outcome.version is not None}
-        return State(ready=bool(served), endpoints=served, problem=None if served else "no version has been promoted")
+        return ReplicaState(
+            ready=bool(served), endpoints=served, problem=None if served else "no version has been promoted"
+        )
 
-    def _as_before(self, problem: str) -> State:
-        routed = routed_and_answering(home=self.home, server=self.server)
+    def _as_before(self, problem: str) -> ReplicaState:
+        routed = probe_routed(home=self.home, server=self.server)
         answering = {endpoint: version for endpoint, (version, failure) in routed.items() if failure is None}
         ready = self.state.ready and bool(routed) and len(answering) == len(routed)
-        return State(ready=ready, endpoints=answering, problem=problem)
+        return ReplicaState(ready=ready, endpoints=answering, problem=problem)
 
 
 def watch(watcher: Watcher, *, every: float, port: int, stop: threading.Event | None = None) -> None:
@@ -89,9 +91,9 @@ def watch(watcher: Watcher, *, every: float, port: int, stop: threading.Event | 
         stop: ends it; a signal does as well.
     """
     stop = stop or threading.Event()
-    with answered(watcher, port=port):
+    with serve_probes(watcher, port=port):
         while not stop.is_set():
-            watcher.look()
+            watcher.reconcile()
             stop.wait(every)
 
 
@@ -136,7 +138,7 @@ def _total(lines: list[str], name: str) -> float:
 
 
 @contextmanager
-def answered(watcher: Watcher, *, port: int, host: str = "") -> Iterator[None]:
+def serve_probes(watcher: Watcher, *, port: int, host: str = "") -> Iterator[None]:
     """Answers probes meanwhile, on one address or on all."""
     answers: Mapping[str, Callable[[], tuple[bool, object]]] = {
         "/live": lambda: (watcher.live, {"live": watcher.live}),

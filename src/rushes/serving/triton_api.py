@@ -15,7 +15,7 @@ KEY_VARIABLE = "RUSHES_TRITON_KEY"
 _TIMEOUT = 120.0
 
 
-class Control:
+class TritonApi:
     """One Triton server, over gRPC."""
 
     def __init__(self, address: str) -> None:

@@ -18,7 +18,7 @@ from rushes.ledger import Champion, Ledger, LedgerEntry, now
 from rushes.steps.base import Context, read_input, reported, versions
 from rushes.store import Manifest
 from rushes.tracking import gate
-from rushes.tracking.gate import Comparison, Ruling
+from rushes.tracking.gate import PairedCorrectness, Ruling
 from rushes.tracking.registry import Registry
 from rushes.tracking.server import tracking_url
 
@@ -52,7 +52,7 @@ def promote(*, recipe: Recipe, version: Path, bundle: Path, evaluation: Path, fo
     )
     ledger = Ledger(context.store, endpoint)
     entry = _decide(case, ledger, challenger)
-    Registry(tracking_url(context.home)).project(ledger.last(), endpoint=endpoint)
+    Registry(tracking_url(context.home)).repair_alias(ledger.last(), endpoint=endpoint)
     summary = {
         "endpoint": endpoint,
         "decision": entry.decision,
@@ -147,7 +147,7 @@ class _Case:
             ]
         return [*rulings, self._against(champion, right)]
 
-    def _against(self, champion: Champion, right: gate.Right) -> Ruling:
+    def _against(self, champion: Champion, right: gate.Correct) -> Ruling:
         from rushes.serving.scoring import score_bundle
 
         scored = score_bundle(
@@ -162,15 +162,15 @@ class _Case:
         answers = dict(zip(scored.keys, scored.answers, strict=True))
         truth = self.predictions["label"]
         keys = self.predictions["key"]
-        comparison = Comparison(
+        comparison = PairedCorrectness(
             challenger=right,
             champion=np.array([answers[key] == label for key, label in zip(keys, truth, strict=True)]),
             groups=np.array(self.predictions["group"]),
         )
         return gate.against_champion(comparison, config=self.recipe.promote, seed=self.recipe.seed)
 
-    def _right(self, column: str) -> gate.Right:
-        right: gate.Right = np.array(self.predictions[column]) == np.array(self.predictions["label"])
+    def _right(self, column: str) -> gate.Correct:
+        right: gate.Correct = np.array(self.predictions[column]) == np.array(self.predictions["label"])
         return right
 
 

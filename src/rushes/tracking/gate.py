@@ -15,8 +15,8 @@ import numpy.typing as npt
 from rushes.config import PromoteConfig
 from rushes.evaluation.statistics import lower_bound, mcnemar_exact
 
-Verdict = Literal["pass", "fail", "inconclusive", "missing"]
-Right = npt.NDArray[np.bool_]
+RuleVerdict = Literal["pass", "fail", "inconclusive", "missing"]
+Correct = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +24,16 @@ class Ruling:
     """What one rule found."""
 
     rule: str
-    verdict: Verdict
+    verdict: RuleVerdict
     sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PairedCorrectness:
     """Right or wrong on the same test videos, one entry a video, [n] each."""
 
-    challenger: Right
-    champion: Right
+    challenger: Correct
+    champion: Correct
     groups: npt.NDArray[np.str_]
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ def parity(evidence: Mapping[str, Any], *, tolerance: float) -> Ruling:
     difference = evidence.get("parity")
     if not isinstance(difference, (int, float)) or isinstance(difference, bool) or not 0 <= difference < math.inf:
         return Ruling(rule="parity", verdict="missing", sentence="the export carries no parity figure: export again")
-    verdict: Verdict = "pass" if difference <= tolerance else "fail"
+    verdict: RuleVerdict = "pass" if difference <= tolerance else "fail"
     return Ruling(
         rule="parity",
         verdict=verdict,
@@ -69,14 +69,14 @@ def parity(evidence: Mapping[str, Any], *, tolerance: float) -> Ruling:
     )
 
 
-def above_chance(right: Right, *, majority: float, confidence: float) -> Ruling:
+def above_chance(right: Correct, *, majority: float, confidence: float) -> Ruling:
     """A first champion must beat always answering the commonest class (one-sided exact binomial test)."""
     from scipy.stats import binomtest
 
     if not len(right):
         return _no_video("above chance")
     p = float(binomtest(int(right.sum()), len(right), majority, alternative="greater").pvalue)
-    verdict: Verdict = "pass" if p < 1 - confidence else "fail"
+    verdict: RuleVerdict = "pass" if p < 1 - confidence else "fail"
     return Ruling(
         rule="above chance",
         verdict=verdict,
@@ -84,7 +84,7 @@ def above_chance(right: Right, *, majority: float, confidence: float) -> Ruling:
     )
 
 
-def not_below_random(right: Right, baseline: Right) -> Ruling:
+def not_below_random(right: Correct, baseline: Correct) -> Ruling:
     """A first champion must not be demonstrably worse than the same network fine-tuned from random weights."""
     if not len(right):
         return _no_video("not below random init")
@@ -98,7 +98,7 @@ def not_below_random(right: Right, baseline: Right) -> Ruling:
     )
 
 
-def against_champion(comparison: Comparison, *, config: PromoteConfig, seed: int) -> Ruling:
+def against_champion(comparison: PairedCorrectness, *, config: PromoteConfig, seed: int) -> Ruling:
     """The paired difference on the same test videos, bounded below by a bootstrap over groups."""
     if not len(comparison.groups):
         return _no_video(config.require)
@@ -123,7 +123,7 @@ def against_champion(comparison: Comparison, *, config: PromoteConfig, seed: int
             sentence=f"{figures}; fewer than {config.min_groups} groups decide nothing: label more sources",
         )
     mean = float(difference.mean())
-    verdict: Verdict = "inconclusive" if mean > needed else "fail"
+    verdict: RuleVerdict = "inconclusive" if mean > needed else "fail"
     return Ruling(rule=config.require, verdict=verdict, sentence=figures + _videos_needed(difference, mean - needed))
 
 
@@ -139,5 +139,5 @@ def _videos_needed(difference: npt.NDArray[np.float64], gap: float) -> str:
     return f"; a difference of this size takes about {max(needed, len(difference))} test videos to show"
 
 
-def _share(right: Right) -> str:
+def _share(right: Correct) -> str:
     return f"{100 * float(right.mean()):.1f} %"

@@ -61,7 +61,7 @@ class Registry:
         versions = self.client.search_model_versions(query)
         return min((int(v.version) for v in versions if v.status == "READY"), default=None)
 
-    def project(self, entry: LedgerEntry | None, *, endpoint: str) -> None:
+    def repair_alias(self, entry: LedgerEntry | None, *, endpoint: str) -> None:
         """Moves the alias `champion` to where the ledger's last entry says, whoever moved it meanwhile."""
         from mlflow.exceptions import MlflowException
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Prediction:
     """Actions in one video."""
 
     labels: tuple[str, ...]
