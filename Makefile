@@ -1,6 +1,7 @@
 # make demo    the whole workflow on this machine, from nothing: environments, servers, pipeline, an answer
 # make test    every property with small counts       make soak   the large counts
 # make check   lint, types, layers, committed files    make down   stop the servers
+# make docs    the documentation as a site, in site/
 # make image   the image of the pipeline's steps, by Docker; image-gpu and image-triton: deploy/Dockerfile
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ TAG = $(shell $(BIN)/python -m pipelines.image)
 BASE ?=
 DOCKER_BUILD := DOCKER_BUILDKIT=1 docker build --file deploy/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(DOCKER_FLAGS)
 
-.PHONY: demo install test soak check format compile lock build image image-gpu image-triton up down status clean
+.PHONY: demo install test soak check format compile lock docs build image image-gpu image-triton up down status clean
 
 demo: $(INSTALLED)
 	@$(BIN)/rushes demo $(MODEL) --size $(SIZE)
@@ -56,6 +57,9 @@ compile: $(INSTALLED)
 lock:
 	requirements/lock.sh
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 build: $(INSTALLED)
 	$(BIN)/python -m build --no-isolation --wheel
 
@@ -73,4 +77,4 @@ up down status: $(INSTALLED)
 
 clean:
 	@test ! -x $(BIN)/rushes || $(BIN)/rushes down
-	rm -rf .venv .rushes artifacts data/demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .rushes artifacts data/demo dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
