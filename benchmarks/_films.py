@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rushes.video.decode import Frames
 from rushes.video.encode import encode_h264
+from rushes.video.frames import Frames
 
 _CLIP = (48, 64)
 _SCENE = (144, 192)

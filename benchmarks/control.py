@@ -33,7 +33,7 @@ from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
 from rushes.store import Manifest, Store
-from rushes.video.decode import decode_all
+from rushes.video.decode import decode_i420
 from rushes.video.encode import encode_h264
 
 STEPS = {
@@ -104,7 +104,7 @@ def sample_all(
     annotations = hold_still(moving, some_rows(moving, options.segments), held, seed=options.seed)
     counted.mkdir(parents=True)
     for video in sorted(held.iterdir()):
-        frames = decode_all(video, short_side=config.short_side, fps=25.0)
+        frames = np.stack(list(decode_i420(video, short_side=config.short_side, fps=25.0)))
         (counted / video.name).write_bytes(encode_h264(count(frames), fps=25.0, qp=10, gop=25))
     still = {
         folder.parent.name: sample_folder(folder, annotations, config=config, scratch=folder.parent, progress=QUIET)

@@ -1,4 +1,4 @@
-"""Motion off the encoder's vectors against Farneback's optical flow: how well they agree, and what each costs.
+"""Motion by the encoder's vectors against Farneback's optical flow: how well they agree, and what each costs.
 
     python -m benchmarks.motion --videos ../shared/data/ut_interaction --out benchmarks/motion.md
 
@@ -20,10 +20,13 @@ import cv2
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks._flow import farneback_motion
 from benchmarks._runs import processor
-from rushes.video.decode import decode_all
+from rushes.video.decode import decode_i420
 from rushes.video.encode import encode_h264
-from rushes.video.motion import WINDOW, Doubles, Motion, encoder_motion, farneback_motion, window_means
+from rushes.video.grid import Doubles
+from rushes.video.motion import Motion, encoder_motion
+from rushes.video.windows import WINDOW, window_means
 
 SHORT_SIDE, FPS, QP, GOP = 128, 25.0, 26, 12
 
@@ -37,7 +40,7 @@ def timed(measure: Callable[[], Motion]) -> tuple[Doubles, float]:
 
 def compare(video: Path) -> tuple[Doubles, Doubles, float, float, int]:
     """Window means by vectors and by flow, frames per second of each, and frames."""
-    frames = decode_all(video, short_side=SHORT_SIDE, fps=FPS)
+    frames = list(decode_i420(video, short_side=SHORT_SIDE, fps=FPS))
     mp4 = encode_h264(frames, fps=FPS, qp=QP, gop=GOP)
     vectors, vectors_rate = timed(lambda: encoder_motion(mp4))
     flow, flow_rate = timed(lambda: farneback_motion(frames))

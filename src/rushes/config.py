@@ -49,8 +49,6 @@ class SampleConfig:
     """Larger frames are quarantined."""
     max_memory_gb: float = 4.0
     """Memory that one decoding process may take; a file that needs more is quarantined."""
-    motion: Literal["encoder", "farneback"] = "encoder"
-    """Where motion comes from: the encoder's vectors, or optical flow at about 25 times the cost."""
     keep: float = 1.0
     """Share of the unlabelled segments that is used: those of highest motion. The others stay in their shards."""
     duplicates: Literal["error", "drop"] = "error"

@@ -30,8 +30,9 @@ from rushes.demo.films import (
 )
 from rushes.errors import UserError
 from rushes.progress import NullProgress
-from rushes.video.decode import decode_all, probe
 from rushes.video.encode import encode_h264
+from rushes.video.probe import probe
+from tests.decoding import decode_all
 
 DRAWN_SHA256 = "5b85ec519d7ee6d181416633db1136ace593518444a3ad3605f9a4011c1f7ae3"
 """Of some films' frames before the encoder. If drawing changes on purpose, raise synthetic._VERSION with it."""

@@ -24,8 +24,9 @@ from rushes.footage.labels import Annotation
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
 from rushes.store import Store
-from rushes.video.decode import Frames, decode_all
 from rushes.video.encode import encode_h264
+from rushes.video.frames import Frames
+from tests.decoding import decode_all
 from tests.footage.conftest import Sampler, numbers, sampler, scene, write_video
 
 # The verdict ---------------------------------------------------------------------------------------------------------

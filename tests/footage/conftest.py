@@ -15,8 +15,8 @@ from rushes.footage.reader import Footage
 from rushes.footage.sample import Archive, Source, sample_footage
 from rushes.progress import NullProgress
 from rushes.store import Manifest, Store, sha256_file
-from rushes.video.decode import Frames
 from rushes.video.encode import encode_h264
+from rushes.video.frames import Frames
 
 SMALL = SampleConfig(short_side=48, fps=25.0, qp=10, workers=1, shard_segments=4)
 

@@ -10,8 +10,8 @@ import pytest
 
 from rushes.errors import UserError
 from rushes.footage.labels import Annotation
-from rushes.video.decode import Frames
 from rushes.video.encode import encode_h264
+from rushes.video.frames import Frames
 from tests.footage.conftest import SMALL, Sampler, scene
 
 

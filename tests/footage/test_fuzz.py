@@ -24,8 +24,9 @@ from rushes.footage.labels import Annotation, list_videos
 from rushes.footage.reader import Footage
 from rushes.footage.rows import QUARANTINED, SAMPLED
 from rushes.footage.shards import ShardRecord, ShardTask
-from rushes.video.decode import Frames, decode_i420
+from rushes.video.decode import decode_i420
 from rushes.video.encode import encode_h264
+from rushes.video.frames import Frames
 from tests.footage.conftest import Sampler, write_video
 
 CONFIG = SampleConfig(short_side=32, workers=2, shard_segments=5, decode_seconds=10.0, max_memory_gb=1.0)

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rushes.video.decode import VideoError, decode_all, decode_timed, probe
+from rushes.video.decode import decode_timed
+from rushes.video.probe import probe
+from rushes.video.source import VideoError
+from tests.decoding import decode_all
 
 pytestmark = pytest.mark.real
 

@@ -14,9 +14,10 @@ from rushes.footage.labels import Annotation
 from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.training.data import Windows
-from rushes.video.decode import Frames, decode_all
 from rushes.video.encode import encode_h264
+from rushes.video.frames import Frames
 from rushes.video.motion import encoder_motion
+from tests.decoding import decode_all
 from tests.footage.conftest import numbers, sampler, scene, write_video
 from tests.pretext.shots import shot
 

@@ -27,10 +27,8 @@ from rushes.footage.reader import Footage
 from rushes.footage.shards import MOTION, ShardRecord, ShardTask, Sidecar, is_abandoned, try_sources, write_shard
 from rushes.footage.workers import Pool
 from rushes.store import Store
-from rushes.video.decode import decode_all
-from rushes.video.encode import encode_h264
-from rushes.video.motion import farneback_motion
-from tests.footage.conftest import SMALL, Said, Sampler, numbered_frames, numbers, scene, write_video
+from tests.decoding import decode_all
+from tests.footage.conftest import SMALL, Said, Sampler, numbered_frames, numbers, write_video
 
 QUARANTINED = {
     "derived/audio_only.mp4": "no_video_stream",
@@ -393,16 +391,3 @@ def test_a_sidecar_filled_bit_by_bit_is_the_file_that_numpy_writes(lengths: list
     np.save(whole, np.concatenate([np.empty(0, MOTION), *parts]))
     assert sidecar.to_bytes() == whole.getvalue()
     assert (sidecar.segments, sidecar.frames) == (len(lengths), sum(lengths))
-
-
-def test_motion_by_optical_flow_on_demand(tmp_path: Path, sample: Sampler) -> None:
-    path = tmp_path / "videos" / "a.mp4"
-    path.parent.mkdir()
-    path.write_bytes(encode_h264(scene(1), fps=25.0, qp=4, gop=12))
-    footage, _, _ = sample(tmp_path / "videos", config=dataclasses.replace(SMALL, motion="farneback"))
-    magnitude, grid = footage.motion(0)
-    expected = farneback_motion(decode_all(path, short_side=48, fps=25.0))
-    assert np.allclose(magnitude, expected.magnitude, rtol=1e-3) and np.array_equal(grid, expected.grid)
-    by_encoder, _, _ = sample(tmp_path / "videos", name="b")
-    assert not np.allclose(by_encoder.motion(0)[0], magnitude, rtol=1e-3)
-    assert by_encoder.mp4(0) == footage.mp4(0)

@@ -9,7 +9,7 @@ import pytest
 from rushes.errors import UserError
 from rushes.footage.reader import Footage
 from rushes.store import Manifest, Store
-from rushes.video.decode import decode_all
+from tests.decoding import decode_all
 from tests.footage.conftest import SMALL, Sampler, scene
 from tests.footage.test_reader import write_frames
 

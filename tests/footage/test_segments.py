@@ -14,7 +14,7 @@ from rushes.errors import UserError
 from rushes.footage.labels import Annotation
 from rushes.footage.segment_plan import Failure, Planned, SegmentPlan
 from rushes.footage.segments import Source, check_coverage, group_of, plan_segments, share_of
-from rushes.video.decode import Probe
+from rushes.video.probe import Probe
 
 ALL_TRAIN = SampleConfig(val_share=0.0)
 

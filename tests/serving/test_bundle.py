@@ -23,7 +23,7 @@ from rushes.serving.contract import Contract
 from rushes.serving.prediction import Prediction
 from rushes.serving.request import LIMITS, read_video, request_clips
 from rushes.store import Store
-from rushes.video.decode import VideoError
+from rushes.video.source import VideoError
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips, video_clips
-from rushes.video.decode import Frames, decode_all
 from rushes.video.encode import encode_h264
+from rushes.video.frames import Frames
+from tests.decoding import decode_all
 
 
 @given(frames=st.integers(1, 500), clips=st.integers(1, 20), clip_frames=st.integers(1, 40))

@@ -14,8 +14,9 @@ from rushes.demo.films import draw_film, plan_films
 from rushes.video import content as module
 from rushes.video.clips import centre_crop_i420
 from rushes.video.content import NEAR, Content, Prints, near_duplicates
-from rushes.video.decode import Frames, decode_all
 from rushes.video.encode import encode_h264
+from rushes.video.frames import Frames
+from tests.decoding import decode_all
 
 
 def seen(frames: Iterable[Frames]) -> Content:

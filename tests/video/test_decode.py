@@ -18,7 +18,11 @@ from av.video.reformatter import Interpolation
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from rushes.video import decode
-from rushes.video.decode import Frames, Limits, VideoError, decode_all, decode_i420, decode_timed, probe
+from rushes.video.decode import decode_i420, decode_timed
+from rushes.video.frames import Frames
+from rushes.video.probe import probe
+from rushes.video.source import Limits, VideoError
+from tests.decoding import decode_all
 
 
 @pytest.mark.real
@@ -163,7 +167,7 @@ def test_each_limit_has_its_reason(tmp_path: Path) -> None:
 
 
 def test_packets_that_do_not_decode_are_on_the_clock_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_packets", lambda container, stream: iter([None, None]))
+    monkeypatch.setattr(decode, "_packets", lambda video: iter([None, None]))
     for seconds, reason in ((60.0, "decode_error"), (0.0, "timeout")):
         with pytest.raises(VideoError) as caught:
             decode_all(numbered([0.0, 0.1]), short_side=16, fps=10.0, limits=Limits(decode_seconds=seconds))

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rushes.video.decode import Frames, decode_all, probe
 from rushes.video.encode import encode_h264
+from rushes.video.frames import Frames
+from rushes.video.probe import probe
+from tests.decoding import decode_all
 
 
 def textured(height: int, width: int, *, seed: int, kind: str) -> Frames:

@@ -1,7 +1,6 @@
-"""Motion off the encoder's vectors: right in size and place, and in step with optical flow on real videos."""
+"""Motion by the encoder's vectors: right in size and place, and in step with optical flow on real videos."""
 
 import io
-import sys
 from pathlib import Path
 
 import av
@@ -11,19 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from rushes.errors import UserError
-from rushes.video.decode import Frames, decode_all
+from benchmarks._flow import farneback_motion
 from rushes.video.encode import encode_h264
-from rushes.video.motion import (
-    Motion,
-    busiest_patch,
-    draw_frames,
-    draw_window,
-    encoder_motion,
-    farneback_motion,
-    quantiles,
-    window_means,
-)
+from rushes.video.frames import Frames
+from rushes.video.motion import Motion, encoder_motion, quantiles
+from rushes.video.windows import busiest_patch, draw_window, window_means
+from tests.decoding import decode_all
 
 
 def texture(height: int, width: int, *, seed: int = 0) -> Frames:
@@ -123,12 +115,6 @@ def test_the_grids_bytes_saturate() -> None:
     assert encoded(frames).grid.max() == 255
 
 
-def test_flow_names_the_package_that_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(UserError, match="opencv-python-headless"):
-        farneback_motion(panning(2, step=1))
-
-
 @pytest.mark.real
 def test_vectors_rank_windows_of_real_videos_as_flow_does(shared_data: Path) -> None:
     videos = sorted((shared_data / "ut_interaction").rglob("*.avi"))[::24]
@@ -168,38 +154,11 @@ def test_windows_of_a_still_video_are_drawn_uniformly() -> None:
     assert counts / 4000 == pytest.approx(np.full(4, 1 / 4), abs=0.03)
 
 
-def test_frames_are_drawn_one_after_another_in_proportion_to_motion() -> None:
-    rng = np.random.default_rng(0)
-    singles = np.concatenate([draw_frames([1, 0, 3, 12], count=1, rng=rng) for _ in range(6000)])
-    assert singles.dtype == np.int64
-    assert np.bincount(singles) / 6000 == pytest.approx(np.array([1, 0, 3, 12]) / 16, abs=0.015)
-    pairs = np.array([draw_frames([1, 0, 2, 3], count=2, rng=rng) for _ in range(6000)])
-    first_and_last = 1 / 6 * 3 / 5 + 3 / 6 * 1 / 3
-    assert (pairs == (0, 3)).all(1).mean() == pytest.approx(first_and_last, abs=0.015)
-
-
-@settings(max_examples=50)
-@given(
-    magnitude=st.lists(st.sampled_from([0.0, 1e-3, 0.5, 8.0]), min_size=1, max_size=30),
-    data=st.data(),
-    seed=st.integers(0, 99),
-)
-def test_drawn_frames_are_sorted_and_distinct_and_moving_ones_come_first(
-    magnitude: list[float], data: st.DataObject, seed: int
-) -> None:
-    count = data.draw(st.integers(1, len(magnitude)))
-    frames = draw_frames(magnitude, count=count, rng=np.random.default_rng(seed))
-    assert len(frames) == count and (np.diff(frames) > 0).all() and frames[0] >= 0 and frames[-1] < len(magnitude)
-    assert (np.array(magnitude)[frames] > 0).sum() == min(count, np.count_nonzero(magnitude))
-
-
 @pytest.mark.parametrize("number", [0, 5])
 def test_more_than_there_is_cannot_be_drawn(number: int) -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match=rf"span: {number} .* 4 frames"):
         draw_window(np.ones(4), span=number, rng=rng)
-    with pytest.raises(ValueError, match=rf"count: {number} .* 4 frames"):
-        draw_frames(np.ones(4), count=number, rng=rng)
 
 
 @settings(max_examples=50)
@@ -223,6 +182,6 @@ def test_a_still_window_has_its_patch_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize("size", [(0, 0.5), (0.5, 1.1)])
-def test_a_patch_is_a_share_of_the_picture(size: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="shares of the picture"):
+def test_a_patch_is_a_share_of_the_frame(size: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="shares of the frame"):
         busiest_patch(np.zeros((1, 4, 5), dtype=np.uint8), height=size[0], width=size[1])

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from PIL import Image, ImageDraw, ImageFont
 
-from rushes.video.decode import Frames
+from rushes.video.frames import Frames
 
 Floats = npt.NDArray[np.float32]
 

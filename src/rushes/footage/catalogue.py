@@ -17,7 +17,7 @@ from rushes.footage.rows import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED, Encodin
 from rushes.footage.segment_plan import Failure
 from rushes.footage.shards import motion_file, shard_file
 from rushes.store import Manifest, Store
-from rushes.video.decode import Probe
+from rushes.video.probe import Probe
 
 INDEX, SHARDS, PROBES = "index.parquet", "shards.parquet", "probes.parquet"
 FORGOTTEN = "forgotten"

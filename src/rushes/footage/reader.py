@@ -32,7 +32,7 @@ from rushes.footage.rows import SAMPLED
 from rushes.footage.shards import MOTION
 from rushes.store import File, Manifest, Store
 from rushes.store.ranges import Parts
-from rushes.video.decode import Frames, scaled_size
+from rushes.video.frames import Frames, scaled_size
 
 Integers = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]

@@ -54,7 +54,7 @@ from rushes.footage.workers import Died, Pool, Workers
 from rushes.progress import Progress
 from rushes.store import Store
 from rushes.strict import to_record
-from rushes.video.decode import Probe
+from rushes.video.probe import Probe
 
 __all__ = ["Annotation", "Archive", "Source", "sample_footage"]
 

@@ -19,7 +19,7 @@ from rushes.errors import UserError
 from rushes.footage.labels import Annotation
 from rushes.footage.rows import Segment
 from rushes.footage.segment_plan import Failure, Planned, SegmentPlan
-from rushes.video.decode import Probe
+from rushes.video.probe import Probe
 
 SHORTEST_GAP = 1.0
 """Seconds between two labelled intervals from which on the gap is a segment of its own."""

@@ -27,10 +27,15 @@ from rushes.footage.rows import CODEC, QUARANTINED, EncodingStats, Shard, source
 from rushes.footage.segment_plan import Failure, Planned
 from rushes.footage.workers import alarm
 from rushes.store import File, Store
+from rushes.video.clock import inside
 from rushes.video.content import Content
-from rushes.video.decode import Frames, Limits, Probe, VideoError, VideoSource, decode_timed, inside, probe
+from rushes.video.decode import decode_timed
 from rushes.video.encode import encode_h264
-from rushes.video.motion import COLUMNS, ROWS, Motion, encoder_motion, farneback_motion, quantiles
+from rushes.video.frames import Frames
+from rushes.video.grid import COLUMNS, ROWS
+from rushes.video.motion import Motion, encoder_motion, quantiles
+from rushes.video.probe import Probe, probe
+from rushes.video.source import Limits, VideoError, VideoSource
 
 _GRACE = 30.0  # seconds between a decoder's time limit and the end of a process that does not heed it
 MOTION = np.dtype([("magnitude", "<f2"), ("grid", "u1", (ROWS, COLUMNS))])
@@ -299,7 +304,7 @@ def _encoded(task: ShardTask) -> Iterator[tuple[Planned, _Made | Failure]]:
 
 def _encode_one(strip: "_Strip", planned: Planned, task: ShardTask) -> _Made | Failure:
     config, source, start = task.config, planned.segment.source, planned.segment.start
-    frames = _Watched(strip.frames(start, planned.limit), keep=config.motion == "farneback")
+    frames = _Watched(strip.frames(start, planned.limit))
     try:
         if not frames.any():
             return Failure(reason="no_frames", message=f"{source}: no frame decodes from {start:.1f} s on")
@@ -307,7 +312,7 @@ def _encode_one(strip: "_Strip", planned: Planned, task: ShardTask) -> _Made | F
         if frames.count < config.min_share_decoded * planned.promised:
             message = f"{source}: {frames.count} of {planned.promised} frames decode from {start:.1f} s on"
             return Failure(reason="truncated", message=message)
-        motion = farneback_motion(frames.kept) if config.motion == "farneback" else encoder_motion(mp4)
+        motion = encoder_motion(mp4)
     except VideoError as error:
         return Failure(reason=error.reason, message=_relative(error, task.root))
     except (av.FFmpegError, MemoryError) as error:
@@ -379,10 +384,8 @@ class _Strip:
 class _Watched:
     """An iterator over frames that knows afterwards how many there were, how large, and what they showed."""
 
-    def __init__(self, frames: Iterator[Frames], *, keep: bool) -> None:
+    def __init__(self, frames: Iterator[Frames]) -> None:
         self.frames = frames
-        self.keep = keep
-        self.kept: list[Frames] = []
         self.content = Content()
         self.first: Frames | None = None
         self.count = self.width = self.height = 0
@@ -398,6 +401,4 @@ class _Watched:
         for frame in itertools.chain([self.first], self.frames):
             self.count += 1
             self.content.feed(frame)
-            if self.keep:
-                self.kept.append(frame)
             yield frame

@@ -28,7 +28,7 @@ from rushes.footage.shards import ProbeTask, ShardTask, probe_sources, try_sourc
 from rushes.footage.workers import Died, Pool, Workers
 from rushes.progress import Progress
 from rushes.store import Manifest, Store
-from rushes.video.decode import Probe
+from rushes.video.probe import Probe
 
 _DECODE = 3.3e-9
 """Core-seconds to decode and scale a pixel of the source, roughly: a size to draw by, which measuring then corrects."""

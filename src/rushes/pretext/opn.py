@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rushes.errors import UserError
 from rushes.pretext.task import Draw, Integers, PretextTask, Shot
-from rushes.video.motion import busiest_patch, draw_window
+from rushes.video.windows import busiest_patch, draw_window
 
 _CANONICAL = ("1234", "1324", "1342", "1243", "1423", "1432", "2134", "2143", "2314", "3124", "3142", "3214")
 ORDERS = np.array([[int(frame) - 1 for frame in order] for order in _CANONICAL])

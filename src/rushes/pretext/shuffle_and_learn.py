@@ -11,7 +11,7 @@ from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
 from rushes.pretext.task import Draw, Integers, PretextTask, Shot, random_crops
 from rushes.video.clips import crop_i420
-from rushes.video.motion import draw_window
+from rushes.video.windows import draw_window
 
 _TRIES = 4
 A, B, C, D, E = range(5)

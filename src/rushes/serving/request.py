@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rushes.serving.contract import Contract
 from rushes.video.clips import video_clips
-from rushes.video.decode import Frames, Limits, VideoError
+from rushes.video.frames import Frames
+from rushes.video.source import Limits, VideoError
 
 LIMITS = Limits(max_bytes=64 << 20, max_pixels=4096 * 2304, max_seconds=600.0, decode_seconds=30.0)
 """What one request may cost."""

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rushes.video.decode import Frames, Limits, VideoError, decode_i420
+from rushes.video.decode import decode_i420
+from rushes.video.frames import Frames
+from rushes.video.source import Limits, VideoError
 
 
 def evenly_spaced_clips(frames: int, *, clips: int, clip_frames: int) -> npt.NDArray[np.int64]:

@@ -25,8 +25,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from rushes.video.decode import Frames
-from rushes.video.motion import Doubles, Floats, overlap
+from rushes.video.frames import Frames
+from rushes.video.grid import Doubles, Floats, overlap
 
 Prints = npt.NDArray[np.uint64]
 

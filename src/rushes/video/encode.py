@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-from rushes.video.decode import Frames
+from rushes.video.frames import Frames
 
 
 def encode_h264(frames: Iterable[Frames], *, fps: float, qp: int, gop: int) -> bytes:

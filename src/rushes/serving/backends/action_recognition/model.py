@@ -115,7 +115,7 @@ class TritonPythonModel:
 
     def _classify(self, data: bytes, version: int) -> tuple[Any, dict[str, Any]]:
         from rushes.serving.request import request_clips
-        from rushes.video.decode import VideoError
+        from rushes.video.source import VideoError
 
         contract = self._contract(version)
         try:

@@ -1,0 +1,250 @@
+"""Opening a video, within limits: a file, its bytes, or the URL of an object that fsspec can open.
+
+    with open_video(Path("clip.avi"), Limits(max_seconds=600.0)) as video:
+        ...  # video.container, video.stream
+
+An object (`s3://bucket/clip.avi`) is read in ranges and never downloaded whole.
+
+Files are hostile until decoded: only self-contained formats are opened (a playlist that names other files or hosts is
+refused), and bytes, pixels, seconds and decode time are limited. Whatever is wrong with a file raises `VideoError`.
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from rushes.errors import UserError
+
+T = TypeVar("T")
+VideoSource = Path | bytes | str
+"""A file, its bytes, or its URL."""
+
+# Formats that hold their own bytes. Playlists, sessions and image sequences (hls, concat, sdp, image2, ...) would make
+# FFmpeg open the files and hosts that they name.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,gif,apng,mxf,nut,rm,dv,ivf,obu,"
+    "h264,hevc,av1,vc1,mjpeg,yuv4mpegpipe,swf,wtv,png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,wav,mp3,flac,aac"
+)
+# A URL is read in blocks of 1 MiB, of which 16 are kept: a file's index and its interleaved streams lie apart.
+_URL_CACHE = {"block_size": 1 << 20, "cache_type": "blockcache", "cache_options": {"maxblocks": 16}}
+
+
+class VideoError(UserError):
+    """A file that cannot be used.
+
+    Args:
+        reason: short slug, e.g. "not_a_video"; quarantine lists and metrics count by it.
+        message: a sentence for people.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (VideoError, (self.reason, str(self)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one file may cost."""
+
+    max_bytes: int = 1 << 62
+    """Size of the file."""
+    max_pixels: int = 8192 * 4320
+    """Width times height of a coded frame."""
+    max_seconds: float = 31 * 24 * 3600.0
+    """Length of the video."""
+    decode_seconds: float = 3600.0
+    """Wall time inside the decoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenVideo:
+    """An open file, the stream of it that is decoded, and what it may cost."""
+
+    container: InputContainer
+    stream: VideoStream
+    name: str
+    """For messages."""
+    limits: Limits
+
+    @property
+    def formats(self) -> frozenset[str]:
+        """FFmpeg's names of the container's format."""
+        return frozenset(self.container.format.name.split(","))
+
+    @property
+    def rate(self) -> float:
+        """Frames per second by the header; 25 where it says nothing plausible."""
+        for rate in (self.stream.average_rate, self.stream.guessed_rate, self.stream.base_rate):
+            if rate and 0.01 <= rate <= 1000:
+                return float(rate)
+        return 25.0
+
+    def error(self, reason: str, message: str) -> VideoError:
+        """The error about this file."""
+        return VideoError(reason, f"{self.name}: {message}")
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """Raises VideoError where a frame is larger than allowed."""
+        if width * height > self.limits.max_pixels:
+            raise self.error(
+                "too_many_pixels", f"{width} x {height}, at most {self.limits.max_pixels} pixels are allowed"
+            )
+
+    def check_seconds(self, seconds: float) -> None:
+        """Raises VideoError where the video is longer than allowed."""
+        if seconds > self.limits.max_seconds:
+            raise self.error("too_long", f"{seconds:.0f} s, at most {self.limits.max_seconds:.0f} s are allowed")
+
+
+@contextmanager
+def open_video(source: VideoSource, limits: Limits | None = None) -> Iterator[OpenVideo]:
+    """Opens `source` and its largest video stream; closes both afterwards.
+
+    Raises:
+        VideoError: it cannot be used, or is beyond the limits; also for errors that FFmpeg raises inside the block.
+    """
+    limits = limits or Limits()
+    with _ffmpeg_errors(source), _file(source) as file:
+        _check_file(file, source, limits)
+        # "file:" keeps a name such as "http:x.mp4" from being read as a URL.
+        with _container(f"file:{source}" if isinstance(source, Path) else file, source, limits) as container:
+            stream = _largest_stream(container, source)
+            video = OpenVideo(container=container, stream=stream, name=_name(source), limits=limits)
+            video.check_pixels(stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.thread_count = 1  # parallel over files; one thread gives the same frames everywhere
+            stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+            yield video
+
+
+def _name(source: VideoSource) -> str:
+    return f"video of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+
+
+@contextmanager
+def _ffmpeg_errors(source: VideoSource) -> Iterator[None]:
+    """Turns other errors of FFmpeg (a failed seek, a pixel format without a converter) into `VideoError`."""
+    try:
+        yield
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise VideoError("decode_error", f"{_name(source)}: cannot be decoded ({why})") from error
+
+
+def _container(file: "str | BinaryIO | _Remote", source: VideoSource, limits: Limits) -> InputContainer:
+    try:
+        return av.open(
+            file,
+            mode="r",
+            options={
+                "format_whitelist": FORMATS,
+                "protocol_whitelist": "file",
+                "max_pixels": str(limits.max_pixels),  # for the frames that opening decodes
+            },
+            metadata_errors="replace",
+        )
+    except (av.FFmpegError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise VideoError("not_a_video", f"{_name(source)}: not a video that can be opened ({why})") from error
+
+
+def _check_file(file: "BinaryIO | _Remote", source: VideoSource, limits: Limits) -> None:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(64)
+    file.seek(0)
+    if size == 0:
+        raise VideoError("empty", f"{_name(source)}: the file is empty")
+    if size > limits.max_bytes:
+        raise VideoError("too_large", f"{_name(source)}: {size} bytes, at most {limits.max_bytes} are allowed")
+    if head.startswith(b"version https://git-lfs"):
+        raise VideoError("lfs_pointer", f"{_name(source)}: a Git LFS pointer, not the video: run `git lfs pull`")
+
+
+def _largest_stream(container: InputContainer, source: VideoSource) -> VideoStream:
+    """The video stream with the most pixels that is not a cover image; the first of equals."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = [s for s in streams if s.codec_context is not None]
+    if not streams:
+        raise VideoError("no_video_stream", f"{_name(source)}: holds no video stream that can be decoded")
+    return max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+# Files and objects ---------------------------------------------------------------------------------------------------
+
+
+def _file(source: VideoSource) -> "AbstractContextManager[BinaryIO | _Remote]":
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if isinstance(source, str):
+        return _remote(source)
+    try:
+        return source.open("rb")
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
+@contextmanager
+def _remote(url: str) -> Iterator["_Remote"]:
+    """The object at `url`, closed afterwards; a failed read is raised at the end, whatever FFmpeg made of it.
+
+    Every file system has its own errors, so any exception counts.
+    """
+    import fsspec
+
+    try:
+        system, path = fsspec.url_to_fs(url)
+        file = system.open(path, "rb", **_URL_CACHE)
+    except Exception as error:
+        raise _unreadable(url, error) from error
+    with file:
+        remote = _Remote(file)
+        try:
+            yield remote
+        except Exception:
+            if remote.failure is None:
+                raise
+        if remote.failure is not None:
+            raise _unreadable(url, remote.failure) from remote.failure
+
+
+class _Remote:
+    """A remote file that ends where it fails.
+
+    PyAV keeps an exception from a callback for its thread's next call, which may concern another video.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.tell = file.tell
+        self.failure: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        return self._unless_failed(self.file.read, size, otherwise=b"")
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._unless_failed(self.file.seek, offset, whence, otherwise=-1)
+
+    def _unless_failed(self, call: Callable[..., T], *arguments: int, otherwise: T) -> T:
+        if self.failure is None:
+            try:
+                return call(*arguments)
+            except Exception as error:
+                self.failure = error
+        return otherwise
+
+
+def _unreadable(source: VideoSource, error: Exception) -> VideoError:
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return VideoError("unreadable", f"{_name(source)}: cannot be read ({why})")
