@@ -122,7 +122,7 @@ class PretrainConfig:
     options: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     """The task's own parameters, e.g. {clips: 3, gap: 8}."""
     backbone: str = "r3d"
-    """Network: see `rushes.backbones.BACKBONES`; NAME+residual sees what moves instead of what is there."""
+    """Network: see `rushes.backbones.BACKBONES`."""
     init: str = ""
     """Weights to begin with: none (random), a state dict of torch or safetensors, or an earlier run's pointer."""
     clip_frames: int = 16
@@ -137,10 +137,6 @@ class PretrainConfig:
     """Tuples a step."""
     samples_per_epoch: int = 0
     """Tuples an epoch; 0 means one for each window's length of footage, so an hour weighs an hour."""
-    draws_per_window: int = 1
-    """Tuples drawn in a row from one decoded window (of twice the length): less decoding, less variety in a batch."""
-    contrast: float = 0.0
-    """Weight of a contrastive loss (InfoNCE) beside the task's: clips of one window are alike, others are not."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """Update rule."""
     checkpoint_steps: int = field(default=200, metadata=_FREE)
@@ -162,12 +158,6 @@ class PretrainConfig:
         _require(self.epochs >= 1, "pretrain.epochs", self.epochs, "at least 1")
         _require(self.batch >= 2, "pretrain.batch", self.batch, "at least 2 (batch norm)")
         _require(self.samples_per_epoch >= 0, "pretrain.samples_per_epoch", self.samples_per_epoch, "0 (all) or more")
-        _require(self.draws_per_window >= 1, "pretrain.draws_per_window", self.draws_per_window, "at least 1")
-        _require(self.contrast >= 0, "pretrain.contrast", self.contrast, "0 (none) or more")
-        if self.contrast:
-            whole = self.batch % self.draws_per_window == 0 and self.batch > self.draws_per_window
-            allowed = "with contrast, a multiple of draws_per_window, at least twice it"
-            _require(whole, "pretrain.batch", self.batch, allowed)
         _require(self.checkpoint_steps >= 1, "pretrain.checkpoint_steps", self.checkpoint_steps, "at least 1")
         _require(self.workers >= 0, "pretrain.workers", self.workers, "0 (none) or more")
 

@@ -99,7 +99,7 @@ def look_up(kind: Kind, name: str, builtin: Mapping[str, T]) -> T:
 
 def record(*, task: str = "", backbone: str = "") -> dict[str, Any]:
     """What a step's config says of the plugins among these names: their code's digest; nothing of what is built in."""
-    wanted: dict[Kind, str] = {"task": task, "backbone": backbone.partition("+")[0]}
+    wanted: dict[Kind, str] = {"task": task, "backbone": backbone}
     found = {
         kind: {"name": name, "code": known(kind)[name].digest()} for kind, name in wanted.items() if name in known(kind)
     }

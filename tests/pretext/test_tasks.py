@@ -31,8 +31,6 @@ EVERY_TASK: list[tuple[str, dict[str, Any]]] = [
     ("o3n", {"elements": 3}),
     ("arrow_of_time", {}),
     ("arrow_of_time", {"stride": 3}),
-    ("transforms", {}),
-    ("transforms", {"stride": 3, "speeds": 2}),
 ]
 every_task = pytest.mark.parametrize(("name", "options"), EVERY_TASK)
 
@@ -184,8 +182,6 @@ def test_the_published_head_of_clip_order() -> None:
         ("o3n", {"fusion": "sum"}, r"fusion: 'sum' is not allowed; one of concat, differences"),
         ("o3n", {"stride": 0}, r"stride: 0 is not allowed; 1 or more"),
         ("arrow_of_time", {"stride": 0}, r"stride: 0 is not allowed; 1 or more"),
-        ("transforms", {"stride": 1}, r"stride: 1 is not allowed; 2 to 16"),
-        ("transforms", {"speeds": 5}, r"speeds: 5 is not allowed; 1 to 4"),
     ],
 )
 def test_a_mistake_in_the_recipe_is_refused(name: str, options: dict[str, Any], complaint: str) -> None:

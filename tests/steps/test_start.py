@@ -38,8 +38,6 @@ SMALL = (
     "0",
     "--pretrain.batch",
     "4",
-    "--pretrain.draws_per_window",
-    "1",
     "--pretrain.samples_per_epoch",
     "4",
     "--pretrain.epochs",

@@ -163,22 +163,6 @@ def test_validation_asks_about_segments_with_a_long_shot() -> None:
     assert len(data) == 60 // 29 + 80 // 29 and data[0, 0][0].shape == (1, 8, 24, 16)
 
 
-def test_draws_that_share_a_window_decode_it_once_and_differ() -> None:
-    footage = stand_in(lengths=[60, 80, 200], cuts={2: [50]})
-    task = make_task("clip_order", {"clips": 2, "gap": 3})  # spans 19 frames
-    shared = PretextTuples(footage, np.arange(3), task=task, clip_frames=8, crop=16, seed=4, draws=4, samples=32)
-    tuples = [shared[divmod(number, 32)] for number in range(64)]
-    windows = decoded(footage)
-    assert len(shared) == 32 and len(windows) == 16
-    assert all(len(numbers) == 38 and not crosses(footage, row, numbers) for row, numbers in windows)
-    for first in range(0, 64, 4):
-        assert len({clips.numpy().tobytes() for clips, _ in tuples[first : first + 4]}) > 1
-    again = PretextTuples(footage, np.arange(3), task=task, clip_frames=8, crop=16, seed=4, draws=4, samples=32)
-    for number in (41, 3, 40):  # in any order, in any process
-        clips, label = again[divmod(number, 32)]
-        assert torch.equal(clips, tuples[number][0]) and label == tuples[number][1]
-
-
 def crosses(footage: Footage, row: int, numbers: npt.NDArray[np.int64]) -> bool:
     """Whether frames lie in more than one shot."""
     _, first, _ = footage.shots([row])

@@ -29,7 +29,6 @@ from rushes.training.loop import (
     learning_rate_factor,
     make_optimizer,
     pick_device,
-    scored,
 )
 from rushes.training.pretext import PretextNet, PretextTuples
 from tests.training.stand_in import stand_in
@@ -78,7 +77,6 @@ def run(
     seed: int = 0,
     every: int = 2,
     validated: bool = True,
-    contrast: float = 0.0,
 ) -> TrainingResult:
     """A whole pretraining in small: 3 epochs of 4 steps, dropout, batch norm, validation, warm-up and cosine."""
     footage = stand_in(lengths=[40] * 8, height=16, width=16, broken=broken)
@@ -87,14 +85,14 @@ def run(
     data = PretextTuples(footage, np.arange(6), seed=seed, samples=9, **geometry)
     validation = PretextTuples(footage, np.arange(6, 8), seed=seed + 1, samples=5, **geometry) if validated else None
     torch.manual_seed(seed)
-    net = PretextNet(task, backbone="tiny_r3d", contrast=contrast)
+    net = PretextNet(task, backbone="tiny_r3d")
     plan = TrainingSettings(
         epochs=3, batch=2, seed=seed, optimizer=OPTIMIZER, checkpoint_steps=every, device="cpu", workers=workers
     )
     checkpoints = Checkpoints(Store(str(folder)), "d")
     return fit(
         net,
-        net.objective,
+        task.loss,
         data=data,
         validation=validation,
         plan=plan,
@@ -133,14 +131,6 @@ def test_a_run_interrupted_anywhere_ends_as_one_that_was_not(
     with pytest.raises(StopError):
         run(tmp_path, progress=Interrupting(at, stop))
     assert_same(run(tmp_path), uninterrupted)
-
-
-def test_a_contrasted_run_interrupted_ends_as_one_that_was_not(tmp_path: Path, uninterrupted: TrainingResult) -> None:
-    whole = run(tmp_path / "whole", contrast=0.5)
-    assert whole.history[0]["val_loss"] != uninterrupted.history[0]["val_loss"]
-    with pytest.raises(StopError):
-        run(tmp_path / "cut", contrast=0.5, progress=Interrupting(7, stop))
-    assert_same(run(tmp_path / "cut", contrast=0.5), whole)
 
 
 def test_a_resume_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
@@ -272,7 +262,7 @@ def fit_line(
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
     outcome = fit(
         net,
-        scored(net, loss),
+        loss,
         data=data,
         validation=validation,
         plan=plan,
@@ -321,7 +311,7 @@ def test_validation_runs_in_evaluation_mode_and_training_does_not(tmp_path: Path
         epochs=2, batch=2, seed=0, optimizer=Optimizer(), checkpoint_steps=9, device="cpu", workers=0
     )
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
-    fit(net, scored(net, F.cross_entropy), data=data, validation=data, plan=plan, checkpoints=checkpoints, label="x")
+    fit(net, F.cross_entropy, data=data, validation=data, plan=plan, checkpoints=checkpoints, label="x")
     assert modes == [True, True, False, False] * 2
 
 
@@ -332,9 +322,7 @@ def test_fewer_samples_than_a_batch_hold_still_make_an_epoch(tmp_path: Path) -> 
     net = PretextNet(make_task("pace", {}), backbone="tiny_r3d")
     plan = TrainingSettings(epochs=2, batch=4, seed=0, optimizer=OPTIMIZER, checkpoint_steps=9, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
-    outcome = fit(
-        net, scored(net, F.cross_entropy), data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x"
-    )
+    outcome = fit(net, F.cross_entropy, data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
     assert [record["step"] for record in outcome.history] == [1, 2]
 
 
@@ -422,6 +410,6 @@ def test_the_schedule_moves_the_weights_as_it_says(tmp_path: Path) -> None:
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         return -outputs.mean()
 
-    fit(net, scored(net, loss), data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
+    fit(net, loss, data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
     rates = [0.1 * learning_rate_factor(step, steps=10, optimizer=config) for step in range(10)]
     assert float(net.weight.detach()) == pytest.approx(sum(rates), rel=1e-5)

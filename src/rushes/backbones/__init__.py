@@ -11,8 +11,6 @@
 To the rest of the project a frame is a clip of one frame, and what a network makes of its frames (differences, a stack
 of them) is its own business. A network consists of plain tensor operations on fixed T, H and W: it is exported to ONNX.
 
-`NAME+residual` is the same network behind another input (`rushes.backbones.residual`).
-
 To add one, write its module here and add a line to the dict; or write a plugin (`rushes.plugins`).
 """
 
@@ -52,24 +50,16 @@ def make_backbone(name: str) -> Backbone:
     """Builds a network with random weights, drawn from torch's global generator.
 
     Args:
-        name: one of `BACKBONES` or a plugin's; with `+residual` it sees differences of frames (see
-            `rushes.backbones.residual`), and has the same weights under the same names.
+        name: one of `BACKBONES` or a plugin's.
 
     Raises:
-        UserError: unknown name or suffix, or differences for a network of single frames.
+        UserError: unknown name, or a plugin that is no backbone.
     """
-    name, plus, suffix = name.partition("+")
-    if plus and suffix != "residual":
-        raise UserError(f"pretrain.backbone: suffix {suffix!r} of {name!r} is not known; {name}+residual, or {name}")
     net = plugins.look_up("backbone", name, BACKBONES)()
     if not isinstance(net, Backbone):
         raise UserError(
             f"pretrain.backbone: {name!r} makes a {type(net).__name__}; expected a rushes.backbones.Backbone"
         )
-    if suffix:
-        if net.frames == 1:
-            raise UserError(f"pretrain.backbone: {name}+residual: one frame has no differences: use {name}")
-        net.residual_input, net.least_frames = True, max(net.least_frames, 2)
     return net
 
 

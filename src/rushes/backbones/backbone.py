@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from rushes.backbones.residual import residual
 from rushes.errors import UserError
 
 
@@ -37,9 +36,6 @@ class Backbone(nn.Module, ABC):
     torchvision: Names | None = None
     """Names in torchvision's file of weights for this network, where there is one."""
 
-    residual_input: bool = False
-    """Whether clips are made `rushes.backbones.residual` first: the suffix of a name."""
-
     def __init__(
         self, *, features: int, frames: int | None = None, least_frames: int = 1, least_side: int = 16
     ) -> None:
@@ -64,7 +60,7 @@ class Backbone(nn.Module, ABC):
             UserError: see `check`.
         """
         self.check(frames=clips.shape[2], height=clips.shape[3], width=clips.shape[4])
-        return self.activations(residual(clips) if self.residual_input else clips)
+        return self.activations(clips)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Returns features: [N, 3, T, H, W] -> [N, features].

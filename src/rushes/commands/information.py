@@ -13,7 +13,7 @@ def names() -> str:
     from rushes.pretext import TASKS
 
     tasks, backbones = [*TASKS, *plugins.known("task")], [*BACKBONES, *plugins.known("backbone")]
-    return f"Pretext tasks: {', '.join(tasks)}.\nBackbones: {', '.join(backbones)}; each also as NAME+residual."
+    return f"Pretext tasks: {', '.join(tasks)}.\nBackbones: {', '.join(backbones)}."
 
 
 def models() -> int:

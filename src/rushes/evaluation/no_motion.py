@@ -143,10 +143,9 @@ def train_and_test(
         crop=config.crop,
         seed=seed,
         samples=steps * config.batch,
-        draws=config.draws_per_window,
     )
     torch.manual_seed(seed)
-    net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
+    net = PretextNet(task, backbone=config.backbone)
     optimizer = dataclasses.replace(config.optimizer, warmup_steps=min(config.optimizer.warmup_steps, steps // 4))
     plan = TrainingSettings(
         epochs=1,
@@ -159,7 +158,7 @@ def train_and_test(
     )
     fit(
         net,
-        net.objective,
+        task.loss,
         data=data,
         validation=None,
         plan=plan,

@@ -69,10 +69,9 @@ def tuple_costs(footage: Footage, *, pretrain: PretrainConfig, seed: int, flops:
     device = pick_device(pretrain.device)
     batch = pretrain.batch
     if device.type == "cpu":
-        batch = min(batch, max(2 * pretrain.draws_per_window, round(_MOST / flops)))
-        batch -= batch % pretrain.draws_per_window
+        batch = min(batch, max(2, round(_MOST / flops)))
     data = _tuples(footage, pretrain, seed=seed, samples=_STEPS * batch)
-    net = PretextNet(data.task, backbone=pretrain.backbone, contrast=pretrain.contrast, draws=pretrain.draws_per_window)
+    net = PretextNet(data.task, backbone=pretrain.backbone)
     plan = TrainingSettings(
         epochs=1,
         batch=batch,
@@ -85,7 +84,7 @@ def tuple_costs(footage: Footage, *, pretrain: PretrainConfig, seed: int, flops:
     watch = _Watch()
     fit(
         net,
-        net.objective,
+        data.task.loss,
         data=data,
         validation=None,
         plan=plan,
@@ -106,7 +105,6 @@ def _tuples(footage: Footage, pretrain: PretrainConfig, *, seed: int, samples: i
         crop=pretrain.crop,
         seed=seed,
         samples=samples,
-        draws=pretrain.draws_per_window,
     )
 
 

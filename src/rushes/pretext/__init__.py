@@ -18,7 +18,6 @@ from rushes.pretext.opn import Opn
 from rushes.pretext.pace import Pace
 from rushes.pretext.shuffle_and_learn import ShuffleAndLearn
 from rushes.pretext.task import Draw, PretextTask, Shot
-from rushes.pretext.transforms import Transforms
 from rushes.strict import build
 
 __all__ = ["TASKS", "Draw", "PretextTask", "Shot", "make_task"]
@@ -30,7 +29,6 @@ TASKS: dict[str, type[PretextTask]] = {
     "pace": Pace,
     "o3n": O3N,
     "arrow_of_time": ArrowOfTime,
-    "transforms": Transforms,
 }
 
 

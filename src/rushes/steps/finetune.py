@@ -55,7 +55,7 @@ def _build(
 
     from rushes.footage.reader import Footage
     from rushes.training.data import LabelledClips, few_labels
-    from rushes.training.loop import Checkpoints, TrainingSettings, fit, scored
+    from rushes.training.loop import Checkpoints, TrainingSettings, fit
     from rushes.training.networks import Classifier
     from rushes.training.weights import load_backbone, load_start, read_model
 
@@ -92,7 +92,7 @@ def _build(
         )
         outcome = fit(
             net,
-            scored(net, F.cross_entropy),
+            F.cross_entropy,
             data=data,
             validation=validation,
             plan=plan,

@@ -107,7 +107,7 @@ def _trained(
     if data.too_short:
         context.progress.say(f"{data.too_short} segments have no shot of {data.span} frames: they are not asked about")
     torch.manual_seed(recipe.seed)
-    net = PretextNet(task, backbone=config.backbone, contrast=config.contrast, draws=config.draws_per_window)
+    net = PretextNet(task, backbone=config.backbone)
     load_start(net.backbone, start.weights(context.store), source=str(start))
     plan = TrainingSettings(
         epochs=config.epochs,
@@ -120,7 +120,7 @@ def _trained(
     )
     outcome = fit(
         net,
-        net.objective,
+        task.loss,
         data=data,
         validation=validation,
         plan=plan,
@@ -147,14 +147,12 @@ def _questions(footage: "Footage", task: "PretextTask", recipe: Recipe) -> "tupl
         footage.select("unlabelled", "train"),
         seed=recipe.seed,
         samples=config.samples_per_epoch,
-        draws=config.draws_per_window,
         **geometry,
     )
     held_out = _long_enough(footage, task.span(clip_frames=config.clip_frames))
     if not len(held_out):
         return data, None
-    # Contrast is validated on pairs, too.
-    geometry |= {"seed": recipe.seed + 1, "draws": config.draws_per_window if config.contrast else 1}
+    geometry |= {"seed": recipe.seed + 1}
     windows = PretextTuples(footage, held_out, **geometry)
     if len(windows) >= LEAST_QUESTIONS:
         return data, windows

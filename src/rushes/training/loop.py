@@ -25,8 +25,6 @@ from rushes.training.data import Batches, Place
 State = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Scalar of (logits, labels)."""
-Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(clips, labels) -> (scalar loss, logits [B, classes])."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +93,9 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"device: {name!r} is no device; auto, cpu, cuda or cuda:N") from error
 
 
-def scored(net: nn.Module, loss: Loss) -> Objective:
-    """The plain objective: a loss of the network's logits."""
-
-    def objective(clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = net(clips)
-        return loss(logits, labels), logits
-
-    return objective
-
-
 def fit(
     net: nn.Module,
-    objective: Objective,
+    loss: Loss,
     *,
     data: Dataset[tuple[Tensor, int]],
     validation: Dataset[tuple[Tensor, int]] | None,
@@ -119,8 +107,8 @@ def fit(
     """Trains `net` in place and returns the weights of the best epoch by validation loss, or of the last without it.
 
     Args:
-        net: what is trained, and whose weights are kept.
-        objective: what a batch costs, in training and in validation, computed with `net`: see `scored`.
+        net: maps clips to logits [B, classes].
+        loss: of its logits, in training and in validation.
         data: map-style, indexed by (epoch, number), with a length.
         validation: the same; its epoch 0 is looked at after each epoch of training.
         plan: lengths and seeds.
@@ -128,7 +116,7 @@ def fit(
         label: what the progress bar says.
         progress: where to report to.
     """
-    run = _Run(net, objective, plan=plan, samples=len(data))  # type: ignore[arg-type]  # Dataset does not promise a length
+    run = _Run(net, loss, plan=plan, samples=len(data))  # type: ignore[arg-type]  # Dataset does not promise a length
     run.restore(checkpoints.load())
     bar = (progress or NullProgress()).bar(label, total=run.steps, unit="steps")
     bar.advance(run.step)
@@ -145,8 +133,8 @@ def fit(
 class _Run:
     """A run between two steps: network, optimiser, how far, best so far."""
 
-    def __init__(self, net: nn.Module, objective: Objective, *, plan: TrainingSettings, samples: int) -> None:
-        self.plan, self.objective = plan, objective
+    def __init__(self, net: nn.Module, loss: Loss, *, plan: TrainingSettings, samples: int) -> None:
+        self.plan, self.loss = plan, loss
         self.device = pick_device(plan.device)
         self.net = net.to(self.device)
         self.steps_per_epoch = max(samples // plan.batch, 1)
@@ -175,7 +163,8 @@ class _Run:
         # Dropout's mask follows from the step, so that no generator's state has to be carried over a resume.
         torch.manual_seed(hash((self.plan.seed, 3, self.step)) % 2**63)
         labels = labels.to(self.device)
-        loss, logits = self.objective(clips.to(self.device, non_blocking=True), labels)
+        logits = self.net(clips.to(self.device, non_blocking=True))
+        loss = self.loss(logits, labels)
         value = float(loss.detach())
         _require_finite(value, at=f"step {self.step}")
         self.optimizer.zero_grad(set_to_none=True)
@@ -219,8 +208,8 @@ class _Run:
         total = correct = 0.0
         for clips, labels in DataLoader(data, batch_sampler=places):
             labels = labels.to(self.device)
-            loss, logits = self.objective(clips.to(self.device), labels)
-            total += float(loss) * len(labels)
+            logits = self.net(clips.to(self.device))
+            total += float(self.loss(logits, labels)) * len(labels)
             correct += float((logits.argmax(1) == labels).sum())
         _require_finite(total, at=f"validation after step {self.step}")
         return {"val_loss": total / count, "val_accuracy": correct / count}

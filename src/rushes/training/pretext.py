@@ -4,7 +4,7 @@ A module of its own, so that the digests of fine-tuning and evaluation do not co
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +13,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from rushes.backbones import Backbone, make_backbone
-from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
 from rushes.footage.reader import Footage
 from rushes.pretext.task import Draw, PretextTask, Shot
-from rushes.training.contrast import info_nce, projection
 from rushes.training.data import Place, Stretch, Windows, mirror
 from rushes.training.networks import normalise
 from rushes.video.clips import crop_i420
 
 Integers = npt.NDArray[np.int64]
 Pictures = npt.NDArray[np.uint8]
-
-_ROOM = 2  # length of a window that several draws share, in spans of the task
 
 
 class PretextTuples(Dataset[tuple[Tensor, int]]):
@@ -39,7 +35,6 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
         crop: side of the square that is cut from each frame.
         seed: everything follows from it.
         samples: questions an epoch; 0 takes as many as there are windows.
-        draws: questions asked in a row about the same window, twice as long as the task needs, which is decoded once.
 
     Attributes:
         span: frames that a shot must have.
@@ -56,21 +51,15 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
         crop: int,
         seed: int,
         samples: int = 0,
-        draws: int = 1,
     ) -> None:
         task.check(clip_frames=clip_frames)
         self.footage, self.task, self.clip_frames, self.crop = footage, task, clip_frames, crop
-        self.seed, self.draws, self.span = seed, draws, task.span(clip_frames=clip_frames)
+        self.span = task.span(clip_frames=clip_frames)
         self.windows = Windows.of(footage, rows, span=self.span, seed=seed, samples=samples)
         self.too_short = len(rows) - self.windows.segments
-        self.samples, self.windows.samples = self.windows.samples, -(-self.windows.samples // draws)
-        self._decoded: tuple[Stretch, npt.NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
-        return self.samples
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_decoded": None}
+        return self.windows.samples
 
     def __getitem__(self, place: Place) -> tuple[Tensor, int]:
         question = self.question(place)
@@ -78,12 +67,8 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
 
     def question(self, place: Place) -> "Question":
         """The sample of a place (epoch, number), with where it is from."""
-        epoch, number = place
-        stretch, rng = self.windows[epoch, number // self.draws]
-        if self.draws > 1:
-            stretch = _narrowed(stretch, frames=_ROOM * self.span, rng=rng)
-            rng = np.random.default_rng([self.seed, 3, epoch, number])
-        pictures = _Pictures(self.footage, stretch) if self.draws == 1 else self._whole(stretch).__getitem__
+        stretch, rng = self.windows[place]
+        pictures = _Pictures(self.footage, stretch)
         draw = self.task.draw(self._shot(stretch, pictures), clip_frames=self.clip_frames, crop=self.crop, rng=rng)
         frames = pictures(draw.frames.ravel())
         return Question(stretch=stretch, draw=draw, clips=torch.from_numpy(shown(draw, frames, crop=self.crop)))
@@ -103,12 +88,6 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
             read_motion=motion,
             pictures=pictures,
         )
-
-    def _whole(self, stretch: Stretch) -> Pictures:
-        if self._decoded is None or self._decoded[0] != stretch:
-            stop = stretch.first + stretch.frames
-            self._decoded = stretch, self.footage.window(stretch.row, stretch.first, stop)
-        return self._decoded[1]
 
 
 class Question(NamedTuple):
@@ -167,61 +146,25 @@ def one_channel(clip: Pictures, channel: int) -> Pictures:
     return grey
 
 
-def _narrowed(stretch: Stretch, *, frames: int, rng: np.random.Generator) -> Stretch:
-    """A part of the stretch at a random place, of at most so many frames."""
-    frames = min(frames, stretch.frames)
-    return Stretch(stretch.row, stretch.first + int(rng.integers(stretch.frames - frames + 1)), frames)
-
-
 class PretextNet(nn.Module):
-    """Backbone and the task's head; with `contrast`, another head beside it (`rushes.training.contrast`).
+    """Backbone and the task's head.
 
     The elements of a tuple are folded into the batch, so that batch norm sees them together (methods.md, trap 8).
 
     Args:
         task: the task.
         backbone: name of the network.
-        contrast: weight of the contrastive loss; 0 leaves it out.
-        draws: tuples in a row that are about the same window, as `PretextTuples` draws them.
-
-    Raises:
-        UserError: contrast is asked for and no clip has another of its window beside it.
     """
 
-    def __init__(self, task: PretextTask, *, backbone: str, contrast: float = 0.0, draws: int = 1) -> None:
+    def __init__(self, task: PretextTask, *, backbone: str) -> None:
         super().__init__()
-        if contrast and task.elements * draws == 1:
-            raise UserError(
-                f"pretrain.contrast: {contrast} is not allowed where each clip is alone: this task asks about one at a "
-                "time, so set pretrain.draws_per_window to 2 or more"
-            )
-        self.task, self.contrast, self.draws = task, contrast, draws
+        self.task = task
         self.backbone: Backbone = make_backbone(backbone)
         self.head = task.head(self.backbone.features)
-        self.projection = projection(self.backbone.features) if contrast else None
 
     def forward(self, clips: Tensor) -> Tensor:
         """I420 clips, uint8 [B, E, T, S*3/2, S] -> logits [B, classes]."""
-        logits: Tensor = self.head(self.features(clips))
-        return logits
-
-    def features(self, clips: Tensor) -> Tensor:
-        """I420 clips, uint8 [B, E, T, S*3/2, S] -> features of each [B, E, features]."""
         seen = self.task.view(normalise(i420_to_rgb(clips)))
-        features: Tensor = self.backbone(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
-        return features
-
-    def objective(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What `fit` minimises, of a batch whose rows are in the order of their places, and the logits [B, classes].
-
-        Clips of a window are alike: the elements of a tuple and of the `draws` tuples beside it. (Two windows of a
-        batch may be of one video, or even overlap, and count as unlike all the same: their places are not known here.)
-        """
-        features = self.features(clips)
+        features = self.backbone(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
         logits: Tensor = self.head(features)
-        loss = self.task.loss(logits, labels)
-        if self.projection is not None:
-            windows = torch.arange(len(clips), device=clips.device) // self.draws
-            projected = self.projection(features.flatten(0, 1))
-            loss = loss + self.contrast * info_nce(projected, windows.repeat_interleave(features.shape[1]))
-        return loss, logits
+        return logits
