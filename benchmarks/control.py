@@ -28,7 +28,7 @@ from rushes.commands.peek import peek
 from rushes.commands.pretext import quick
 from rushes.config import SampleConfig, load_recipe
 from rushes.demo.films import Kind, SyntheticSize, write_dataset
-from rushes.evaluation.no_motion import Answers, Judged, hold_still, judge
+from rushes.evaluation.no_motion import ControlResult, HeldOutScores, hold_still, judge
 from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
@@ -113,8 +113,10 @@ def sample_all(
     return {"moving": (peeked.manifest, peeked.store), **still}
 
 
-def measured(work: Path, model: str, film: str, sampled: Sampled, options: NoMotionOptions) -> tuple[Answers, float]:
-    """Answers of a model trained on a kind of film, and CPU seconds; found in the work folder if they are there."""
+def measured(
+    work: Path, model: str, film: str, sampled: Sampled, options: NoMotionOptions
+) -> tuple[HeldOutScores, float]:
+    """How a model does trained on a kind of film, and CPU seconds; found in the work folder if they are there."""
     place = work / f"{model}-{film}-{options.steps}-{options.questions}.json"
     if not place.exists():
         began = cpu_seconds()
@@ -131,7 +133,7 @@ def measured(work: Path, model: str, film: str, sampled: Sampled, options: NoMot
         place.write_text(json.dumps(record))
         print(f"{model}, {film}: {100 * found.correct.mean():.1f} %, {seconds:.0f} s of CPU time", flush=True)
     record = json.loads(place.read_text())
-    return Answers(correct=np.array(record["correct"]), groups=np.array(record["groups"])), record["seconds"]
+    return HeldOutScores(correct=np.array(record["correct"]), groups=np.array(record["groups"])), record["seconds"]
 
 
 def cpu_seconds() -> float:
@@ -140,12 +142,12 @@ def cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def row(model: str, found: dict[str, Answers], seconds: float, steps: int) -> str:
+def row(model: str, found: dict[str, HeldOutScores], seconds: float, steps: int) -> str:
     """A model's line of the table."""
     recipe = load_recipe(model, size="cpu")
     chance = make_task(recipe.pretrain.task, recipe.pretrain.options).chance
 
-    def judged(still: str) -> Judged:
+    def judged(still: str) -> ControlResult:
         return judge(
             chance=chance, still=found[still], moving=found["moving"], methods=len(STEPS), resamples=5000, seed=0
         )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rushes import processes
@@ -147,6 +148,41 @@ def test_a_reused_process_id_is_not_mistaken_for_the_server(tmp_path: Path) -> N
     finally:
         bystander.kill()
         bystander.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_a_start_time_is_the_kernels_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the format of servers that earlier versions started: the boot's id and ticks since boot."""
+    ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    assert processes.start_time(os.getpid()) == f"{boot}+{ticks}"
+    now = psutil.boot_time()
+    for module in (psutil, psutil._pslinux):
+        monkeypatch.setattr(module, "boot_time", lambda: now + 3600.0)  # the clock was set by an hour
+    assert processes.start_time(os.getpid()) == f"{boot}+{ticks}"
+
+
+def test_a_process_that_has_ended_has_no_start_time_even_as_a_zombie() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert processes.start_time(child.pid) is None
+    child.wait()
+    assert processes.start_time(child.pid) is None
+
+
+def test_nobody_holds_a_free_port() -> None:
+    assert processes.port_holder(free_port()) is None
+
+
+def test_a_holder_that_the_system_does_not_name_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a process id, as for another user's socket; psutil would take None for this process."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert processes.port_holder(port) == f"{psutil.Process().name()} (pid {os.getpid()})"
+        seen = [found._replace(pid=None) for found in psutil.net_connections("tcp")]
+        monkeypatch.setattr(psutil, "net_connections", lambda kind: seen)
+        assert processes.port_holder(port) is None
 
 
 def test_a_broken_state_file_counts_as_not_running(tmp_path: Path) -> None:

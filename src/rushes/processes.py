@@ -1,11 +1,11 @@
-"""Local servers that outlive the command that starts them: `rushes up` starts, `status` looks, `rushes down` stops.
+"""Local servers that outlive the command that starts them: `rushes up` starts, `status` checks, `rushes down` stops.
 
-    <home>/servers/<name>.json   process id and its start time, ports, log: there while the server runs
-    <home>/servers/<name>.log    what it printed
-    <home>/servers/<name>.lock   held while somebody starts or stops it
+    <home>/servers/<name>.json   process id and start time, ports, log: exists while the server runs
+    <home>/servers/<name>.log    its output
+    <home>/servers/<name>.lock   held by the process that starts or stops it
 
-A process id alone may by now belong to somebody else, so a server is known by its id and its start time together.
-Standard library only; what is particular to MLflow or Triton is passed in.
+The system reuses process ids, so a server is identified by its id together with its start time. What is specific to
+MLflow or Triton is passed in.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.1
 _TAIL_LINES = 15
 
-# Children of this very process: kept so that their end can be seen (a dead child stays as a zombie until asked for).
+# Children of this process, kept so that their exit is noticed: a child that has ended is a zombie until it is polled.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -40,20 +40,20 @@ class Server:
     """A local server that was started."""
 
     name: str
-    """What it is: "mlflow", "triton"."""
+    """"mlflow" or "triton"."""
     pid: int
-    """Process id; it leads a process group of the same number."""
+    """Process id, also the number of its process group."""
     started: str
-    """When the process began, as the system tells it: guards against a reused process id."""
+    """Start time of the process (`start_time`): tells it from a later process with the same id."""
     ports: Mapping[str, int]
-    """What for -> port on the loopback interface."""
+    """Protocol to port on the loopback interface."""
     log: str
-    """File that it prints to."""
+    """File with its output."""
     argv: tuple[str, ...]
-    """How it was started."""
+    """Program and arguments."""
 
     def url(self, port: str) -> str:
-        """`http://127.0.0.1:<port>` of the port named so."""
+        """`http://127.0.0.1:<port>` of a protocol."""
         return f"http://{LOOPBACK}:{self.ports[port]}"
 
 
@@ -72,53 +72,47 @@ def start(
     """Starts a server in a session of its own and waits until it is ready; returns the running one if there is one.
 
     Args:
-        name: what it is; one of a name for a home.
+        name: of the server, unique within a home.
         argv: program and arguments.
-        home: folder of the state and the log.
-        ports: ports it will take on the loopback interface.
-        ready: says whether it answers; called every tenth of a second; an OSError counts as no.
+        home: folder of state and log.
+        ports: loopback ports that it will use.
+        ready: whether it answers, called every tenth of a second; an OSError counts as no.
         env: its whole environment; this process's by default.
-        change_ports: how to choose other ports, for the error's last words: "set RUSHES_MLFLOW_PORT".
-        prepare: called before it is started, while nobody else can start or stop it; not where it runs already.
-        timeout: seconds it may take.
+        change_ports: how to use other ports, for the end of an error message: "set RUSHES_MLFLOW_PORT".
+        prepare: called before a start, under the lock; not called where the server already runs.
+        timeout: seconds until it must be ready.
 
     Raises:
         UserError: a port is in use.
-        ServiceError: it ended or was not ready in time; the message ends with the log's last lines. It is stopped.
+        ServiceError: it ended or was not ready in time and has been stopped; the message ends with the end of its log.
     """
-    with locked(_folder(home) / f"{name}.lock"):
+    with locked(_lock_path(name, home)):
         server = status(name=name, home=home)
         if server is None:
-            _sweep(name, home)
+            _end_leftovers(name, home)
             for port in ports.values():
                 _require_free(port, change_ports)
             if prepare is not None:
                 prepare()
             server = _spawn(name, argv, home, ports, env)
-        try:
-            _wait_until_ready(server, ready, timeout)
-        except BaseException:
-            # Ctrl-C included: a start that did not succeed leaves nothing behind.
-            _end(server, grace=5.0)
-            _state_path(name, home).unlink(missing_ok=True)
-            raise
+        _wait_or_end(server, home, ready, timeout)
         return server
 
 
 def stop(*, name: str, home: Path, grace: float = 20.0) -> bool:
     """Stops a server and waits until it is gone: SIGTERM, then SIGKILL after `grace` seconds. False if none ran."""
-    with locked(_folder(home) / f"{name}.lock"):
+    with locked(_lock_path(name, home)):
         server = status(name=name, home=home)
         if server is not None:
             _end(server, grace=grace)
-        _sweep(name, home)
+        _end_leftovers(name, home)
         return server is not None
 
 
 def is_starting(*, name: str, home: Path) -> bool:
-    """Whether somebody is starting or stopping it at this moment."""
+    """Whether a process is starting or stopping it at this moment."""
     try:
-        with (_folder(home) / f"{name}.lock").open("w") as lock:
+        with _lock_path(name, home).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -128,7 +122,7 @@ def is_starting(*, name: str, home: Path) -> bool:
 
 
 def interrupt(*, name: str, home: Path) -> None:
-    """Tells a server to end without waiting for whoever is starting it: their start then fails and tidies up."""
+    """Sends SIGTERM to a server that may still be starting, without waiting: its `start` then fails and cleans up."""
     server = status(name=name, home=home)
     if server is not None:
         _signal(os.killpg, server, signal.SIGTERM)
@@ -141,7 +135,7 @@ def status(*, name: str, home: Path) -> Server | None:
 
 
 def alive(server: Server) -> bool:
-    """Whether that very process still runs."""
+    """Whether this process still runs, and not another with its id."""
     child = _children.get(server.pid)
     if child is not None and child.poll() is not None:
         del _children[server.pid]
@@ -150,10 +144,10 @@ def alive(server: Server) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether a server answers a request with 200; one that is just coming up may refuse, or say anything.
+    """Whether a server answers a request with 200; while it starts it may refuse, or reply with anything.
 
-    Where its port is one that the system also gives to clients, a connection to it may meet itself and hear its own
-    words (TCP's simultaneous open).
+    If the system also hands out its port to clients, a connection may connect to itself and read back its own request
+    (TCP's simultaneous open).
     """
     try:
         with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310 - loopback
@@ -163,7 +157,7 @@ def answers(url: str) -> bool:
 
 
 def log_path(*, name: str, home: Path) -> Path:
-    """File that a server prints to."""
+    """File with the output of a server."""
     return _folder(home) / f"{name}.log"
 
 
@@ -179,33 +173,34 @@ def log_tail(path: Path, *, lines: int = _TAIL_LINES) -> str:
 
 
 def port_holder(port: int) -> str | None:
-    """Name and process id of who listens on a TCP port ("python (pid 12)"), where the system lets us see it."""
-    inode = _listening_inode(port)
-    if inode is None:
+    """Name and id of the process that listens on a TCP port ("python (pid 12)"); None if the system does not tell."""
+    import psutil
+
+    try:
+        listening = [found for found in psutil.net_connections("tcp") if found.status == psutil.CONN_LISTEN]
+        pids = [found.pid for found in listening if found.laddr and found.laddr.port == port and found.pid is not None]
+        return f"{psutil.Process(pids[0]).name()} (pid {pids[0]})" if pids else None
+    except psutil.Error:
         return None
-    for handle in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if str(handle.readlink()) == f"socket:[{inode}]":
-                process = handle.parents[1]
-                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
-    return None
 
 
 def start_time(pid: int) -> str | None:
-    """When a process began, or None if it is not there or has ended (a zombie)."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            # The second field is the program's name in parentheses, which may itself hold spaces and parentheses.
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (OSError, UnicodeDecodeError):
+    """Identifies the start of a process, unaffected by changes of the clock; None if it has ended (zombies too)."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        # Ticks since boot: with the boot's name, since after a restart the same ticks and id may come again.
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        return None if fields[0] in "ZX" else f"{boot}+{fields[19]}"
-    shown = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, began = shown.stdout.strip().partition(" ")
-    return began.strip() if state and not state.startswith("Z") else None
+        created = process.create_time()
+    except psutil.NoSuchProcess:
+        return None
+    if not psutil.LINUX:
+        return str(created)
+    # Linux counts ticks since boot, and psutil adds the boot time, which changes when the clock is set. The boot's id
+    # tells the same tick and process id after a restart apart.
+    ticks = round((created - psutil.boot_time()) * os.sysconf("SC_CLK_TCK"))
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text()[:8]}+{ticks}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -219,6 +214,10 @@ def _state_path(name: str, home: Path) -> Path:
     return _folder(home) / f"{name}.json"
 
 
+def _lock_path(name: str, home: Path) -> Path:
+    return _folder(home) / f"{name}.lock"
+
+
 def _last_started(name: str, home: Path) -> Server | None:
     try:
         record = json.loads(_state_path(name, home).read_text())
@@ -227,10 +226,10 @@ def _last_started(name: str, home: Path) -> Server | None:
         return None
 
 
-def _sweep(name: str, home: Path) -> None:
-    """Ends the workers of a server that crashed; they may hold its ports."""
+def _end_leftovers(name: str, home: Path) -> None:
+    """Kills the workers of a server that crashed, which may hold its ports, and deletes its state."""
     server = _last_started(name, home)
-    # While a group has members its number is given to no new process, so with the leader gone they are its workers.
+    # A group's number is not reused while the group has members, so without its leader they are this server's workers.
     if server is not None and not alive(server) and start_time(server.pid) is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(server.pid, signal.SIGKILL)
@@ -241,7 +240,7 @@ def _require_free(port: int, change_ports: str) -> None:
     if not 1 <= port <= 65535:
         raise UserError(f"port {port}: not a port (1 to 65535): {change_ports}")
     with socket.socket() as probe:
-        # As servers do: a port whose connections merely linger (TIME_WAIT) is free.
+        # As servers do: a port with connections in TIME_WAIT only is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -281,29 +280,39 @@ def _spawn(
     return server
 
 
+def _wait_or_end(server: Server, home: Path, ready: Callable[[Server], bool], timeout: float) -> None:
+    """Waits until the server is ready; a start that fails or is interrupted leaves nothing behind."""
+    try:
+        _wait_until_ready(server, ready, timeout)
+    except BaseException:
+        _end(server, grace=5.0)
+        _state_path(server.name, home).unlink(missing_ok=True)
+        raise
+
+
 def _wait_until_ready(server: Server, ready: Callable[[Server], bool], timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         if not alive(server):
-            raise ServiceError(f"{server.name}: ended while starting. {_log_words(server)}")
+            raise ServiceError(f"{server.name}: ended while starting. {_log_excerpt(server)}")
         with contextlib.suppress(OSError):
             if ready(server):
                 return
         if time.monotonic() > deadline:
-            raise ServiceError(f"{server.name}: not ready after {timeout:.0f} s. {_log_words(server)}")
+            raise ServiceError(f"{server.name}: not ready after {timeout:.0f} s. {_log_excerpt(server)}")
         time.sleep(_POLL_SECONDS)
 
 
-def _log_words(server: Server) -> str:
+def _log_excerpt(server: Server) -> str:
     return f"The end of {server.log}:\n{log_tail(Path(server.log))}"
 
 
 def _end(server: Server, *, grace: float) -> None:
-    """Ends the process, waits for it, then ends what is left of its group (workers whose parent died first)."""
+    """Ends the process, waits for it, then kills what is left of its group: workers whose parent ended first."""
     _signal(os.kill, server, signal.SIGTERM)
-    if not _gone(server, grace):
+    if not _wait_until_gone(server, grace):
         _signal(os.killpg, server, signal.SIGKILL)
-        _gone(server, 10.0)
+        _wait_until_gone(server, 10.0)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(server.pid, signal.SIGKILL)
 
@@ -314,20 +323,10 @@ def _signal(send: Callable[[int, int], None], server: Server, number: signal.Sig
             send(server.pid, number)
 
 
-def _gone(server: Server, seconds: float) -> bool:
+def _wait_until_gone(server: Server, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while alive(server):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)
     return True
-
-
-def _listening_inode(port: int) -> str | None:
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    return fields[9]
-    return None
