@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rushes.progress import EventLog, NullProgress, read_events
+from rushes.progress import EventLog, NullProgress, first_error, read_events
 
 
 def _emit_many(path: Path, number: int) -> None:
@@ -75,6 +75,16 @@ def test_a_bar_reports_its_end_and_seldom_otherwise(tmp_path: Path) -> None:
         "unit": "steps",
         "stats": {"loss": 1.235},
     }
+
+
+def test_the_first_error_of_a_run_is_found_among_its_events(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    assert first_error(path) is None
+    EventLog(path, step="pin").emit("end")
+    assert first_error(path) is None
+    for step in ("sample", "pretrain"):
+        EventLog(path, step=step).emit("error", message=f"{step} failed", exit_code=2)
+    assert (first_error(path) or {})["message"] == "sample failed"
 
 
 def test_nobody_listening_is_no_error() -> None:

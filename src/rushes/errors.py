@@ -25,15 +25,15 @@ class ServiceError(RushesError):
 
 
 class OutrunError(RushesError):
-    """Another process ended the very same work first, and tidied up: its output is in the store."""
+    """Another process finished the same work first and removed its files: the output is in the store."""
 
 
-def no_place(error: Exception) -> str | None:
-    """What to do where the disk is full or not writable; None where the error is another."""
-    remedy = "free space or give RUSHES_HOME, RUSHES_STORE or TMPDIR another place"
+def disk_error(error: Exception) -> str | None:
+    """What went wrong and what to do, where the disk is full or not writable; None for any other error."""
+    remedy = "free space, or set RUSHES_HOME, RUSHES_STORE or TMPDIR to another folder"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        place = f" at {error.filename}" if error.filename else ""
-        return f"{error.strerror}{place}: {remedy}"
+        path = f" at {error.filename}" if error.filename else ""
+        return f"{error.strerror}{path}: {remedy}"
     # Libraries (safetensors, sqlite, a loader's worker) wrap the system's error in one of their own.
     full = os.strerror(errno.ENOSPC)
     return f"{full}: {remedy}" if full in str(error) else None

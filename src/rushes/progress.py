@@ -1,15 +1,13 @@
-"""Progress of a step as events, drawn by whoever can see a terminal.
+"""Progress of a step as events, which the process at the terminal draws.
 
-A step runs in a child process of the pipeline runner and never sees a terminal, so it appends one JSON line an event
-to the file named by `RUSHES_PROGRESS`; the parent draws the bars (`rushes.cli`). Library code takes a `Progress` and
-calls `bar`; it neither prints nor knows who listens.
+A step runs in a child process of the pipeline runner and has no terminal, so it appends one line of JSON per event to
+the file that `RUSHES_PROGRESS` names; the parent draws the bars (`rushes.console`). Library code takes a `Progress`
+and calls `bar`; it never prints.
 """
 
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,17 +16,17 @@ class Bar(Protocol):
     """One quantity that grows to a known total."""
 
     def advance(self, count: float = 1, **stats: float) -> None:
-        """Adds `count` to what is done; `stats` (loss, accuracy, ...) replace the ones shown before."""
+        """Adds `count` to the total so far; `stats` (loss, accuracy, ...) replace the earlier ones."""
 
 
 class Progress(Protocol):
-    """Where a step reports to."""
+    """What a step reports to."""
 
     def bar(self, label: str, *, total: float, unit: str) -> Bar:
-        """Begins a bar. A later bar of the same label replaces it."""
+        """Begins a bar; a later bar of the same label replaces it."""
 
     def say(self, message: str) -> None:
-        """States one fact worth a line: a count, a warning, a path."""
+        """Reports one line: a count, a warning, a path."""
 
 
 class _NullBar:
@@ -37,14 +35,14 @@ class _NullBar:
 
 
 class NullProgress:
-    """Listens to nothing: the default of library calls."""
+    """Drops everything: the default of library calls."""
 
     def bar(self, label: str, *, total: float, unit: str) -> Bar:
         """Returns a bar that shows nothing."""
         return _NullBar()
 
     def say(self, message: str) -> None:
-        """Says nothing."""
+        """Drops the message."""
 
 
 class EventLog:
@@ -115,10 +113,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return event
 
 
-@contextmanager
-def timed(log: EventLog) -> Iterator[None]:
-    """Emits the start and the end of a step, with its seconds; a failure is the caller's to report."""
-    start = time.monotonic()
-    log.emit("start")
-    yield
-    log.emit("end", seconds=round(time.monotonic() - start, 2))
+def first_error(path: Path) -> dict[str, Any] | None:
+    """The first event in the file at `path` that says that a step failed, or None."""
+    events, _ = read_events(path)
+    return next((event for event in events if event["event"] == "error"), None)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rushes import __version__
 from rushes.cli.groups import GROUPS
 from rushes.cli.parsing import parse
-from rushes.errors import RushesError, no_place
+from rushes.errors import RushesError, disk_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        message = no_place(error)
+        message = disk_error(error)
         if message is None:
             raise
         return _complain(message, 2)

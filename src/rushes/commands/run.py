@@ -16,16 +16,16 @@ from rich.table import Table
 from rushes import servers
 from rushes.config import Recipe
 from rushes.console import console, view
-from rushes.errors import RushesError, UserError, no_place
+from rushes.errors import RushesError, UserError, disk_error
 from rushes.evaluation.report import interval_text
 from rushes.footage.archive import is_url, list_archive
 from rushes.footage.labels import read_annotations
 from rushes.home import home_folder, open_store
 from rushes.orchestration.docker import require_docker
 from rushes.orchestration.local import Runner, compiled_pipeline
-from rushes.orchestration.run import Arguments, Background, PipelineRun, last_error
+from rushes.orchestration.run import Arguments, Background, PipelineRun
 from rushes.processes import log_tail
-from rushes.progress import EventLog
+from rushes.progress import EventLog, first_error
 from rushes.serving.environment import can_run_triton
 from rushes.serving.reconciler import reconcile
 from rushes.serving.server import address, triton_status
@@ -209,12 +209,12 @@ def _follow(started: PipelineRun, starting: Background) -> Finished:
 
 
 def _raise_failure(started: PipelineRun) -> None:
-    failure = last_error(started.events)
+    failure = first_error(started.events)
     if failure is None:
         # A full disk takes no event; the log may have caught it, if it had room itself.
         full = os.strerror(errno.ENOSPC)
         if full in log_tail(started.log, lines=200) or shutil.disk_usage(started.folder).free < _LITTLE:
-            raise UserError(str(no_place(OSError(errno.ENOSPC, full, str(started.folder)))))
+            raise UserError(str(disk_error(OSError(errno.ENOSPC, full, str(started.folder)))))
         raise RushesError(f"the pipeline ended with status {started.result()}: see {started.log}")
     error = UserError if failure["exit_code"] == 2 else RushesError
     hint = "" if failure["exit_code"] == 2 else f" (log: {started.log})"

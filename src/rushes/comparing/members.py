@@ -22,8 +22,8 @@ from rushes.comparing.chains import ORDER
 from rushes.config import PretrainConfig, Recipe, SampleConfig, load_recipe
 from rushes.errors import RushesError, UserError
 from rushes.footage.archive import is_url
-from rushes.orchestration.run import end_group, last_error
-from rushes.progress import read_events
+from rushes.orchestration.run import end_group
+from rushes.progress import first_error, read_events
 from rushes.strict import Json, build, digest_record, to_record
 
 Event = dict[str, Any]
@@ -378,7 +378,7 @@ class _Running:
         """Raises what the chain failed of."""
         if self.process.returncode == 0:
             return
-        failure = last_error(self._events)
+        failure = first_error(self._events)
         if failure is None:
             raise RushesError(f"{self.chain.name}: ended with status {self.process.returncode} (log: {self.log})")
         if failure["exit_code"] == UserError.exit_code:

@@ -29,7 +29,7 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from rushes.errors import RushesError, UserError, no_place
+from rushes.errors import RushesError, UserError, disk_error
 from rushes.home import home_folder, open_store
 from rushes.kubeflow.profile import Gpu, Profile, read_profile
 from rushes.kubeflow.quantities import amount
@@ -99,7 +99,7 @@ def examine(check: Check, around: Surroundings) -> Finding:
         except RushesError as error:
             outcome.append(Finding(verdict="failed", found=str(error)))  # it says the remedy
         except Exception as error:  # a check's own fault must not hide the others
-            found = no_place(error) or f"{type(error).__name__}: {error}"
+            found = disk_error(error) or f"{type(error).__name__}: {error}"
             outcome.append(Finding(verdict="failed", found=" ".join(found.split()), remedy=_UNEXPECTED))
 
     thread = threading.Thread(target=run, daemon=True)  # one that hangs must not keep the process from ending

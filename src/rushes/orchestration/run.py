@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -140,12 +140,6 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + seconds
         while _group_alive(process) and time.monotonic() < deadline:
             time.sleep(0.05)
-
-
-def last_error(events: Path) -> Mapping[str, Any] | None:
-    """The first step's failure among a run's events, or None."""
-    records, _ = read_events(events)
-    return next((event for event in records if event["event"] == "error"), None)
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from rushes.digests import code_digest, step_digest
-from rushes.errors import RushesError, UserError, no_place
+from rushes.errors import RushesError, UserError, disk_error
 from rushes.home import home_folder, open_store
 from rushes.journal import RUN, Journal
 from rushes.progress import EventLog, NullProgress, Progress
@@ -68,7 +68,7 @@ def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 _report(step, str(error), error.exit_code)
                 raise
             except Exception as error:
-                message = no_place(error)
+                message = disk_error(error)
                 if message is None:
                     _report(step, f"{type(error).__name__}: {error}", 1)
                     raise
