@@ -10,8 +10,8 @@ import numpy as np
 
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
-from rushes.footage.rows import CODEC, EncodingStats, Segment, Shard
-from rushes.footage.shards import MOTION, Sidecar, add_member, put_sidecar
+from rushes.footage.rows import CODEC, MOTION, EncodingStats, Segment, Shard
+from rushes.footage.shards import Sidecar, add_member, put_sidecar
 from rushes.store import Manifest, Store
 from rushes.video.encode import encode_h264
 

@@ -24,7 +24,8 @@ from rushes.errors import UserError
 from rushes.footage import sample as sampling
 from rushes.footage.labels import Annotation, list_videos, read_annotations
 from rushes.footage.reader import Footage
-from rushes.footage.shards import MOTION, ShardRecord, ShardTask, Sidecar, is_abandoned, try_sources, write_shard
+from rushes.footage.rows import MOTION
+from rushes.footage.shards import ShardRecord, ShardTask, Sidecar, is_abandoned, try_sources, write_shard
 from rushes.footage.workers import Pool
 from rushes.store import Store
 from tests.decoding import decode_all

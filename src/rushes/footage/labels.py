@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rushes.errors import UserError
+from rushes.footage.rows import SPLITS
 
-SPLITS = ("unlabelled", "train", "val", "test")
 EXTENSIONS = frozenset(
     [
         ".3g2",

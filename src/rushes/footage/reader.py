@@ -27,9 +27,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from rushes.errors import UserError
 from rushes.footage.columns import plain
 from rushes.footage.index import read_columns, read_geometry, read_index
-from rushes.footage.labels import SPLITS
-from rushes.footage.rows import SAMPLED
-from rushes.footage.shards import MOTION
+from rushes.footage.rows import MOTION, SAMPLED, SPLITS
 from rushes.store import File, Manifest, Store
 from rushes.store.ranges import Parts
 from rushes.video.frames import Frames, scaled_size

@@ -5,6 +5,14 @@ Apart from the tables (`rushes.footage.index`), so that the processes that decod
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from rushes.video.grid import COLUMNS, ROWS
+
+SPLITS = ("unlabelled", "train", "val", "test")
+MOTION = np.dtype([("magnitude", "<f2"), ("grid", "u1", (ROWS, COLUMNS))])
+"""A frame's entry in a motion sidecar: the mean over the frame, in pixels since the frame before; and the mean per cell
+of the grid, in 1/16 pixel."""
 CODEC = "h264"
 SAMPLED = "sampled"
 """In use."""

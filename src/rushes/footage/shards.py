@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rushes.config import SampleConfig
-from rushes.footage.rows import CODEC, QUARANTINED, EncodingStats, Shard, source_number
+from rushes.footage.rows import CODEC, MOTION, QUARANTINED, EncodingStats, Shard, source_number
 from rushes.footage.segment_plan import Failure, Planned
 from rushes.footage.workers import alarm
 from rushes.store import File, Store
@@ -32,14 +32,11 @@ from rushes.video.content import Content
 from rushes.video.decode import decode_timed
 from rushes.video.encode import encode_h264
 from rushes.video.frames import Frames
-from rushes.video.grid import COLUMNS, ROWS
 from rushes.video.motion import Motion, encoder_motion, quantiles
 from rushes.video.probe import Probe, probe
 from rushes.video.source import Limits, VideoError, VideoSource
 
 _GRACE = 30.0  # seconds between a decoder's time limit and the end of a process that does not heed it
-MOTION = np.dtype([("magnitude", "<f2"), ("grid", "u1", (ROWS, COLUMNS))])
-"""A frame's motion: mean over the picture, pixels since the frame before; and by cell, in 1/16 pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)

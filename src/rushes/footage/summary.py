@@ -9,8 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rushes.footage.labels import SPLITS
-from rushes.footage.rows import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED
+from rushes.footage.rows import LEFT_OUT, QUARANTINED, REMOVED, SAMPLED, SPLITS
 
 _BATCH = 512
 _LISTED = 20  # quarantined segments that the summary names
