@@ -30,6 +30,7 @@ from rushes.config import SampleConfig, load_recipe
 from rushes.demo.films import Kind, SyntheticSize, write_dataset
 from rushes.evaluation.no_motion import ControlResult, HeldOutScores, hold_still, judge
 from rushes.footage.reader import Footage
+from rushes.footage.reference import DataReference
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
 from rushes.store import Manifest, Store
@@ -91,7 +92,7 @@ def sample_all(
     )
     write_dataset(work / "films", seed=0, size=size, progress=QUIET)
     peeked = peek(
-        str(work / "films"),
+        DataReference(videos=str(work / "films")),
         config=config,
         files=10**6,
         segments=10**6,

@@ -12,15 +12,10 @@ def pin(
     """Resolves the data reference to content; returns the partitions that `sample` is to be called with."""
     from pathlib import Path
 
+    from rushes.footage.reference import DataReference
     from rushes.steps.pin import pin as step
 
-    manifest = step(
-        videos=videos,
-        labels=labels,
-        splits=splits,
-        fold=fold,
-        revision=revision,
-        out=Path(pinned.path),
-    )
+    data = DataReference(videos=videos, labels=labels, splits=splits, fold=fold, revision=revision)
+    manifest = step(data=data, out=Path(pinned.path))
     pinned.metadata.update(ref=manifest.ref, **manifest.summary)
     return [f"{part}/{partitions}" for part in range(1, partitions + 1)]

@@ -23,13 +23,12 @@ def plan(
     from pathlib import Path
 
     from rushes.comparing.protocol import Protocol, numbers_of, write_plan
+    from rushes.footage.reference import DataReference
 
-    numbers = numbers_of(labels_per_class)
+    data, numbers = DataReference(videos=videos, labels=labels, splits=splits), numbers_of(labels_per_class)
     planned = write_plan(
         models=models,
-        protocol=Protocol(
-            videos=videos, labels=labels, splits=splits, folds=folds, seeds=seeds, numbers=numbers, budget=budget
-        ),
+        protocol=Protocol(data=data, folds=folds, seeds=seeds, numbers=numbers, budget=budget),
         out=Path(plan.path),
         pin=Path(first.path),
     )

@@ -12,6 +12,7 @@ import pytest
 from rushes.comparing.members import Initialisation, Member, common_sample, named, parse_member, starts_of
 from rushes.comparing.protocol import ComparisonPlan, Protocol, numbers_of, result_of, write_plan
 from rushes.errors import UserError
+from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.store import Manifest
 from rushes.strict import to_record
@@ -53,7 +54,7 @@ def unnamed(starts: Sequence[Initialisation]) -> list[Initialisation]:
 
 def test_a_cluster_compares_what_one_machine_compares(videos: Path, tmp_path: Path) -> None:
     found = members(*MEMBERS)
-    protocol = Protocol(videos=str(videos), folds=3, seeds=2, numbers=(1, 5), budget=1e14)
+    protocol = Protocol(data=DataReference(videos=str(videos)), folds=3, seeds=2, numbers=(1, 5), budget=1e14)
     plan = write_plan(
         models=as_kfp_passes(named(found)), protocol=protocol, out=tmp_path / "plan", pin=tmp_path / "first"
     )
@@ -76,7 +77,7 @@ def test_a_cluster_compares_what_one_machine_compares(videos: Path, tmp_path: Pa
 def test_each_group_is_test_in_one_fold_and_the_first_fold_is_what_is_sampled_first(
     videos: Path, tmp_path: Path
 ) -> None:
-    protocol = Protocol(videos=str(videos), folds=3)
+    protocol = Protocol(data=DataReference(videos=str(videos)), folds=3)
     plan = write_plan(
         models=as_kfp_passes(named(members("vcop-r3d"))), protocol=protocol, out=tmp_path / "plan", pin=tmp_path / "pin"
     )
@@ -102,7 +103,7 @@ def test_what_cannot_be_compared_is_told_before_anything_is_encoded(
     models: tuple[str, ...], folds: int, words: str, videos: Path, tmp_path: Path
 ) -> None:
     recipes = [member.recipe for member in members(*models)]
-    protocol = Protocol(videos=str(videos), folds=folds)
+    protocol = Protocol(data=DataReference(videos=str(videos)), folds=folds)
     with pytest.raises(UserError, match=words):
         write_plan(models=as_kfp_passes(recipes), protocol=protocol, out=tmp_path / "plan", pin=tmp_path / "pin")
 
@@ -110,7 +111,7 @@ def test_what_cannot_be_compared_is_told_before_anything_is_encoded(
 def test_what_a_chain_read_must_still_be_there() -> None:
     found = members("vcop-r3d:pretrain.task=none")
     starts = starts_of(found, common_sample(found))
-    plan = ComparisonPlan(protocol=Protocol(videos="v", folds=1), starts=tuple(starts), pins=("",))
+    plan = ComparisonPlan(protocol=Protocol(data=DataReference(videos="v"), folds=1), starts=tuple(starts), pins=("",))
     lost = {"backbone": "pretrain/0", "classifier-0": "finetune/0"}
     answers = Manifest(kind="measurement", step="measure", digest="0", inputs=lost, config={}, code="", files={})
     with pytest.raises(UserError, match="pretrain/0 is missing: run the step that made it again"):
@@ -125,4 +126,4 @@ def test_numbers_of_labels_are_in_order_and_0_is_all_only() -> None:
 @pytest.mark.parametrize("budget", [-1.0, math.nan, math.inf])
 def test_a_budget_is_a_number_of_flops(budget: float) -> None:
     with pytest.raises(UserError, match=r"budget: .* is not allowed; FLOPs"):
-        Protocol(videos="/films", budget=budget)
+        Protocol(data=DataReference(videos="/films"), budget=budget)

@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from rushes.footage.index import read_shards
+from rushes.footage.reference import DataReference
 from rushes.progress import read_events
 from rushes.steps.pin import pin
 from rushes.store import Manifest, Store, sha256_file
@@ -32,12 +33,12 @@ LATE = 3
 RUN = """
 import sys
 from pathlib import Path
-from rushes.config import Pretrain, Recipe, Sample
+from rushes.config import PretrainConfig, Recipe, SampleConfig
 from rushes.steps.sample import sample
 
 if __name__ == "__main__":
-    config = Sample(short_side=48, qp=10, segment_seconds=8.0, shard_segments=1, workers=int(sys.argv[1]))
-    recipe = Recipe(name="small", sample=config, pretrain=Pretrain(crop=48))
+    config = SampleConfig(short_side=48, qp=10, segment_seconds=8.0, shard_segments=1, workers=int(sys.argv[1]))
+    recipe = Recipe(name="small", sample=config, pretrain=PretrainConfig(crop=48))
     sample(recipe=recipe, pin=Path("pin.json"), out=Path("footage.json"), partition=sys.argv[2])
 """
 Victim = Literal["group", "parent"]
@@ -61,7 +62,7 @@ class Place:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RUSHES_HOME", str(self.folder))
             patch.setenv("RUSHES_STORE", str(self.store))
-            pin(videos=str(videos), out=self.folder / "pin.json")
+            pin(data=DataReference(videos=str(videos)), out=self.folder / "pin.json")
 
     def start(self, *, workers: int, partition: str = "") -> "subprocess.Popen[bytes]":
         (self.folder / "tmp").mkdir(exist_ok=True)

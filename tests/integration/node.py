@@ -67,6 +67,7 @@ def _run(step: str, *arguments: str) -> None:
     import torch
 
     from rushes.config import Optimizer, PretrainConfig, Recipe, SampleConfig
+    from rushes.footage.reference import DataReference
     from rushes.steps import pin, pretrain, sample
 
     torch.set_num_threads(1)
@@ -91,7 +92,7 @@ def _run(step: str, *arguments: str) -> None:
     paths = [Path(argument) for argument in arguments]
     match step:
         case "pin":
-            pin.pin(videos=arguments[0], out=paths[1])
+            pin.pin(data=DataReference(videos=arguments[0]), out=paths[1])
         case "sample":
             sample.sample(recipe=recipe, pin=paths[0], out=paths[1], partition=arguments[2])
         case "pretrain":

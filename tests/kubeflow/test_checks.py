@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from rushes.cli import main
+from rushes.footage.reference import DataReference
 from rushes.kubeflow import checks
 from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.local import compiled_pipeline
@@ -175,7 +176,7 @@ def test_of_two_that_fetch_a_revision_at_once_both_have_it(
         shutil.copytree(part, Path(part).parents[1] / "videos")  # the other one is just ready
 
     monkeypatch.setattr(DVCFileSystem, "get", fetch_second)
-    manifest = pin(videos=str(archive / "videos"), revision="main", out=tmp_path / "pin.json")
+    manifest = pin(data=DataReference(videos=str(archive / "videos"), revision="main"), out=tmp_path / "pin.json")
     assert manifest.summary["videos"] == 1
     (revision,) = (tmp_path / "home" / "cache" / "revisions").iterdir()
     assert [path.name for path in revision.iterdir()] == ["videos"]

@@ -10,7 +10,8 @@ import yaml
 from rushes.cli import main
 from rushes.config import load_recipe
 from rushes.errors import UserError
-from rushes.kubeflow.schedules import Data, Pipeline, check_data, read_schedules
+from rushes.footage.reference import DataReference, check_remote
+from rushes.kubeflow.schedules import Pipeline, read_schedules
 from rushes.orchestration.local import compiled_pipeline
 from rushes.strict import to_record
 from tests.kubeflow.server import Kubeflow, RefusedError, conform, serving
@@ -248,7 +249,7 @@ def test_six_fields_of_any_form_are_taken(cron: str, tmp_path: Path) -> None:
 
 def test_no_url_is_asked_for_where_none_is_read() -> None:
     with pytest.raises(UserError, match=r"labels: 'l.csv' is relative, and runs are elsewhere: give a whole path$"):
-        check_data(Data(videos="s3://b/videos", labels="l.csv"), "data")
+        check_remote(DataReference(videos="s3://b/videos", labels="l.csv"))
 
 
 def test_what_a_plugin_defines_is_known_where_its_file_is(tmp_path: Path) -> None:

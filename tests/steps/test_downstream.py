@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rushes.config import Recipe, load_recipe
+from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.serving.bundle import Bundle, InProcessModel, read_bundle
 from rushes.serving.request import request_clips
@@ -91,7 +92,7 @@ def _made(recipe: Recipe, folder: Path) -> Made:
     def at(name: str) -> Path:
         return folder / f"{name}.json"
 
-    pin(videos=str(folder / "videos"), out=at("pin"))
+    pin(data=DataReference(videos=str(folder / "videos")), out=at("pin"))
     sample(recipe=recipe, pin=at("pin"), out=at("footage"))
     pretrained = pretrain(recipe=recipe, footage=at("footage"), out=at("backbone"))
     start: dict[str, Any] = {"recipe": recipe, "footage": at("footage"), "backbone": at("backbone")}

@@ -13,6 +13,7 @@ import fsspec
 import pytest
 
 from rushes.footage.archive import content_digest
+from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.steps import pin as step
 from rushes.store import Store, sha256_file
@@ -54,7 +55,7 @@ def pinned(videos: Path | str, home: Path, **options: Any) -> dict[str, str]:
     """Pins in a home; returns the digest of each file."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUSHES_HOME", str(home))
-        manifest = step.pin(videos=str(videos), out=home / "pin.json", **options)
+        manifest = step.pin(data=DataReference(videos=str(videos)), out=home / "pin.json", **options)
         listing = json.loads(open_store().path(manifest.files["listing.json"]).read_text())
     return {path: sha256 for path, sha256, _ in listing["files"]}
 
@@ -248,7 +249,7 @@ def test_two_that_save_all_the_time_leave_a_whole_memory(
 
     def run(name: str) -> None:
         begin.wait()
-        refs.append(step.pin(videos=str(videos), out=tmp_path / name).ref)
+        refs.append(step.pin(data=DataReference(videos=str(videos)), out=tmp_path / name).ref)
 
     threads = [threading.Thread(target=run, args=(name,)) for name in ("one.json", "two.json")]
     for thread in threads:

@@ -12,6 +12,7 @@ from rushes.backbones import make_backbone
 from rushes.cli import main, parse
 from rushes.config import Recipe
 from rushes.errors import UserError
+from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.steps.finetune import finetune
 from rushes.steps.pin import pin
@@ -76,7 +77,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_videos(home / "videos", files=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUSHES_HOME", str(home))
-        pin(videos=str(home / "videos"), out=home / "pin.json")
+        pin(data=DataReference(videos=str(home / "videos")), out=home / "pin.json")
         sample(recipe=recipe_of(), pin=home / "pin.json", out=home / "footage.json")
         pretrain(recipe=recipe_of("--seed", "5"), footage=home / "footage.json", out=home / "backbone.json")
         yield home

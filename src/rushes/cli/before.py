@@ -52,14 +52,12 @@ class Plan(WithRecipe):
 
     def execute(self) -> int:
         from rushes.commands.plan import plan
+        from rushes.footage.reference import DataReference
 
         return plan(
             self.full_recipe,
             size=self.size,
-            videos=self.videos,
-            labels=self.labels,
-            splits=self.splits,
-            fold=self.fold,
+            data=DataReference(videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold),
             profile=self.profile,
             share=self.share,
             as_json=self.json,

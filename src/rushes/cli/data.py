@@ -28,8 +28,10 @@ class FootageShow:
 
     def execute(self) -> int:
         from rushes.commands.show import show
+        from rushes.footage.reference import DataReference
 
-        return show(self.target, labels=self.labels, splits=self.splits, fold=self.fold, out=self.out)
+        data = DataReference(videos=self.target, labels=self.labels, splits=self.splits, fold=self.fold)
+        return show(data, out=self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

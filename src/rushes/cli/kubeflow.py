@@ -44,13 +44,11 @@ class _Compiled(Run):
         """Starts a run on the cluster."""
         from rushes.commands.pipeline import Destination, submit
         from rushes.commands.run import endpoint_name
-        from rushes.kubeflow.schedules import Data
         from rushes.orchestration.local import compiled_pipeline
 
-        data = Data(videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold, revision=self.revision)
         to = Destination(profile=self.profile, pipeline=self.pipeline or compiled_pipeline(), host=self.host)
         endpoint = endpoint_name(self.endpoint or Path(self.videos).name)
-        return submit(models=self.models, data=data, endpoint=endpoint, to=to, wait=wait)
+        return submit(models=self.models, data=self.data, endpoint=endpoint, to=to, wait=wait)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +83,7 @@ class PipelineRun(_Compiled):
             return self.submit(wait=True)
         return run(
             models=self.models,
-            videos=self.videos,
-            labels=self.labels,
-            splits=self.splits,
-            fold=self.fold,
-            revision=self.revision,
+            data=self.data,
             endpoint=self.endpoint,
             runner=self.runner,
             pipeline=self.pipeline,

@@ -29,7 +29,12 @@ class Pin:
     """Read every file again, also those whose size and modification time (or ETag) are as they were."""
 
     def execute(self) -> int:
-        return _step("pin", **vars(self))
+        from rushes.footage.reference import DataReference
+
+        data = DataReference(
+            videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold, revision=self.revision
+        )
+        return _step("pin", data=data, out=self.out, rehash=self.rehash)
 
 
 @dataclass(frozen=True, kw_only=True)

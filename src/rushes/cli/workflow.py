@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
 from rushes.cli.base import WithRecipe
 from rushes.config import Recipe
 from rushes.errors import UserError
+
+if TYPE_CHECKING:
+    from rushes.footage.reference import DataReference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +48,19 @@ class Run(WithRecipe):
         others = [parse_member(text, size=self.size, plugins=files) for text in self.also]
         return models_of([Member(name=self.model, recipe=self.full_recipe), *others])
 
+    @property
+    def data(self) -> "DataReference":
+        """What to train on."""
+        from rushes.footage.reference import DataReference
+
+        return DataReference(
+            videos=self.videos, labels=self.labels, splits=self.splits, fold=self.fold, revision=self.revision
+        )
+
     def execute(self) -> int:
         from rushes.commands.run import run
 
-        return run(
-            models=self.models,
-            videos=self.videos,
-            labels=self.labels,
-            splits=self.splits,
-            fold=self.fold,
-            revision=self.revision,
-            endpoint=self.endpoint,
-        )
+        return run(models=self.models, data=self.data, endpoint=self.endpoint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,14 +157,13 @@ class Compare:
         from rushes.commands.pipeline import Destination
         from rushes.comparing.members import parse_member
         from rushes.comparing.protocol import Protocol, numbers_of
+        from rushes.footage.reference import DataReference
         from rushes.orchestration.local import compiled_comparison
 
         if not self.models:
             raise UserError("models: missing; name one or more, see `rushes models`")
         protocol = Protocol(
-            videos=self.videos,
-            labels=self.labels,
-            splits=self.splits,
+            data=DataReference(videos=self.videos, labels=self.labels, splits=self.splits),
             folds=self.folds,
             seeds=self.seeds,
             numbers=numbers_of(self.labels_per_class),

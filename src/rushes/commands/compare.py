@@ -19,8 +19,8 @@ from rushes.comparing.protocol import ComparisonPlan, Protocol, make_plan, resul
 from rushes.comparing.report import Table, notes_of, tables_of, write_comparison
 from rushes.console import console, view, watching
 from rushes.errors import UserError
+from rushes.footage.reference import check_remote
 from rushes.home import open_store
-from rushes.kubeflow.schedules import Data, check_data
 from rushes.store import Manifest, write_atomic
 from rushes.strict import to_record
 
@@ -47,13 +47,13 @@ def submit_compare(members: Sequence[Member], protocol: Protocol, *, to: Destina
 
     The result is in the cluster's store; where this machine can read that, it is shown, and written to `out`.
     """
-    check_data(Data(videos=protocol.videos, labels=protocol.labels, splits=protocol.splits), "data")
+    check_remote(protocol.data)
     starts_of(members, common_sample(members), budget=protocol.budget)  # raises what would be in the way there
     name = named_now("comparison")
     arguments = {
-        "videos": protocol.videos,
-        "labels": protocol.labels,
-        "splits": protocol.splits,
+        "videos": protocol.data.videos,
+        "labels": protocol.data.labels,
+        "splits": protocol.data.splits,
         "models": [to_record(recipe) for recipe in named(members)],
         "folds": protocol.folds,
         "seeds": protocol.seeds,

@@ -7,6 +7,7 @@ from rushes.commands.predict import answerer, show
 from rushes.commands.run import run_pipeline, show_results
 from rushes.config import Recipe
 from rushes.console import console, watching
+from rushes.footage.reference import DataReference
 from rushes.home import home_folder
 from rushes.orchestration.run import Arguments
 from rushes.progress import EventLog
@@ -40,7 +41,7 @@ def demo(*, recipe: Recipe, folder: Path | None = None) -> int:
     folder = (folder or Path("data/demo")).absolute()
     draw(folder)
     track(folder)
-    finished = run_pipeline(Arguments(videos=str(folder), models=(recipe,), endpoint=ENDPOINT))
+    finished = run_pipeline(Arguments(data=DataReference(videos=str(folder)), models=(recipe,), endpoint=ENDPOINT))
     show_results(finished)
     if finished.served:
         video, label = test_video(folder)

@@ -37,6 +37,7 @@ from rushes.evaluation.no_motion import (
 )
 from rushes.footage.labels import Annotation
 from rushes.footage.reader import Footage
+from rushes.footage.reference import DataReference
 from rushes.footage.sample import Archive
 from rushes.footage.segments import Source, share_of
 from rushes.home import open_store
@@ -158,14 +159,13 @@ def _sampled(
     if is_pointer(videos):
         return Manifest.read(Path(videos), kind="footage"), open_store()
     peeked = peek(
-        videos,
+        DataReference(videos=videos, labels=labels),
         config=config,
         files=options.segments,
         segments=options.segments,
         seconds=_SECONDS,
         scratch=scratch,
         progress=progress,
-        labels=labels,
     )
     return peeked.manifest, peeked.store
 

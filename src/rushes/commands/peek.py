@@ -1,6 +1,7 @@
 """A part of a folder of videos as footage, for a first look: sampled into a store that is thrown away.
 
-peeked = peek("my_videos", config=Sample(segment_seconds=8), segments=48, seconds=40.0, scratch=scratch)
+data = DataReference(videos="my_videos")
+peeked = peek(data, config=SampleConfig(segment_seconds=8), segments=48, seconds=40.0, scratch=scratch)
 footage = Footage(peeked.manifest, peeked.store)
 """
 
@@ -13,7 +14,8 @@ from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage.archive import Listed, is_url, list_archive
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
-from rushes.footage.labels import EXTENSIONS, LABELS_FILE, Annotation, class_folders, read_annotations
+from rushes.footage.labels import EXTENSIONS, LABELS_FILE, Annotation, class_folders
+from rushes.footage.reference import DataReference
 from rushes.footage.sample import Archive, peek_footage
 from rushes.footage.segments import Source, share_of
 from rushes.progress import Progress
@@ -50,7 +52,7 @@ def is_pointer(target: str) -> bool:
 
 
 def peek(
-    target: str,
+    data: DataReference,
     *,
     config: SampleConfig,
     segments: int,
@@ -58,34 +60,27 @@ def peek(
     scratch: Path,
     progress: Progress,
     files: int = 300,
-    labels: str = "",
-    splits: str = "",
-    fold: int = 1,
 ) -> Peeked:
     """Samples some segments of some files.
 
     Args:
-        target: a folder of videos or an fsspec URL.
+        data: the videos and their labels.
         config: how they are sampled.
         segments: at most so many.
         seconds: after these no further shard is waited for.
         scratch: folder for the store; whoever made it removes it.
         progress: where to report to.
         files: at most so many are opened.
-        labels: CSV or Parquet of labels; empty to look for `labels.csv` in the folder, then for class folders.
-        splits: folder of official split files.
-        fold: number of the split, from 1.
 
     Raises:
         UserError: no video there, none that decodes, or labels that cannot be read.
     """
-    root = target.rstrip("/") if is_url(target) else str(Path(target).absolute())
-    listed = list_archive(root)
-    annotations, known_from = known_annotations(root, listed, labels=labels, splits=splits, fold=fold)
+    listed = list_archive(data.root)
+    annotations, known_from = known_annotations(data, listed)
     chosen = sorted(listed, key=lambda file: share_of(file.path))[:files]
     paths = {file.path for file in chosen}
     archive = Archive(
-        root=root,
+        root=data.root,
         sources=[Source(path=file.path, sha256=_identity(file), size=file.size) for file in chosen],
         annotations=[annotation for annotation in annotations if annotation.path in paths],
     )
@@ -119,19 +114,14 @@ def sample_part(
     return manifest, store
 
 
-def known_annotations(
-    root: str, listed: Sequence[Listed], *, labels: str, splits: str, fold: int
-) -> tuple[list[Annotation], str]:
+def known_annotations(data: DataReference, listed: Sequence[Listed]) -> tuple[list[Annotation], str]:
     """Labels as `pin` reads them, and where from; but one class folder alone is none, since a first look needs none."""
     paths = [file.path for file in listed]
-    place = None if is_url(root) else Path(root)
-    given = labels or splits or (LABELS_FILE if place and (place / LABELS_FILE).is_file() else "")
+    beside = not is_url(data.root) and (Path(data.root) / LABELS_FILE).is_file()
+    given = data.labels or data.splits or (LABELS_FILE if beside else "")
     if not given and len({annotation.label for annotation in class_folders(paths)}) < 2:
         return [], ""
-    found = read_annotations(
-        place, paths, labels=Path(labels) if labels else None, splits=Path(splits) if splits else None, fold=fold
-    )
-    return found, given or "the name of their folder"
+    return data.annotations(paths), given or "the name of their folder"
 
 
 def _identity(file: Listed) -> str:

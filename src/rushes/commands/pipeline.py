@@ -14,10 +14,11 @@ from rich.table import Table
 from rushes.config import Recipe
 from rushes.console import console
 from rushes.errors import RushesError, ServiceError, UserError
+from rushes.footage.reference import DataReference, check_remote
 from rushes.kubeflow.cluster import Cluster, Progressing
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile, read_profile
-from rushes.kubeflow.schedules import Data, Pipeline, check_data
+from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.run import Arguments
 from rushes.strict import Json
 
@@ -67,7 +68,7 @@ class Destination:
     """URL of Kubeflow Pipelines; empty for the profile's."""
 
 
-def submit(*, models: tuple[Recipe, ...], data: Data, endpoint: str, to: Destination, wait: bool) -> int:
+def submit(*, models: tuple[Recipe, ...], data: DataReference, endpoint: str, to: Destination, wait: bool) -> int:
     """Starts a run on a cluster.
 
     Args:
@@ -77,8 +78,8 @@ def submit(*, models: tuple[Recipe, ...], data: Data, endpoint: str, to: Destina
         to: where.
         wait: follow the run to its end.
     """
-    check_data(data, "data")
-    arguments = Arguments(models=models, endpoint=endpoint, **vars(data)).to_record()
+    check_remote(data)
+    arguments = Arguments(models=models, endpoint=endpoint, data=data).to_record()
     cluster, run = start(arguments, to=to, name=named_now(endpoint))
     if wait:
         follow(cluster, run)

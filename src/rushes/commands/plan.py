@@ -14,7 +14,8 @@ from rushes.commands.peek import known_annotations
 from rushes.config import Recipe
 from rushes.console import console, watching
 from rushes.errors import UserError
-from rushes.footage.archive import is_url, list_archive
+from rushes.footage.archive import list_archive
+from rushes.footage.reference import DataReference
 from rushes.forecast.estimate import Range
 from rushes.forecast.forecast import Forecast, make_forecast
 from rushes.kubeflow.profile import DEFAULT, read_profile
@@ -25,10 +26,7 @@ def plan(
     recipe: Recipe,
     *,
     size: str,
-    videos: str,
-    labels: str,
-    splits: str,
-    fold: int,
+    data: DataReference,
     profile: str,
     share: float,
     as_json: bool,
@@ -38,10 +36,7 @@ def plan(
     Args:
         recipe: the model.
         size: the recipe's variant, for the command that comes next.
-        videos: folder or URL.
-        labels: CSV or Parquet; empty to look for `labels.csv` in the folder, then for class folders.
-        splits: folder of official split files.
-        fold: number of the split, from 1.
+        data: the videos and their labels.
         profile: the cluster's, by name or file; empty for this machine.
         share: of the sampling that is done for this, above 0 and up to 1.
         as_json: one JSON object, and nothing else.
@@ -52,14 +47,13 @@ def plan(
     if not 0 < share <= 1:
         raise UserError(f"share: {share!r} is not allowed; above 0, up to 1")
     cluster = read_profile(profile) if profile else None
-    root = videos.rstrip("/") if is_url(videos) else str(Path(videos).absolute())
-    listed = list_archive(root)
-    annotations, _ = known_annotations(root, listed, labels=labels, splits=splits, fold=fold)
+    listed = list_archive(data.root)
+    annotations, _ = known_annotations(data, listed)
 
     def make(scratch: Path, progress: Progress) -> Forecast:
         return make_forecast(
             recipe,
-            root=root,
+            root=data.root,
             listed=listed,
             annotations=annotations,
             profile=cluster,
@@ -76,9 +70,7 @@ def plan(
         with watching(events):
             forecast = make(scratch, EventLog(events, step="plan"))
     _show(forecast)
-    flags = ["--labels", labels] if labels else []
-    flags += ["--splits", splits, "--fold", str(fold)] if splits else []
-    following = [recipe.name, "--size", size, "--videos", videos, *flags]
+    following = [recipe.name, "--size", size, "--videos", data.videos, *data.flags()]
     console.print(f"\nNext: {shlex.join(_next(following, profile))}", markup=False, soft_wrap=True)
     return 0
 

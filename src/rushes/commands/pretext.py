@@ -29,6 +29,7 @@ from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
 from rushes.footage.reader import Footage
+from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.pretext import PretextTask, make_task
 from rushes.progress import EventLog, Progress
@@ -118,13 +119,12 @@ def _footage(recipe: Recipe, videos: str, *, labels: str, scratch: Path, progres
     if is_pointer(videos):
         return Footage(Manifest.read(Path(videos), kind="footage"), open_store(), short_side=short_side)
     peeked = peek(
-        videos,
+        DataReference(videos=videos, labels=labels),
         config=quick(recipe.sample),
         segments=_SEGMENTS,
         seconds=_SECONDS,
         scratch=scratch,
         progress=progress,
-        labels=labels,
     )
     return Footage(peeked.manifest, peeked.store, short_side=short_side)
 

@@ -18,8 +18,8 @@ from rushes.config import Recipe
 from rushes.console import console, view
 from rushes.errors import RushesError, UserError, disk_error
 from rushes.evaluation.report import interval_text
-from rushes.footage.archive import is_url, list_archive
-from rushes.footage.labels import read_annotations
+from rushes.footage.archive import list_archive
+from rushes.footage.reference import DataReference
 from rushes.home import home_folder, open_store
 from rushes.orchestration.docker import require_docker
 from rushes.orchestration.local import Runner, compiled_pipeline
@@ -56,25 +56,13 @@ class Finished:
 def run(
     *,
     models: tuple[Recipe, ...],
-    videos: str,
-    labels: str,
-    splits: str,
-    fold: int,
-    revision: str,
+    data: DataReference,
     endpoint: str,
     runner: Runner = "subprocess",
     pipeline: Path | None = None,
 ) -> int:
     """Runs everything and tells what came of it."""
-    arguments = Arguments(
-        videos=_absolute(videos),
-        models=models,
-        labels=_absolute(labels),
-        splits=_absolute(splits),
-        fold=fold,
-        revision=revision,
-        endpoint=endpoint_name(endpoint or Path(videos).absolute().name),
-    )
+    arguments = Arguments(data=data.absolute(), models=models, endpoint=endpoint_name(endpoint or Path(data.root).name))
     finished = run_pipeline(arguments, runner=runner, pipeline=pipeline)
     show_results(finished)
     console.print("\nNext:", style="bold")
@@ -171,16 +159,8 @@ def endpoint_name(text: str) -> str:
 
 def _check_input(arguments: Arguments) -> None:
     """The same reading that `pin` does, here for the sake of an error before any server starts."""
-    if arguments.revision:
-        return
-    videos = arguments.videos
-    read_annotations(
-        None if is_url(videos) else Path(videos),
-        [file.path for file in list_archive(videos)],
-        labels=Path(arguments.labels) if arguments.labels else None,
-        splits=Path(arguments.splits) if arguments.splits else None,
-        fold=arguments.fold,
-    )
+    if not arguments.data.revision:
+        arguments.data.annotations([file.path for file in list_archive(arguments.data.root)])
 
 
 def _keep_served(finished: Finished, home: Path) -> None:
@@ -230,7 +210,3 @@ def _place_report(finished: Finished) -> None:
         for name in ("report.html", "metrics.json"):
             (finished.folder / name).write_bytes(store.path(manifest.files[name]).read_bytes())
     (finished.folder / "results.json").write_text(json.dumps([dict(event) for event in finished.endings], indent=1))
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).absolute()) if path else ""

@@ -1,6 +1,6 @@
 """`rushes footage show`: what videos, or footage, look like: a table here, and a page with a contact sheet.
 
-    show("my_videos", labels="", splits="", fold=1, out=Path("footage"))
+    show(DataReference(videos="my_videos"), out=Path("footage"))
 
 Of a folder or URL a part is sampled into a store that is removed again; of footage everything is shown.
 """
@@ -30,6 +30,7 @@ from rushes.footage.catalogue import INDEX, PROBES
 from rushes.footage.columns import plain
 from rushes.footage.index import read_index
 from rushes.footage.reader import Footage
+from rushes.footage.reference import DataReference
 from rushes.footage.rows import MOTION_QUANTILES, QUARANTINED, SAMPLED
 from rushes.home import open_store
 from rushes.progress import EventLog, Progress
@@ -115,14 +116,11 @@ class Facts:
     classes: Sequence[Count]
 
 
-def show(target: str, *, labels: str, splits: str, fold: int, out: Path) -> int:
+def show(data: DataReference, *, out: Path) -> int:
     """Prints a table and writes `index.html` and `contact-sheet.png` into `out`.
 
     Args:
-        target: a folder of videos or an fsspec URL, of which a part is sampled; or the pointer of footage.
-        labels: CSV or Parquet of labels; empty to look for `labels.csv` in the folder, then for class folders.
-        splits: folder of official split files.
-        fold: number of the split, from 1.
+        data: videos, of which a part is sampled; or, as its `videos`, the pointer of footage.
         out: folder for the page.
 
     Returns:
@@ -137,10 +135,8 @@ def show(target: str, *, labels: str, splits: str, fold: int, out: Path) -> int:
         scratch = Path(folder)
         with watching(scratch / "progress.jsonl"):
             progress = EventLog(scratch / "progress.jsonl", step="show")
-            if is_pointer(target):
-                seen = _footage(target)
-            else:
-                seen = _peek(target, labels=labels, splits=splits, fold=fold, scratch=scratch, progress=progress)
+            made = is_pointer(data.videos)
+            seen = _footage(data.videos) if made else _peek(data, scratch=scratch, progress=progress)
             facts = find_facts(seen)
             out.mkdir(parents=True, exist_ok=True)
             size = contact_sheet(_cells(seen, progress), out / SHEET)
@@ -175,19 +171,16 @@ def _footage(target: str) -> Seen:
     )
 
 
-def _peek(target: str, *, labels: str, splits: str, fold: int, scratch: Path, progress: Progress) -> Seen:
+def _peek(data: DataReference, *, scratch: Path, progress: Progress) -> Seen:
     """Some segments of some files, sampled into a store under `scratch`."""
     peeked = peek(
-        target,
+        data,
         config=_CONFIG,
         files=_FILES,
         segments=_SEGMENTS,
         seconds=_SECONDS,
         scratch=scratch,
         progress=progress,
-        labels=labels,
-        splits=splits,
-        fold=fold,
     )
     manifest, store, listed, chosen = peeked.manifest, peeked.store, peeked.listed, peeked.chosen
     index, _ = read_index(store.checked(manifest.files[INDEX]))
@@ -196,7 +189,7 @@ def _peek(target: str, *, labels: str, splits: str, fold: int, scratch: Path, pr
     used = pc.count_distinct(sampled["source"]).as_py()
     classes = Counter(annotation.label for annotation in peeked.annotations if annotation.label)
     return Seen(
-        title=target,
+        title=data.videos,
         files=f"{len(listed):,}, {_gigabytes(sum(file.size for file in listed))}{opened}",
         part=f"{counted(len(sampled), 'segment')} of up to {_CONFIG.segment_seconds:g} s from {counted(used, 'file')}",
         footage=Footage(manifest, store),
@@ -204,14 +197,12 @@ def _peek(target: str, *, labels: str, splits: str, fold: int, scratch: Path, pr
         probes=pq.read_table(store.checked(manifest.files[PROBES])),
         classes=classes,
         counted=f"videos or intervals, by {peeked.known_from}",
-        following=_following(target, labels=labels, splits=splits, fold=fold, labelled=bool(classes)),
+        following=_following(data, labelled=bool(classes)),
     )
 
 
-def _following(target: str, *, labels: str, splits: str, fold: int, labelled: bool) -> list[str]:
-    words = ["rushes", "run", "pace-r2plus1d", "--size", "cpu", "--videos", target]
-    words += ["--labels", labels] if labels else []
-    words += ["--splits", splits, "--fold", str(fold)] if splits else []
+def _following(data: DataReference, *, labelled: bool) -> list[str]:
+    words = ["rushes", "run", "pace-r2plus1d", "--size", "cpu", "--videos", data.videos, *data.flags()]
     if labelled:
         return [shlex.join(words)]
     words += ["--labels", "labels.csv"]

@@ -30,6 +30,7 @@ from rushes.comparing.tables import Measurement, TableRow, compare
 from rushes.errors import UserError
 from rushes.footage.folds import fold_annotations
 from rushes.footage.labels import Annotation
+from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.orchestration.candidates import parse_models
 from rushes.store import REMAKE, Manifest, Store
@@ -42,9 +43,7 @@ METADATA = TableRow(name="metadata only", init="", network="")
 class Protocol:
     """What is the same for all members."""
 
-    videos: str
-    labels: str = ""
-    splits: str = ""
+    data: DataReference
     folds: int = 3
     seeds: int = 1
     numbers: tuple[int, ...] = (5,)
@@ -58,6 +57,12 @@ class Protocol:
                 raise UserError(f"{name}: {value} is not allowed; at least 1")
         if not 0 <= self.budget < math.inf:
             raise UserError(f"budget: {self.budget:g} is not allowed; FLOPs, or 0 for the recipes' own lengths")
+
+    def to_record(self) -> dict[str, Json]:
+        """Plain data for comparison.json."""
+        names = ("folds", "seeds", "numbers", "budget")
+        data = {name: getattr(self.data, name) for name in ("videos", "labels", "splits")}
+        return data | {name: getattr(self, name) for name in names}
 
 
 def numbers_of(text: str) -> tuple[int, ...]:
@@ -143,16 +148,10 @@ def _pin(protocol: Protocol, *, fold: int, out: Path) -> Manifest:
     """The videos, labelled, with the test split of a fold."""
     from rushes.steps.pin import pin
 
-    manifest = pin(
-        videos=protocol.videos,
-        labels=protocol.labels,
-        splits=protocol.splits,
-        out=out,
-        fold=fold if protocol.splits else 1,
-    )
+    manifest = pin(data=replace(protocol.data, fold=fold if protocol.data.splits else 1), out=out)
     if not manifest.summary["annotations"]:
         raise UserError("labels: none found: give --labels FILE.csv, class folders or --splits")
-    if protocol.splits or protocol.folds == 1:
+    if protocol.data.splits or protocol.folds == 1:
         return manifest
     folded = _folded(manifest, open_store(), fold=fold, folds=protocol.folds)
     folded.write(out)
@@ -186,7 +185,7 @@ def result_of(plan: ComparisonPlan, answers: Mapping[str, Manifest]) -> dict[str
     measured += _metadata(plan, store)
     rows = [_row(start) for start in plan.starts] + [METADATA]
     result = compare(rows, measured, numbers=plan.protocol.numbers)
-    return result | {"protocol": asdict(plan.protocol), "not run": _without_supervised(rows)}
+    return result | {"protocol": plan.protocol.to_record(), "not run": _without_supervised(rows)}
 
 
 def _measured(chain: Chain, answers: Manifest, store: Store) -> Measurement:

@@ -115,7 +115,7 @@ def _check(schedule: Schedule, claims: Claims, connect: Callable[[], Cluster]) -
 
 def _pinned(schedule: Schedule) -> str:
     with tempfile.TemporaryDirectory(prefix="rushes-check-") as folder:
-        return pin(**vars(schedule.data), out=Path(folder) / "pin.json").ref
+        return pin(data=schedule.data, out=Path(folder) / "pin.json").ref
 
 
 def _run_name(schedule: Schedule, claim: Claim) -> str:

@@ -27,12 +27,11 @@ import yaml
 from rushes.comparing.members import Member, common_sample, models_of, parse_member, starts_of
 from rushes.config import Recipe, parse_recipe
 from rushes.errors import UserError
-from rushes.footage.archive import is_url
+from rushes.footage.reference import DataReference, check_absolute, check_remote
 from rushes.serving.repository import check_endpoint
 from rushes.strict import Json, build, parse_yaml, to_record
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _CRON: Mapping[str, tuple[int, int, Sequence[str]]] = {
@@ -106,24 +105,13 @@ class Pipeline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """A data reference, as `rushes pin` takes it: what it stands for may change, and then there is something to do."""
-
-    videos: str
-    labels: str = ""
-    splits: str = ""
-    fold: int = 1
-    revision: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ScheduleEntry:
     """A schedule as it is written."""
 
     name: str
     cron: str
     pipeline: str
-    data: Data
+    data: dict[str, Any]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     concurrency: int = 1
     enabled: bool = True
@@ -136,7 +124,7 @@ class Schedule:
     name: str
     cron: str
     pipeline: Pipeline
-    data: Data
+    data: DataReference
     arguments: Mapping[str, Json]
     """All that the pipeline is given: the data reference and the parameters."""
     concurrency: int
@@ -195,13 +183,13 @@ def _checked(entry: ScheduleEntry, pipelines: Sequence[Pipeline], where: str) ->
             f"{where}: pipeline: {entry.pipeline!r} is not known; known: {known}: review what was compiled and write "
             "its digest, or give --pipeline FILE"
         )
-    check_data(entry.data, f"{where}: data")
+    data = _reference(entry.data, where)
     return Schedule(
         name=entry.name,
         cron=entry.cron,
         pipeline=pipeline,
-        data=entry.data,
-        arguments=_arguments(entry, pipeline, where),
+        data=data,
+        arguments=_arguments(entry, data, pipeline, where),
         concurrency=entry.concurrency,
         enabled=entry.enabled,
     )
@@ -218,45 +206,20 @@ def _check_name(name: str, where: str) -> None:
         raise UserError(f"{where}: {name!r} is not allowed; lower-case letters, digits and -, up to 63")
 
 
-def check_data(data: Data, where: str) -> None:
-    """Refuses a reference that `pin` refuses, that runs elsewhere would not find, or that says the same for ever."""
-    for name in ("videos", "labels", "splits", "revision"):
-        value = getattr(data, name)
-        if value != value.strip():
-            raise UserError(f"{where}.{name}: {value!r} is not allowed; no space before or after it")
-    if not data.videos:
-        raise UserError(f"{where}.videos: {data.videos!r} is not allowed; a whole path or a URL")
-    if not is_url(data.videos):
-        _check_path(data.videos, f"{where}.videos", allowed="a whole path or a URL")
-    for name in ("labels", "splits"):
-        _check_path(getattr(data, name), f"{where}.{name}")
-    if data.fold < 1:
-        raise UserError(f"{where}.fold: {data.fold!r} is not allowed; 1 or more")
-    if _COMMIT.fullmatch(data.revision):
-        raise UserError(
-            f"{where}.revision: {data.revision!r} is a commit, on which every run would train the same: name a branch "
-            "or a tag"
-        )
-    if data.revision and is_url(data.videos):
-        raise UserError(
-            f"{where}.revision: {data.revision!r} with the URL {data.videos!r}: only a folder of a DVC repository has "
-            "any: leave it out"
-        )
+def _reference(record: Mapping[str, Json], where: str) -> DataReference:
+    try:
+        data = build(DataReference, record, "data")
+        check_remote(data)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return data
 
 
-def _check_path(value: str, where: str, *, allowed: str = "a whole path") -> None:
-    """Refuses the name of a file that a run elsewhere would not find."""
-    if is_url(value):
-        raise UserError(f"{where}: {value!r} is a URL, and only videos are read from one: give {allowed}")
-    if value and not Path(value).is_absolute():
-        raise UserError(f"{where}: {value!r} is relative, and runs are elsewhere: give {allowed}")
-
-
-def _arguments(entry: ScheduleEntry, pipeline: Pipeline, where: str) -> dict[str, Json]:
+def _arguments(entry: ScheduleEntry, data: DataReference, pipeline: Pipeline, where: str) -> dict[str, Json]:
     """What the pipeline is given, checked against what it takes."""
     arguments: dict[str, Json] = {}
-    for f in fields(Data):
-        value = getattr(entry.data, f.name)
+    for f in fields(DataReference):
+        value = getattr(data, f.name)
         if f.name in pipeline.inputs:
             arguments[f.name] = value
         elif value != f.default:
@@ -307,16 +270,16 @@ def _member(item: Json) -> Member:
         return Member(name=recipe.name, recipe=recipe)
     # As it is written: `parse_member` takes a relative path for one of the folder that it runs in.
     overrides = dict(override.partition("=")[::2] for override in item.partition(":")[2].split(","))
-    _check_path(overrides.get("pretrain.init", ""), "pretrain.init", allowed=_WEIGHTS)
+    check_absolute(overrides.get("pretrain.init", ""), "pretrain.init", allowed=_WEIGHTS)
     member = parse_member(item, size="full")
     _check_files(member.recipe)
     return member
 
 
 def _check_files(recipe: Recipe) -> None:
-    _check_path(recipe.pretrain.init, "pretrain.init", allowed=_WEIGHTS)
+    check_absolute(recipe.pretrain.init, "pretrain.init", allowed=_WEIGHTS)
     for file in recipe.plugins:
-        _check_path(file, "plugins")
+        check_absolute(file, "plugins")
 
 
 def _check_cron(cron: str, where: str) -> None:

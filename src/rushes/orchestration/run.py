@@ -15,6 +15,7 @@ from typing import Any
 
 from rushes.config import Recipe
 from rushes.errors import RushesError
+from rushes.footage.reference import DataReference
 from rushes.journal import RUN
 from rushes.orchestration.local import Runner, compiled_pipeline
 from rushes.progress import read_events
@@ -27,18 +28,15 @@ Event = dict[str, Any]
 class Arguments:
     """The pipeline's parameters."""
 
-    videos: str
+    data: DataReference
     models: tuple[Recipe, ...]
     endpoint: str
-    labels: str = ""
-    splits: str = ""
-    fold: int = 1
-    revision: str = ""
     partitions: int = 1
 
     def to_record(self) -> dict[str, Any]:
         """Plain data, as the compiled pipeline takes it."""
-        return vars(self) | {"models": [to_record(recipe) for recipe in self.models]}
+        models = [to_record(recipe) for recipe in self.models]
+        return vars(self.data) | {"models": models, "endpoint": self.endpoint, "partitions": self.partitions}
 
 
 class PipelineRun:

@@ -19,7 +19,7 @@ from typing import Any
 
 from rushes.errors import UserError
 from rushes.footage.archive import Listed, content_digest, is_url, list_archive
-from rushes.footage.labels import read_annotations
+from rushes.footage.reference import DataReference
 from rushes.steps.base import Context, reported, versions
 from rushes.store import Manifest, Store
 
@@ -28,38 +28,18 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @reported("pin")
-def pin(
-    *,
-    videos: str,
-    out: Path,
-    labels: str = "",
-    splits: str = "",
-    fold: int = 1,
-    revision: str = "",
-    rehash: bool = False,
-) -> Manifest:
+def pin(*, data: DataReference, out: Path, rehash: bool = False) -> Manifest:
     """Lists and hashes the videos and reads what is known about them.
 
     Args:
-        videos: folder of video files, or the fsspec URL of one.
+        data: the videos and their labels.
         out: where the pointer goes.
-        labels: CSV or Parquet of labels (path, label; optionally start, end, group, split; or Kinetics' columns);
-            empty to look for `labels.csv` in the folder, then for class folders.
-        splits: folder of UCF-101 or HMDB-51 official split files.
-        fold: number of the split, from 1.
-        revision: a revision of the DVC repository that the folder lies in; empty takes the files as they are.
         rehash: reads every file again, also those whose size and modification time (or ETag) are as they were.
     """
     context = Context(step="pin")
-    root = _root(videos, revision, context)
+    root = str(_checkout(Path(data.videos), data.revision, context)) if data.revision else data.root
     listed = list_archive(root)
-    annotations = read_annotations(
-        None if is_url(root) else Path(root),
-        [file.path for file in listed],
-        labels=Path(labels) if labels else None,
-        splits=Path(splits) if splits else None,
-        fold=fold,
-    )
+    annotations = data.annotations([file.path for file in listed], root=root)
     hashes = _hash_all(root, listed, context, rehash=rehash)
     listing: dict[str, list[Any]] = {
         "files": [[file.path, hashes[file.path], file.size] for file in listed],
@@ -80,20 +60,12 @@ def pin(
             "bytes": sum(file.size for file in listed),
             "root": root,
             "annotations": len(annotations),
-            **({} if is_url(root) else _provenance(Path(videos), revision)),
+            **({} if is_url(root) else _provenance(Path(data.videos), data.revision)),
         },
         versions=versions(),
     )
     context.store.publish(manifest)
     return context.done(manifest, out, cached=False)
-
-
-def _root(videos: str, revision: str, context: Context) -> str:
-    if not is_url(videos):
-        return str(_checkout(Path(videos), revision, context) if revision else Path(videos).absolute())
-    if revision:
-        raise UserError(f"revision: {revision!r} with the URL {videos!r}: only a folder of a DVC repository has any")
-    return videos.rstrip("/")
 
 
 def _hash_all(root: str, listed: list[Listed], context: Context, *, rehash: bool) -> dict[str, str]:
