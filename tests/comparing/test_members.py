@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rushes.comparing.members import Chain, Initialisation, Member, common_sample, flops_of, parse_member, starts_of
+from rushes.comparing.members import Chain, Initialisation, Member, common_sample, parse_member, starts_of
 from rushes.config import load_recipe
 from rushes.errors import UserError
 from rushes.strict import digest_record
+from rushes.training.budget import flops_of
 
 
 def members(*texts: str) -> list[Member]:

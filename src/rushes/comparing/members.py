@@ -27,7 +27,6 @@ from rushes.progress import first_error, read_events
 from rushes.strict import Json, build, digest_record, to_record
 
 Event = dict[str, Any]
-NO_TASK = "none"
 _BETWEEN = re.compile(r",(?![^\[\]]*\])")
 """Between overrides: a comma outside of brackets."""
 
@@ -133,6 +132,8 @@ def starts_of(members: Sequence[Member], sample: SampleConfig, *, budget: float 
         sample: of the common footage; smaller members read it scaled.
         budget: backbone training FLOPs of every pretraining; 0 leaves each recipe's own length.
     """
+    from rushes.pretext import NO_TASK
+
     starts: dict[str, Initialisation] = {}
     known: dict[str, str] = {}
     for member in members:
@@ -180,6 +181,8 @@ def _on_common_footage(recipe: Recipe, sample: SampleConfig) -> Recipe:
 
 def _untrained(recipe: Recipe, *, init: str) -> Recipe:
     """The weights that pretraining begins with, in a form that does not depend on the pretext task."""
+    from rushes.pretext import NO_TASK
+
     own = recipe.pretrain
     bare = PretrainConfig(
         task=NO_TASK,
@@ -208,7 +211,7 @@ def _check(recipe: Recipe) -> None:
 
     from rushes import plugins
     from rushes.backbones import make_backbone
-    from rushes.pretext import make_task
+    from rushes.pretext import NO_TASK, make_task
 
     plugins.use(recipe.plugins)
     own = recipe.pretrain
@@ -219,32 +222,11 @@ def _check(recipe: Recipe) -> None:
 
 
 def _within(recipe: Recipe, budget: float) -> Recipe:
-    from rushes.training.budget import within_budget
+    from rushes.training.budget import elements_of, within_budget
 
     if not budget:
         return recipe
     return replace(recipe, pretrain=within_budget(recipe.pretrain, flops=budget, elements=elements_of(recipe)))
-
-
-def elements_of(recipe: Recipe) -> int:
-    """Clips (or frames) in a question of the recipe's task."""
-    from rushes import plugins
-    from rushes.pretext import make_task
-
-    plugins.use(recipe.plugins)
-    return make_task(recipe.pretrain.task, recipe.pretrain.options).elements
-
-
-def flops_of(recipe: Recipe, *, tuples: int) -> float:
-    """Backbone training FLOPs of so many tuples."""
-    from rushes.training.budget import tuple_flops
-
-    return tuples * tuple_flops(recipe.pretrain, elements=elements_of(recipe)) if tuples else 0.0
-
-
-def frames_of(recipe: Recipe, *, tuples: int) -> int:
-    """Frames in so many tuples."""
-    return tuples * elements_of(recipe) * recipe.pretrain.clip_frames if tuples else 0
 
 
 # The processes ------------------------------------------------------------------------------------------------------

@@ -20,9 +20,7 @@ from rushes.comparing.members import (
     Initialisation,
     Member,
     common_sample,
-    flops_of,
     footage_in,
-    frames_of,
     starts_of,
 )
 from rushes.comparing.report import write_comparison
@@ -193,6 +191,7 @@ def _measured(chain: Chain, answers: Manifest, store: Store) -> Measurement:
     import pyarrow.parquet as pq
 
     from rushes.steps.measure import ANSWERS
+    from rushes.training.budget import flops_of, frames_of
 
     recipe = chain.start.recipe
     backbone, classifier = (_input(answers, name, store) for name in ("backbone", "classifier-0"))

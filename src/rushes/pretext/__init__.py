@@ -20,7 +20,10 @@ from rushes.pretext.shuffle_and_learn import ShuffleAndLearn
 from rushes.pretext.task import Draw, PretextTask, Shot
 from rushes.strict import build
 
-__all__ = ["TASKS", "Draw", "PretextTask", "Shot", "make_task"]
+__all__ = ["NO_TASK", "TASKS", "Draw", "PretextTask", "Shot", "make_task"]
+
+NO_TASK = "none"
+"""The `pretrain.task` that trains nothing: the backbone keeps the weights that pretraining would start from."""
 
 TASKS: dict[str, type[PretextTask]] = {
     "shuffle_and_learn": ShuffleAndLearn,

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from rushes.pretext import PretextTask
     from rushes.training.pretext import PretextTuples
 
-NO_TASK = "none"
-"""Name of the task that trains nothing: the weights that pretraining would have begun with."""
 WEIGHTS = "weights.safetensors"
 LEAST_QUESTIONS = 64
 """To choose the epoch by; fewer windows than these are asked about several times."""
@@ -52,6 +50,7 @@ def pretrain(*, recipe: Recipe, footage: Path, out: Path) -> Manifest:
 
 def _build(context: Context, *, recipe: Recipe, source: Manifest, start: InitialWeights) -> Build:
     from rushes.footage.reader import Footage
+    from rushes.pretext import NO_TASK
 
     config = recipe.pretrain
 
@@ -86,7 +85,7 @@ def _untrained(folder: Path, *, recipe: Recipe, start: InitialWeights, store: St
     load_start(backbone, start.weights(store), source=str(start))
     save_file({key: value.contiguous() for key, value in backbone.state_dict().items()}, folder / WEIGHTS)
     (folder / "history.json").write_text("[]")
-    return {"task": NO_TASK}
+    return {"task": recipe.pretrain.task}
 
 
 def _trained(

@@ -9,9 +9,27 @@ from dataclasses import replace
 
 import torch
 
+from rushes import plugins
 from rushes.backbones import make_backbone
-from rushes.config import PretrainConfig
+from rushes.config import PretrainConfig, Recipe
 from rushes.errors import UserError
+from rushes.pretext import make_task
+
+
+def elements_of(recipe: Recipe) -> int:
+    """Clips (or frames) per tuple of the recipe's task."""
+    plugins.use(recipe.plugins)
+    return make_task(recipe.pretrain.task, recipe.pretrain.options).elements
+
+
+def flops_of(recipe: Recipe, *, tuples: int) -> float:
+    """Backbone training FLOPs of `tuples` tuples of the recipe's task."""
+    return tuples * tuple_flops(recipe.pretrain, elements=elements_of(recipe)) if tuples else 0.0
+
+
+def frames_of(recipe: Recipe, *, tuples: int) -> int:
+    """Frames in `tuples` tuples of the recipe's task."""
+    return tuples * elements_of(recipe) * recipe.pretrain.clip_frames if tuples else 0
 
 
 def tuple_flops(config: PretrainConfig, *, elements: int) -> float:
