@@ -9,8 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from rushes.config import SampleConfig
+from rushes.footage.archive import list_videos
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
-from rushes.footage.labels import Annotation, list_videos
+from rushes.footage.labels import Annotation
 from rushes.footage.reader import Footage
 from rushes.footage.sample import Archive, Source, sample_footage
 from rushes.progress import NullProgress

@@ -19,8 +19,9 @@ import pytest
 from rushes.config import SampleConfig
 from rushes.footage import sample as sampling
 from rushes.footage import shards
+from rushes.footage.archive import list_videos
 from rushes.footage.index import read_index
-from rushes.footage.labels import Annotation, list_videos
+from rushes.footage.labels import Annotation
 from rushes.footage.reader import Footage
 from rushes.footage.rows import QUARANTINED, SAMPLED
 from rushes.footage.shards import ShardRecord, ShardTask

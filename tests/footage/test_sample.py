@@ -22,7 +22,8 @@ import pytest
 from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage import sample as sampling
-from rushes.footage.labels import Annotation, list_videos, read_annotations
+from rushes.footage.archive import list_videos
+from rushes.footage.labels import Annotation, read_annotations
 from rushes.footage.reader import Footage
 from rushes.footage.rows import MOTION
 from rushes.footage.shards import ShardRecord, ShardTask, Sidecar, is_abandoned, try_sources, write_shard

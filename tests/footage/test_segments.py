@@ -13,7 +13,9 @@ from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage.labels import Annotation
 from rushes.footage.segment_plan import Failure, Planned, SegmentPlan
-from rushes.footage.segments import Source, check_coverage, group_of, plan_segments, share_of
+from rushes.footage.segments import plan_segments
+from rushes.footage.sources import Source
+from rushes.footage.splits import check_coverage, group_of, share_of
 from rushes.video.probe import Probe
 
 ALL_TRAIN = SampleConfig(val_share=0.0)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rushes.footage.workers import Died, Pool, Workers, alarm
+from rushes.footage.alarm import alarm
+from rushes.footage.workers import Crashed, Pool, Workers
 
 
 def square(n: int) -> int:
@@ -38,8 +39,8 @@ def test_a_crash_and_a_hang_are_reported_and_the_rest_is_done() -> None:
         results = dict(pool.run(square, range(8)))
     assert {n: r for n, r in results.items() if n not in (3, 5)} == {n: n * n for n in range(8) if n not in (3, 5)}
     crash, hang = results[3], results[5]
-    assert isinstance(crash, Died) and crash.exitcode == -signal.SIGSEGV and not crash.by_alarm
-    assert isinstance(hang, Died) and hang.by_alarm
+    assert isinstance(crash, Crashed) and crash.exitcode == -signal.SIGSEGV and not crash.by_alarm
+    assert isinstance(hang, Crashed) and hang.by_alarm
 
 
 def test_a_process_killed_by_accident_costs_only_a_repetition(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def process(_: int) -> int:
 
 
 def test_processes_stay_until_one_dies_or_the_pool_is_closed() -> None:
-    def found() -> set[int | Died[int]]:
+    def found() -> set[int | Crashed[int]]:
         return {pid for _, pid in pool.run(process, range(8))}
 
     with Pool(Workers(count=1)) as pool:

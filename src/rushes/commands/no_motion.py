@@ -39,7 +39,8 @@ from rushes.footage.labels import Annotation
 from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
 from rushes.footage.sample import Archive
-from rushes.footage.segments import Source, share_of
+from rushes.footage.sources import Source
+from rushes.footage.splits import share_of
 from rushes.home import open_store
 from rushes.pretext import make_task
 from rushes.progress import EventLog, Progress

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from rushes.config import SampleConfig
 from rushes.errors import UserError
-from rushes.footage.archive import Listed, is_url, list_archive
+from rushes.footage.archive import EXTENSIONS, Listed, is_url, list_archive
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS
-from rushes.footage.labels import EXTENSIONS, LABELS_FILE, Annotation, class_folders
+from rushes.footage.labels import LABELS_FILE, Annotation, class_folders
 from rushes.footage.reference import DataReference
 from rushes.footage.sample import Archive, peek_footage
-from rushes.footage.segments import Source, share_of
+from rushes.footage.sources import Source
+from rushes.footage.splits import share_of
 from rushes.progress import Progress
 from rushes.store import Manifest, Store
 

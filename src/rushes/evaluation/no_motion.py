@@ -19,7 +19,7 @@ from rushes.errors import UserError
 from rushes.evaluation.statistics import MIN_GROUPS, Interval, group_interval
 from rushes.footage.labels import Annotation
 from rushes.footage.reader import Footage
-from rushes.footage.segments import share_of
+from rushes.footage.splits import share_of
 from rushes.pretext import PretextTask
 from rushes.pretext.shuffle_and_learn import ShuffleAndLearn
 from rushes.progress import Progress

@@ -1,6 +1,6 @@
-"""Where videos lie: a folder, or any place that fsspec reads (s3://, gs://, https://, ...).
+"""Archives of videos: a folder, or any URL that fsspec reads (s3://, gs://, https://, ...).
 
-Listing reads no video byte: size and a stamp (modification time, or the store's ETag) tell whether a file is as it was.
+Listing reads no video byte: size and a stamp (modification time, or the store's ETag) show whether a file has changed.
 """
 
 import hashlib
@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from rushes.errors import UserError
-from rushes.footage.labels import EXTENSIONS, list_videos
 
+_EXTENSIONS = (
+    ".3g2 .3gp .asf .avi .dv .flv .gif .ivf .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .obu "
+    ".ogg .ogv .rm .rmvb .ts .vob .webm .wmv .y4m"
+)
+EXTENSIONS = frozenset(_EXTENSIONS.split())
+"""Of video files."""
 _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A video file as its place lists it."""
+    """A video file as its archive lists it."""
 
     path: str
     """Relative to the root, with forward slashes."""
@@ -26,8 +31,23 @@ class Listed:
 
 
 def is_url(root: str) -> bool:
-    """Whether `root` is read by fsspec instead of as a folder."""
+    """Whether `root` is read by fsspec rather than as a folder."""
     return "://" in root
+
+
+def list_videos(root: Path) -> list[str]:
+    """Relative paths of the video files under `root`, by extension, sorted; hidden files and folders are skipped.
+
+    Raises:
+        UserError: no such folder, or no video in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"videos: {str(root)!r} is not a folder: give the folder that holds the video files")
+    found = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
+    videos = sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+    if not videos:
+        raise UserError(f"videos: no video file in {str(root)!r} (looked for {' '.join(sorted(EXTENSIONS))})")
+    return videos
 
 
 def list_archive(root: str) -> list[Listed]:
@@ -108,7 +128,7 @@ def _on_disk(folder: Path, path: str) -> Listed:
 
 
 def _stamp(entry: dict[str, Any]) -> str:
-    """What the place says of the file's last writing; without any, its size has to do."""
+    """The store's mark of the last change of a file, "" where it keeps none: then only the size tells."""
     for name in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created"):
         if entry.get(name):
             return str(entry[name])

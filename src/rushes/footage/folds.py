@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rushes.errors import UserError
 from rushes.footage.labels import Annotation
-from rushes.footage.segments import group_of, share_of
+from rushes.footage.splits import group_of, share_of
 
 
 def fold_annotations(annotations: Sequence[Annotation], *, fold: int, folds: int) -> list[Annotation]:

@@ -1,6 +1,6 @@
 """What is known about the videos: a table, class folders, or the official split files of UCF-101 and HMDB-51.
 
-    videos = list_videos(Path("videos"))
+    videos = list_videos(Path("videos"))  # of rushes.footage.archive
     annotations = read_annotations(Path("videos"), videos, labels=Path("labels.csv"))
 
 A file without an annotation is unlabelled. Paths are relative to the videos' folder, with forward slashes.
@@ -20,41 +20,6 @@ import pyarrow.parquet as pq
 from rushes.errors import UserError
 from rushes.footage.rows import SPLITS
 
-EXTENSIONS = frozenset(
-    [
-        ".3g2",
-        ".3gp",
-        ".asf",
-        ".avi",
-        ".dv",
-        ".flv",
-        ".gif",
-        ".ivf",
-        ".m2ts",
-        ".m2v",
-        ".m4v",
-        ".mjpeg",
-        ".mjpg",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".nut",
-        ".obu",
-        ".ogg",
-        ".ogv",
-        ".rm",
-        ".rmvb",
-        ".ts",
-        ".vob",
-        ".webm",
-        ".wmv",
-        ".y4m",
-    ]
-)
 LABELS_FILE = "labels.csv"
 
 
@@ -73,21 +38,6 @@ class Annotation:
     """What must not be divided between training and test (a person, a scene, a recording)."""
     split: str | None = None
     """One of unlabelled, train, val, test; None lets the group's hash decide."""
-
-
-def list_videos(root: Path) -> list[str]:
-    """Relative paths of the video files under `root`, by extension, sorted; hidden files and folders are skipped.
-
-    Raises:
-        UserError: no such folder, or no video in it.
-    """
-    if not root.is_dir():
-        raise UserError(f"videos: {str(root)!r} is not a folder: give the folder that holds the video files")
-    found = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
-    videos = sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
-    if not videos:
-        raise UserError(f"videos: no video file in {str(root)!r} (looked for {' '.join(sorted(EXTENSIONS))})")
-    return videos
 
 
 def read_annotations(

@@ -33,12 +33,12 @@ from rushes.config import SampleConfig
 from rushes.errors import OutrunError, RushesError, UserError
 from rushes.footage.catalogue import INDEX, PROBES, SHARDS, Catalogue, Probed, tombstones
 from rushes.footage.columns import text
-from rushes.footage.filters import choose
+from rushes.footage.filters import filter_segments
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.labels import Annotation
 from rushes.footage.rows import QUARANTINED, REMOVED, SAMPLED, EncodingStats, Segment, Shard
-from rushes.footage.segment_plan import Failure, Part, Planned, SegmentPlan
-from rushes.footage.segments import Source, check_coverage, plan_segments, share_of
+from rushes.footage.segment_plan import Failure, Planned, SegmentPlan, SelectedSegments
+from rushes.footage.segments import plan_segments
 from rushes.footage.shards import (
     ProbeTask,
     ShardRecord,
@@ -49,8 +49,10 @@ from rushes.footage.shards import (
     try_sources,
     write_shard,
 )
+from rushes.footage.sources import Source
+from rushes.footage.splits import check_coverage, share_of
 from rushes.footage.summary import rows_of, summarise
-from rushes.footage.workers import Died, Pool, Workers
+from rushes.footage.workers import Crashed, Pool, Workers
 from rushes.progress import Progress
 from rushes.store import Store
 from rushes.strict import to_record
@@ -143,7 +145,7 @@ def sample_footage(
     fresh = shards[len(shards) - len(tasks) :]
     del planned, known, tasks
     work.check_any(table)
-    table = choose(table, config, progress)
+    table = filter_segments(table, config, progress)
     used = (row for row in rows_of(table, ("status", "label", "split", "group")) if row["status"] == SAMPLED)
     check_coverage((row["label"], row["split"], row["group"]) for row in used)
     new = {"new_shards": len(fresh), "new_bytes": sum(shard.size + shard.motion_size for shard in fresh)}
@@ -185,7 +187,7 @@ def peek_footage(
         tasks = work.tasks(planned, np.sort(usable[np.argsort(shares)[:segments]]))
         tasks = sorted(work.write(tasks, seconds=seconds), key=lambda task: task.number)
     done = {p.segment.key for task in tasks for p in task.planned}
-    shown = planned.part(np.array([n for n, p in enumerate(planned) if p.failure or p.segment.key in done], np.int64))
+    shown = planned.select(np.array([n for n, p in enumerate(planned) if p.failure or p.segment.key in done], np.int64))
     table, shards = work.assemble(shown, np.full(len(shown), -1), tasks)
     work.check_any(table)
     return work.publish(table, shards, out)
@@ -245,7 +247,7 @@ class _Work:
         bar = self.progress.bar("probe", total=len(wanted), unit="files")
         tasks = self._probe_tasks(wanted)
         for task, result in self.pool.run(probe_sources, tasks):
-            found = self._probe_one_by_one(task) if isinstance(result, Died) else result
+            found = self._probe_one_by_one(task) if isinstance(result, Crashed) else result
             for sha256 in task.paths:
                 self.probed.add(sha256, found[sha256])
             bar.advance(len(task.paths))
@@ -264,7 +266,7 @@ class _Work:
         for sha256, path in task.paths.items():
             alone = dataclasses.replace(task, paths={sha256: path})
             result = self.pool.run_alone(probe_sources, alone)
-            found |= {sha256: _death(path, result)} if isinstance(result, Died) else result
+            found |= {sha256: _crash_failure(path, result)} if isinstance(result, Crashed) else result
         return found
 
     # Shards ----------------------------------------------------------------------------------------------------------
@@ -283,7 +285,7 @@ class _Work:
             ShardTask(
                 number=number,
                 root=self.archive.root,
-                planned=planned.part(once[begin : begin + size]),
+                planned=planned.select(once[begin : begin + size]),
                 config=self.config,
                 store=self.store.url,
                 folder=str(self.folder),
@@ -304,7 +306,7 @@ class _Work:
         remaining = [task for task in tasks if task.number not in numbers]
         began, frames = time.monotonic(), 0
         for task, result in self.pool.run(write_shard, remaining):
-            record = self._write_without_killers(task) if isinstance(result, Died) else result
+            record = self._write_without_killers(task) if isinstance(result, Crashed) else result
             self.store.write(self._name(task), record.to_json())
             frames += record.shard.frames
             speed = {"frames/s": frames / (time.monotonic() - began)}
@@ -340,20 +342,20 @@ class _Work:
         for path in sorted({p.segment.source for p in task.planned}):
             part = dataclasses.replace(task, planned=[p for p in task.planned if p.segment.source == path])
             result = self.pool.run_alone(try_sources, part)
-            if isinstance(result, Died):
-                banned[path] = _death(path, result)
+            if isinstance(result, Crashed):
+                banned[path] = _crash_failure(path, result)
         record = self.pool.run_alone(write_shard, dataclasses.replace(task, banned=banned))
-        if isinstance(record, Died):
+        if isinstance(record, Crashed):
             raise RushesError(
-                f"sample: the process that writes shard {task.number} dies (exit {record.exitcode}) though every file "
-                "of it decodes alone: check free memory, or lower sample.workers"
+                f"sample: the process that writes shard {task.number} crashes (exit {record.exitcode}) though each of "
+                "its files decodes alone: check free memory, or lower sample.workers"
             )
         return record
 
     # The index -------------------------------------------------------------------------------------------------------
 
     def assemble(
-        self, planned: SegmentPlan | Part, known: Integers, tasks: Sequence[ShardTask]
+        self, planned: SegmentPlan | SelectedSegments, known: Integers, tasks: Sequence[ShardTask]
     ) -> tuple[pa.Table, list[Shard]]:
         """All rows of the index, and the shards they lie in: those used again, then the new ones."""
         places = self.catalogue.shards_of(known[known >= 0])
@@ -385,7 +387,7 @@ class _Work:
         return rows.table().sort_by(_ORDER) if gone else rows.table(), shards
 
     @staticmethod
-    def _repeated(planned: SegmentPlan | Part, known: Integers) -> set[str]:
+    def _repeated(planned: SegmentPlan | SelectedSegments, known: Integers) -> set[str]:
         """Keys of new segments that are planned more than once."""
         keys, counts = np.unique(planned.keys[known < 0], return_counts=True)
         return {f"{key:016x}" for key in keys[counts > 1].tolist()}
@@ -432,7 +434,7 @@ def _placed(planned: Planned, measured: EncodingStats) -> Segment:
     return dataclasses.replace(planned.segment, end=planned.segment.start + measured.frames / measured.fps)
 
 
-def _death(path: str, died: Died[Any]) -> Failure:
-    if died.by_alarm:
+def _crash_failure(path: str, crashed: Crashed[Any]) -> Failure:
+    if crashed.by_alarm:
         return Failure(reason="timeout", message=f"{path}: the decoder did not come back in time")
-    return Failure(reason="decoder_crash", message=f"{path}: the decoder's process died (exit {died.exitcode})")
+    return Failure(reason="decoder_crash", message=f"{path}: the decoder's process crashed (exit {crashed.exitcode})")

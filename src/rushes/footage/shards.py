@@ -23,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rushes.config import SampleConfig
+from rushes.footage.alarm import GRACE, alarm
 from rushes.footage.rows import CODEC, MOTION, QUARANTINED, EncodingStats, Shard, source_number
 from rushes.footage.segment_plan import Failure, Planned
-from rushes.footage.workers import alarm
+from rushes.footage.sources import limits_of, located, relative_message
 from rushes.store import File, Store
 from rushes.video.clock import inside
 from rushes.video.content import Content
@@ -34,9 +35,7 @@ from rushes.video.encode import encode_h264
 from rushes.video.frames import Frames
 from rushes.video.motion import Motion, encoder_motion, quantiles
 from rushes.video.probe import Probe, probe
-from rushes.video.source import Limits, VideoError, VideoSource
-
-_GRACE = 30.0  # seconds between a decoder's time limit and the end of a process that does not heed it
+from rushes.video.source import VideoError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,26 +97,16 @@ class ProbeTask:
     config: SampleConfig
 
 
-def located(root: str, path: str) -> VideoSource:
-    """The video at `path` under a folder or under an fsspec URL."""
-    return f"{root}/{path}" if "://" in root else Path(root) / path
-
-
-def limits_of(config: SampleConfig) -> Limits:
-    """The decoder's limits for one segment."""
-    return Limits(max_pixels=config.max_pixels, decode_seconds=config.decode_seconds)
-
-
 def probe_sources(task: ProbeTask) -> dict[str, Probe | Failure]:
     """Probes each file; by its content's SHA-256."""
     found: dict[str, Probe | Failure] = {}
     limits = limits_of(task.config)
     for sha256, path in task.paths.items():
-        alarm(limits.decode_seconds + _GRACE)
+        alarm(limits.decode_seconds + GRACE)
         try:
             found[sha256] = probe(located(task.root, path), limits=limits)
         except VideoError as error:
-            found[sha256] = Failure(reason=error.reason, message=_relative(error, task.root))
+            found[sha256] = Failure(reason=error.reason, message=relative_message(error, task.root))
     alarm(0)
     return found
 
@@ -230,11 +219,6 @@ def _entries(motion: Motion) -> npt.NDArray[Any]:
     return entries
 
 
-def _relative(error: VideoError, root: str) -> str:
-    """Its message without the place of the videos, which is not part of the footage."""
-    return str(error).replace(f"{root.rstrip('/')}/", "")
-
-
 def try_sources(task: ShardTask) -> int:
     """Decodes and encodes the shard's segments and throws them away: does it live through that?"""
     return sum(1 for _ in _encoded(task))
@@ -292,7 +276,7 @@ def _encoded(task: ShardTask) -> Iterator[tuple[Planned, _Made | Failure]]:
         if failure is not None:
             yield planned, failure
             continue
-        alarm(2 * task.config.decode_seconds + _GRACE)
+        alarm(2 * task.config.decode_seconds + GRACE)
         if strip is None or not strip.continues(planned):
             strip = _Strip(task, planned)
         yield planned, _encode_one(strip, planned, task)
@@ -306,12 +290,12 @@ def _encode_one(strip: "_Strip", planned: Planned, task: ShardTask) -> _Made | F
         if not frames.any():
             return Failure(reason="no_frames", message=f"{source}: no frame decodes from {start:.1f} s on")
         mp4 = encode_h264(frames, fps=planned.fps, qp=config.qp, gop=config.gop)
-        if frames.count < config.min_share_decoded * planned.promised:
-            message = f"{source}: {frames.count} of {planned.promised} frames decode from {start:.1f} s on"
+        if frames.count < config.min_share_decoded * planned.expected:
+            message = f"{source}: {frames.count} of {planned.expected} frames decode from {start:.1f} s on"
             return Failure(reason="truncated", message=message)
         motion = encoder_motion(mp4)
     except VideoError as error:
-        return Failure(reason=error.reason, message=_relative(error, task.root))
+        return Failure(reason=error.reason, message=relative_message(error, task.root))
     except (av.FFmpegError, MemoryError) as error:
         # Beside a decoder that takes nearly all of the memory, the encoder fails, and each time in other words.
         why = getattr(error, "strerror", None) or error

@@ -1,12 +1,12 @@
-"""Work in processes that may die: a decoder that crashes on one file takes nothing else with it.
+"""Work in processes that may crash: a decoder that crashes on one file takes nothing else with it.
 
     with Pool(Workers(count=2)) as pool:
         for path, found in pool.run(probe, paths):
-            ...  # the result, or Died
+            ...  # the result, or Crashed
 
-Tasks run in a pool of processes, which stay for what comes next. When one dies natively (segmentation fault, out of
-memory, a hung decoder ended by its alarm), the pool is lost with it; the tasks that were under way are then run one by
-one, each in a process of its own, and only the one that dies again is reported as `Died`.
+Tasks run in a pool of processes, which is kept for later tasks. When one of them crashes (segmentation fault, out of
+memory, a hung decoder ended by its alarm), the pool is lost; the tasks that were running are then run one by one, each
+in a process of its own, and only the one that crashes again is reported as `Crashed`.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ from typing import Generic, TypeVar
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-# Forked off a small server process of their own: a fork of a process with threads (torch, gRPC) may hang, and spawned
-# processes would each import everything anew.
-# Its socket lies in the temporary folder, and a socket's path holds hardly more than 100 characters.
+# Forked from a small server process: a fork of a process with threads (torch, gRPC) may hang, and each spawned process
+# would import everything again. The server's socket is in the temporary folder, and its path may hold little more than
+# 100 characters.
 _FITS = len(tempfile.gettempdir()) < 70
 _CONTEXT = multiprocessing.get_context("forkserver") if _FITS else multiprocessing.get_context("spawn")
 _CONTEXT.set_forkserver_preload(["rushes.footage.preload"])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Died(Generic[Task]):
-    """A task whose process died, alone."""
+class Crashed(Generic[Task]):
+    """A task that ran alone in a process, and whose process crashed."""
 
     task: Task
     exitcode: int
@@ -51,15 +51,15 @@ class Died(Generic[Task]):
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """How many processes, and what each may take."""
+    """How many processes, and the memory of each."""
 
     count: int
     memory: int = 0
-    """Bytes of its own memory; 0 sets no limit. Beyond it an allocation fails, and with it the file."""
+    """Bytes per process; 0 sets no limit. Beyond it an allocation fails, and with it the file."""
 
 
 class Pool:
-    """Processes for tasks: each started when it is first needed, and kept from one `run` to the next until `close`."""
+    """Processes for tasks: started when first needed, and kept from one `run` to the next until `close`."""
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
@@ -67,11 +67,11 @@ class Pool:
 
     def run(
         self, function: Callable[[Task], Result], tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, Result | Died[Task]]]:
+    ) -> Iterator[tuple[Task, Result | Crashed[Task]]]:
         """Yields (task, result) in order of completion; `function` and tasks must be picklable.
 
         Raises:
-            Exception: what `function` raises; all processes are then ended, as when the iterator is given up.
+            Exception: what `function` raises; all processes are then ended, as when the iterator is closed early.
         """
         pending = list(reversed(tasks))
         while pending:
@@ -82,13 +82,13 @@ class Pool:
 
     def _together(
         self, function: Callable[[Task], Result], pending: list[Task], suspects: list[Task]
-    ) -> Iterator[tuple[Task, Result | Died[Task]]]:
-        """Runs `pending`, from its end, until none is left or a process dies; `suspects` were under way then."""
+    ) -> Iterator[tuple[Task, Result | Crashed[Task]]]:
+        """Runs `pending`, from its end, until none is left or a process crashes; `suspects` were running then."""
         running: dict[Future[Result], Task] = {}
         whole = False
         try:
             while (pending or running) and not suspects:
-                while pending and len(running) < self.workers.count + 1:  # one more than workers: none waits for us
+                while pending and len(running) < self.workers.count + 1:  # one more than workers, so that none idles
                     running[self._submit(function, pending[-1])] = pending[-1]
                     pending.pop()
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -114,7 +114,7 @@ class Pool:
         with _main_hidden():
             return self._executor.submit(function, task)
 
-    def run_alone(self, function: Callable[[Task], Result], task: Task) -> Result | Died[Task]:
+    def run_alone(self, function: Callable[[Task], Result], task: Task) -> Result | Crashed[Task]:
         """Runs one task in a process of its own."""
         ours, theirs = _CONTEXT.Pipe(duplex=False)
         process = _CONTEXT.Process(target=_alone, args=(theirs, function, task, self.workers.memory))
@@ -125,7 +125,7 @@ class Pool:
             kind, value = ours.recv()
         except EOFError:
             process.join()
-            return Died(task=task, exitcode=process.exitcode or 0)
+            return Crashed(task=task, exitcode=process.exitcode or 0)
         finally:
             ours.close()
             with contextlib.suppress(ValueError):
@@ -165,7 +165,7 @@ def _alone(connection: Connection, function: Callable[[Task], Result], task: Tas
 
 @contextlib.contextmanager
 def _main_hidden() -> Iterator[None]:
-    """Keeps new processes from importing this one's main module, of which no task needs anything."""
+    """Keeps new processes from importing this one's main module, which no task needs."""
     main = sys.modules["__main__"]
     known = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}
     main.__spec__ = None
@@ -178,11 +178,11 @@ def _main_hidden() -> Iterator[None]:
 
 
 def begin_worker(memory: int = 0) -> None:
-    """Leaves Ctrl-C to the parent, ends with it, also when it is killed, and takes no more memory than it may."""
+    """Limits this process's memory, ignores Ctrl-C, and ends it when its parent ends, however that ends."""
     if memory:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()  # a collection would write to, and so copy, the pages that forked workers share
+    gc.freeze()  # a collection would write to the pages that forked workers share, and so copy them
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -191,12 +191,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def alarm(seconds: float) -> None:
-    """Ends this process after `seconds` unless called again before; 0 calls it off.
-
-    The last resort against a decoder that does not return: Python's own checks never run then.
-    """
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)

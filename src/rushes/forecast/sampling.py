@@ -23,9 +23,10 @@ from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.labels import Annotation
 from rushes.footage.rows import SAMPLED, EncodingStats, Shard
 from rushes.footage.segment_plan import Failure, Planned
-from rushes.footage.segments import Source, plan_segments
+from rushes.footage.segments import plan_segments
 from rushes.footage.shards import ProbeTask, ShardTask, probe_sources, try_sources, write_shard
-from rushes.footage.workers import Died, Pool, Workers
+from rushes.footage.sources import Source
+from rushes.footage.workers import Crashed, Pool, Workers
 from rushes.progress import Progress
 from rushes.store import Manifest, Store
 from rushes.video.probe import Probe
@@ -114,7 +115,7 @@ def open_files(
     with Pool(_workers(config)) as pool:
         for task, result in pool.run(_timed_probe, tasks):
             ((sha256, path),) = task.paths.items()
-            spent, outcome = (0.0, _DIED) if isinstance(result, Died) else result
+            spent, outcome = (0.0, _CRASHED) if isinstance(result, Crashed) else result
             probed.add(sha256, outcome)
             found[path], seconds[path] = outcome, spent
             bar.advance()
@@ -127,7 +128,7 @@ def open_files(
     return Opened(pieces=pieces, seconds=seconds, failures=failures)
 
 
-_DIED = Failure(reason="decoder_crash", message="the decoder's process died")
+_CRASHED = Failure(reason="decoder_crash", message="the decoder's process crashed")
 
 
 def identity(file: Listed) -> str:
@@ -169,7 +170,7 @@ def sample_some(
     with Pool(_workers(config)) as pool:
         for task, result in pool.run(_timed_shard, tasks):
             piece = pieces[task.number]
-            if not isinstance(result, Died):
+            if not isinstance(result, Crashed):
                 seconds, measured, shard = result
                 costs[task.number] = Cost(piece=piece, seconds=seconds, measured=measured, shard=shard)
             bar.advance(piece.seconds)
@@ -188,7 +189,7 @@ def _warm_up(task: ShardTask) -> None:
     global _warm
     if not _warm:
         (planned,) = task.planned
-        little = dataclasses.replace(planned, limit=planned.segment.start + _LITTLE, promised=0)
+        little = dataclasses.replace(planned, limit=planned.segment.start + _LITTLE, expected=0)
         try_sources(dataclasses.replace(task, planned=[little]))
         _warm = True
 
