@@ -14,7 +14,7 @@ INSTALLED := .venv/installed
 LOCKS := requirements/torch.lock requirements/rushes.lock
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-TAG = $(shell $(BIN)/python -m pipelines.image)
+TAG = $(shell $(BIN)/python -m rushes.orchestration.image)
 # Images bear two tags: the pipeline names the first, which no other code ever gets; manifests are edited to digests.
 BASE ?=
 DOCKER_BUILD := DOCKER_BUILDKIT=1 docker build --file deploy/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(DOCKER_FLAGS)

@@ -1,15 +1,13 @@
 """The pipeline: pin -> sample -> (pretrain -> finetune) a model -> choose -> evaluate -> ... -> promote -> deploy.
 
-    python -m pipelines.pipeline            writes pipeline.yaml, its digest in deploy/schedules.yaml, comparison.yaml
-    python -m pipelines.pipeline --check    fails where they differ from what is committed
+    python -m pipelines.pipeline            writes pipeline.yaml and comparison.yaml
+    python -m pipelines.pipeline --check    fails where the committed files differ
 
-Caching by KFP is off: the store answers what is already done, and it knows the code too. What a cluster is like comes
-from a profile; on one machine, kfp.local leaves that out.
+KFP's cache is off: the store finds finished work, and its keys cover the code. The profile describes the cluster;
+kfp.local ignores it on one machine. The images have a placeholder for their tag (`rushes.orchestration.image`).
 """
 
 import argparse
-import hashlib
-import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -34,11 +32,9 @@ from pipelines.placement import placed
 from rushes.kubeflow.profile import DEFAULT, Profile, read_profile
 
 COMPILED = Path(__file__).with_name("pipeline.yaml")
-"""The committed compilation: what `rushes run` executes, and clusters that are like the default profile."""
+"""The committed compilation for the default profile: `rushes run` executes it, and clusters like that profile."""
 COMPARISON = Path(__file__).with_name("comparison.yaml")
-"""The same of pipelines/comparison.py, for `rushes compare`."""
-SCHEDULES = Path(__file__).parents[1] / "deploy" / "schedules.yaml"
-"""An example, off until it is somebody's: it names the committed compilation."""
+"""The committed compilation of pipelines/comparison.py, for `rushes compare`."""
 
 
 def make_pipeline(profile: Profile) -> Callable[..., Any]:
@@ -131,8 +127,6 @@ def main() -> int:
     if not parser.parse_args().check:
         for path, make in makers.items():
             compile_to(path, profile, make=make)
-        digest = hashlib.sha256(COMPILED.read_bytes()).hexdigest()
-        SCHEDULES.write_text(re.sub("sha256:[0-9a-f]{64}", f"sha256:{digest}", SCHEDULES.read_text()))
         return 0
     stale = [path for path, make in makers.items() if not _is_current(path, profile, make)]
     for path in stale:

@@ -6,8 +6,8 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from pipelines.image import tag
 from rushes.kubeflow.profile import Keys, Profile, Resources
+from rushes.orchestration.image import PLACEHOLDER
 
 TRAINING = ("pretrain", "finetune", "evaluate", "chain")
 """Components that a GPU is for."""
@@ -91,4 +91,4 @@ def _place_training(task: dsl.PipelineTask, profile: Profile) -> None:
 
 def _image(profile: Profile, *, gpu: bool) -> str:
     name = profile.gpu_image if gpu and profile.gpu_image else profile.image
-    return name if "@sha256:" in name else f"{name}:{tag()}"
+    return name if "@sha256:" in name else f"{name}:{PLACEHOLDER}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rushes.errors import UserError
+from rushes.resources import bundled
 from rushes.strict import Json, build, suggest
 
 _FREE = {"digest": False}
@@ -326,9 +327,8 @@ class Recipe(RecipeSections):
 
 
 def models_folder() -> Path:
-    """Folder of the known models: beside the package in a wheel, `models/` in a checkout."""
-    bundled = Path(__file__).parent / "_bundled" / "models"
-    return bundled if bundled.is_dir() else Path(__file__).parents[2] / "models"
+    """Folder of the known models."""
+    return bundled("models")
 
 
 def known_models() -> list[str]:

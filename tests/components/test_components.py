@@ -1,10 +1,12 @@
 """Components stay thin, and every step has exactly one."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
+from pipelines.readmes import names, render
 from rushes.steps import STEPS
 
 COMPONENTS = Path(__file__).parents[2] / "components"
@@ -16,7 +18,7 @@ def source_of(step: str) -> ast.Module:
 
 
 def test_every_step_has_one_component_and_a_readme() -> None:
-    assert sorted(path.parent.name for path in COMPONENTS.glob("*/component.py")) == sorted(NAMES)
+    assert names() == sorted(NAMES)
     assert sorted(path.parent.name for path in COMPONENTS.glob("*/README.md")) == sorted(NAMES)
 
 
@@ -38,3 +40,11 @@ def test_a_component_only_imports_calls_and_logs(step: str) -> None:
     body = function.body[1:]
     last, first = body[-1].end_lineno, body[0].lineno
     assert last is not None and last - first < 20
+
+
+@pytest.mark.parametrize("step", NAMES)
+def test_a_readme_is_made_from_its_component_and_leads_to_the_work(step: str) -> None:
+    readme = COMPONENTS / step / "README.md"
+    assert readme.read_text() == render(step)
+    (link,) = re.findall(r"\]\(([^)]+)\)", readme.read_text())
+    assert (readme.parent / link).is_file()

@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_carries_models_pipeline_and_lock(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     models = ("models/vcop-r3d/recipe.yaml", "models/pace-r2plus1d/recipe.yaml")
-    for needed in (*models, "pipeline.yaml", "comparison.yaml", "triton.lock"):
+    for needed in (*models, "pipelines/pipeline.yaml", "pipelines/comparison.yaml", "requirements/triton.lock"):
         assert f"rushes/_bundled/{needed}" in names
     assert "rushes/evaluation/templates/report.html" in names
     assert "rushes/py.typed" in names

@@ -1,5 +1,6 @@
 """Schedules: what a file may say, and that a server comes to have it, whatever happened to it before."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rushes.config import load_recipe
 from rushes.errors import UserError
 from rushes.footage.reference import DataReference, check_remote
 from rushes.kubeflow.schedules import Pipeline, read_schedules
+from rushes.orchestration.image import tag
 from rushes.orchestration.local import compiled_pipeline
 from rushes.strict import to_record
 from tests.kubeflow.server import Kubeflow, RefusedError, conform, serving
@@ -72,6 +74,39 @@ def applied(server: Kubeflow, tmp_path: Path) -> Applied:
 def test_the_committed_file_is_right_about_the_committed_pipeline() -> None:
     file = read_schedules(REPOSITORY / "deploy" / "schedules.yaml", [PIPELINE])
     assert [schedule.name for schedule in file.schedules] == ["weekly"]
+    assert file.schedules[0].pipeline == PIPELINE and not file.schedules[0].enabled
+
+
+def test_what_is_switched_on_names_what_was_reviewed(tmp_path: Path) -> None:
+    off = read_schedules(written(tmp_path, entry(pipeline="this-code", enabled=False)), [PIPELINE])
+    assert off.schedules[0].pipeline == PIPELINE
+    words = f"pipeline: 'this-code' names nothing that was reviewed; known: {PIPELINE.digest} .*write its digest"
+    with pytest.raises(UserError, match=words):
+        read_schedules(written(tmp_path, entry(pipeline="this-code")), [PIPELINE])
+
+
+def test_the_digest_of_a_pipeline_covers_the_code_and_is_that_of_the_compiled_file(tmp_path: Path) -> None:
+    assert tag() in PIPELINE.text and "this-code" not in PIPELINE.text
+    file = tmp_path / "reviewed.yaml"
+    file.write_text(PIPELINE.text)
+    assert Pipeline.read(file).digest == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" == PIPELINE.digest
+    file.write_text(PIPELINE.text.replace(tag(), "0.1.0-0123456789ab"))
+    assert Pipeline.read(file).digest != PIPELINE.digest, "the same pipeline of other code is another pipeline"
+
+
+def test_a_pipeline_whose_image_can_be_moved_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "moved.yaml"
+    file.write_text(PIPELINE.text.replace(tag(), "latest"))
+    with pytest.raises(UserError, match=r"moved.yaml': image 'rushes/python:latest' can be moved: name it NAME@sha256"):
+        Pipeline.read(file)
+
+
+def test_a_server_gets_the_tag_and_never_the_placeholder(server: Kubeflow, applied: Applied) -> None:
+    applied(entry(pipeline="this-code", enabled=False))
+    (version,) = server.versions.values()
+    containers = version["pipeline_spec"]["deploymentSpec"]["executors"].values()
+    assert {one["container"]["image"] for one in containers} == {f"rushes/python:{tag()}"}
+    assert version["display_name"] == PIPELINE.version
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.image import tag
 from rushes.errors import UserError
 from rushes.orchestration import docker as runner
 from rushes.orchestration.docker import docker_runner, end_orphans, environment, images, mounts, require_docker
+from rushes.orchestration.image import tag
 from rushes.orchestration.local import compiled_pipeline
 
 TINY = "rushes-test/tiny:1"

@@ -1,5 +1,6 @@
 """`rushes pipeline compile` and `submit`, the latter against a server that validates what it is sent."""
 
+import hashlib
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from rushes.commands import pipeline as commands
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile
 from rushes.kubeflow.schedules import Pipeline
+from rushes.orchestration.image import with_tag
 from rushes.orchestration.local import compiled_pipeline
 from tests.kubeflow.server import Kubeflow, serving
 
@@ -56,6 +58,13 @@ def test_a_profile_of_ones_own_is_compiled(tmp_path: Path, capsys: pytest.Captur
     assert settings["podMetadata"]["labels"] == {"team": "vision"}
     assert settings["imagePullSecret"][0]["secretName"] == "registry"
     assert spec["root"]["inputDefinitions"]["parameters"]["partitions"]["defaultValue"] == 8
+
+
+def test_what_is_compiled_names_this_codes_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "pipeline.yaml"
+    assert main(["pipeline", "compile", "--profile", "gpu", "--out", str(out)]) == 0
+    assert out.read_text() == with_tag(compiled_pipeline().read_text())
+    assert f"sha256:{hashlib.sha256(out.read_bytes()).hexdigest()}" in capsys.readouterr().out
 
 
 def test_a_comparison_is_compiled_for_a_profile_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

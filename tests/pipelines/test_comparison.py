@@ -15,6 +15,7 @@ from pipelines.pipeline import COMPARISON, compile_to
 from rushes.cli.workflow import Compare
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import DEFAULT, read_profile
+from rushes.orchestration.image import with_tag
 from rushes.orchestration.local import compiled_comparison
 from tests.pipelines.test_pipeline import step_of, tasks_of
 
@@ -56,7 +57,7 @@ def test_it_parses_as_a_pipeline_spec_and_as_kubernetes_settings(documents: Docu
 @pytest.mark.parametrize("profile", ["gpu", "cpu"])
 def test_it_keeps_to_the_policies_and_only_chains_ask_for_a_gpu(profile: str, tmp_path: Path) -> None:
     compile_to(tmp_path / "comparison.yaml", read_profile(profile), make=make_comparison)
-    documents = list(yaml.safe_load_all((tmp_path / "comparison.yaml").read_text()))
+    documents = list(yaml.safe_load_all(with_tag((tmp_path / "comparison.yaml").read_text())))
     assert violations(documents) == []
     containers = {name: one["container"] for name, one in documents[0]["deploymentSpec"]["executors"].items()}
     asking = [name for name, container in containers.items() if "accelerator" in container["resources"]]

@@ -19,7 +19,9 @@ from rushes.kubeflow.cluster import Cluster, Progressing
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile, read_profile
 from rushes.kubeflow.schedules import Pipeline
+from rushes.orchestration.image import with_tag
 from rushes.orchestration.run import Arguments
+from rushes.resources import bundle
 from rushes.strict import Json
 
 _POLL_SECONDS = 5.0
@@ -44,6 +46,7 @@ def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".compile-") as folder:
         compiled = Path(folder) / out.name
         _compile(settings, compiled, comparison=comparison)
+        compiled.write_text(with_tag(compiled.read_text()))
         if broken := violations(list(yaml.safe_load_all(compiled.read_text()))):
             raise UserError(f"profile {profile!r}: " + "; ".join(broken))
         compiled.replace(out)
@@ -192,10 +195,8 @@ def _check_out(out: Path) -> None:
 
 
 def _compile(profile: Profile, out: Path, *, comparison: bool) -> None:
-    root = Path(__file__).parents[3]
-    if not (root / "pipelines" / "pipeline.py").is_file():
-        raise UserError("pipeline: only a checkout of the sources can be compiled: clone it and run this there")
-    sys.path.insert(0, str(root))
+    """Writes the pipeline with the placeholder for the images' tag; pipelines/ and components/ are no package's."""
+    sys.path.insert(0, str(bundle()))
     from pipelines.comparison import make_comparison
     from pipelines.pipeline import compile_to, make_pipeline
 

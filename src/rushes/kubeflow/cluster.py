@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -213,9 +214,11 @@ class Cluster:
                 )
             )
             pipeline_id = made.pipeline_id
-        with _quiet():
+        with _quiet(), tempfile.TemporaryDirectory(prefix="rushes-upload-") as folder:
+            file = Path(folder) / "pipeline.yaml"
+            file.write_text(pipeline.text)
             self._client.upload_pipeline_version(
-                str(pipeline.path), pipeline.version, pipeline_id=pipeline_id, description=pipeline.digest
+                str(file), pipeline.version, pipeline_id=pipeline_id, description=pipeline.digest
             )
 
     @_told()

@@ -34,6 +34,13 @@ def violations(documents: Sequence[Mapping[str, Json]]) -> list[str]:
     return [f"{'every task' if broken == names else ', '.join(broken)}: {line}" for line, broken in found.items()]
 
 
+def movable_images(spec: Mapping[str, Json]) -> list[str]:
+    """Images of a compiled pipeline whose name may stand for something else tomorrow."""
+    executors = spec.get("deploymentSpec", {}).get("executors", {}).values()
+    images = {executor["container"]["image"] for executor in executors if "container" in executor}
+    return sorted(image for image in images if not _IMMUTABLE.fullmatch(image))
+
+
 def _tasks(spec: Mapping[str, Json]) -> Iterator[tuple[str, Mapping[str, Json], str]]:
     """Name, record and executor of each task that runs a container."""
     for component in (spec["root"], *spec["components"].values()):

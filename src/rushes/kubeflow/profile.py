@@ -173,11 +173,11 @@ def read_profile(profile: str) -> Profile:
     Raises:
         UserError: there is none, or something in it is wrong; the message names file and field.
     """
-    path = Path(profile) if profile.endswith((".yaml", ".yml")) else bundled("profiles") / f"{profile}.yaml"
+    path = Path(profile) if profile.endswith((".yaml", ".yml")) else bundled("pipelines/profiles") / f"{profile}.yaml"
     try:
         content = path.read_bytes()
     except OSError as error:
-        known = ", ".join(sorted(file.stem for file in bundled("profiles").glob("*.yaml")))
+        known = ", ".join(sorted(file.stem for file in bundled("pipelines/profiles").glob("*.yaml")))
         raise UserError(f"profile: {profile!r} cannot be read ({error.strerror}): {known}, or a file.yaml") from error
     record = parse_yaml(content, f"profile: {profile!r}")
     if not isinstance(record, dict | None):

@@ -4,7 +4,7 @@
     schedules:
       - name: nightly
         cron: 0 0 2 * * *                # six fields, seconds first; UTC
-        pipeline: sha256:12ab...         # of the compiled pipeline's file: what was reviewed is what runs
+        pipeline: sha256:12ab...         # digest of the compiled pipeline: what was reviewed is what runs
         data: {videos: /data/footage/videos, revision: main}    # a reference, which each run pins for itself
         parameters: {endpoint: gestures, models: [pace-r2plus1d:pretrain.epochs=60]}
         concurrency: 1
@@ -28,6 +28,8 @@ from rushes.comparing.members import Member, common_sample, models_of, parse_mem
 from rushes.config import Recipe, parse_recipe
 from rushes.errors import UserError
 from rushes.footage.reference import DataReference, check_absolute, check_remote
+from rushes.kubeflow.policy import movable_images
+from rushes.orchestration.image import PLACEHOLDER, with_tag
 from rushes.serving.repository import check_endpoint
 from rushes.strict import Json, build, parse_yaml, to_record
 
@@ -66,11 +68,13 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A compiled pipeline, identified by its file's bytes."""
+    """A compiled pipeline as a server gets it: the images' tags are filled in, so its digest covers the code too."""
 
     path: Path
+    """File that it was read from."""
+    text: str
     digest: str
-    """sha256:<64 hex characters>."""
+    """sha256:<64 hex characters>, of `text`; the file's own where it has no placeholder for the tag."""
     name: str
     inputs: Mapping[str, Input]
 
@@ -84,24 +88,27 @@ class Pipeline:
         """Reads a compilation.
 
         Raises:
-            UserError: it cannot be read, or is none.
+            UserError: it cannot be read, is none, or names an image that can be moved.
         """
         try:
-            content = path.read_bytes()
-            spec = next(yaml.safe_load_all(content))
+            text = with_tag(path.read_bytes().decode())
+            spec = next(yaml.safe_load_all(text))
             found = spec["root"].get("inputDefinitions", {}).get("parameters", {})
             inputs = {
                 name: Input(kind=entry["parameterType"], required=not entry.get("isOptional", False))
                 for name, entry in found.items()
             }
-            name = str(spec["pipelineInfo"]["name"])
+            name, movable = str(spec["pipelineInfo"]["name"]), movable_images(spec)
         except OSError as error:
             raise UserError(
                 f"pipeline: {str(path)!r} cannot be read ({error.strerror}): give a compiled one"
             ) from error
-        except (yaml.YAMLError, StopIteration, KeyError, TypeError, AttributeError) as error:
+        except (UnicodeDecodeError, yaml.YAMLError, StopIteration, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"pipeline: {str(path)!r} is no compiled pipeline: `make compile` writes one") from error
-        return cls(path=path, digest=f"sha256:{hashlib.sha256(content).hexdigest()}", name=name, inputs=inputs)
+        if movable:
+            raise UserError(f"pipeline: {str(path)!r}: image {movable[0]!r} can be moved: name it NAME@sha256:...")
+        digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        return cls(path=path, text=text, digest=digest, name=name, inputs=inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,13 +183,7 @@ def _checked(entry: ScheduleEntry, pipelines: Sequence[Pipeline], where: str) ->
     _check_cron(entry.cron, f"{where}: cron")
     if not 1 <= entry.concurrency <= 10:
         raise UserError(f"{where}: concurrency: {entry.concurrency!r} is not allowed; runs at a time, 1 to 10")
-    pipeline = next((known for known in pipelines if known.digest == entry.pipeline), None)
-    if pipeline is None:
-        known = ", ".join(f"{known.digest} ({known.path.name})" for known in pipelines)
-        raise UserError(
-            f"{where}: pipeline: {entry.pipeline!r} is not known; known: {known}: review what was compiled and write "
-            "its digest, or give --pipeline FILE"
-        )
+    pipeline = _pipeline(entry, pipelines, where)
     data = _reference(entry.data, where)
     return Schedule(
         name=entry.name,
@@ -193,6 +194,21 @@ def _checked(entry: ScheduleEntry, pipelines: Sequence[Pipeline], where: str) ->
         concurrency=entry.concurrency,
         enabled=entry.enabled,
     )
+
+
+def _pipeline(entry: ScheduleEntry, pipelines: Sequence[Pipeline], where: str) -> Pipeline:
+    """The pipeline that an entry names: by its digest; as long as it is off, also the first one by the placeholder."""
+    if entry.pipeline == PLACEHOLDER and not entry.enabled:
+        return pipelines[0]
+    named = next((known for known in pipelines if known.digest == entry.pipeline), None)
+    if named is None:
+        problem = "names nothing that was reviewed" if entry.pipeline == PLACEHOLDER else "is not known"
+        known = ", ".join(f"{known.digest} ({known.path.name})" for known in pipelines)
+        raise UserError(
+            f"{where}: pipeline: {entry.pipeline!r} {problem}; known: {known}: review what was compiled and write "
+            "its digest, or give --pipeline FILE"
+        )
+    return named
 
 
 def _name(item: Mapping[str, Json], where: str) -> str:

@@ -19,6 +19,7 @@ import yaml
 
 from rushes.errors import UserError
 from rushes.home import home_folder, open_store
+from rushes.orchestration.image import with_tag
 from rushes.processes import start_time
 
 PASSED = ("RUSHES_", "MLFLOW_", "AWS_", "OMP_")
@@ -80,10 +81,7 @@ def require_docker(compiled: Path) -> None:
                 try:
                     client.images.get(image)
                 except ImageNotFound as error:
-                    raise UserError(
-                        f"runner: the image {image} is absent: build it with `make image`, after `make compile` if "
-                        "code was changed"
-                    ) from error
+                    raise UserError(f"runner: the image {image} is absent: build it with `make image`") from error
     except DockerException as error:
         raise UserError(
             f"runner: no Docker engine answers ({error}): start one, or run the steps as processes"
@@ -92,7 +90,7 @@ def require_docker(compiled: Path) -> None:
 
 def images(compiled: Path) -> list[str]:
     """The images that a compiled pipeline's steps run in."""
-    executors = next(yaml.safe_load_all(compiled.read_text()))["deploymentSpec"]["executors"].values()
+    executors = next(yaml.safe_load_all(with_tag(compiled.read_text())))["deploymentSpec"]["executors"].values()
     return sorted({executor["container"]["image"] for executor in executors if "container" in executor})
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from rushes.errors import UserError
+from rushes.orchestration.image import with_tag
 from rushes.resources import bundled
 
 Runner = Literal["subprocess", "docker"]
@@ -22,12 +23,12 @@ Runner = Literal["subprocess", "docker"]
 
 def compiled_pipeline() -> Path:
     """The committed compilation."""
-    return bundled("pipeline.yaml")
+    return bundled("pipelines/pipeline.yaml")
 
 
 def compiled_comparison() -> Path:
     """The same of what `rushes compare` has a cluster do."""
-    return bundled("comparison.yaml")
+    return bundled("pipelines/comparison.yaml")
 
 
 def execute(folder: Path, *, runner: Runner, compiled: Path) -> None:
@@ -44,7 +45,7 @@ def execute(folder: Path, *, runner: Runner, compiled: Path) -> None:
         workspace_root=str(workspace),
         raise_on_error=True,
     )
-    components.load_component_from_text(for_one_machine(compiled.read_text()))(**arguments)
+    components.load_component_from_text(for_one_machine(with_tag(compiled.read_text())))(**arguments)
 
 
 def for_one_machine(compiled: str) -> str:

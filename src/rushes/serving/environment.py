@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rushes.errors import ServiceError
 from rushes.progress import NullProgress, Progress
+from rushes.resources import bundled
 from rushes.store import locked
 
 PYTHONS = ((3, 11), (3, 12))
@@ -41,9 +42,8 @@ def can_run_triton() -> str | None:
 
 
 def lock_file() -> Path:
-    """The lock: beside the package in a wheel, `requirements/` in a checkout."""
-    bundled = Path(__file__).parents[1] / "_bundled" / "triton.lock"
-    return bundled if bundled.is_file() else Path(__file__).parents[3] / "requirements" / "triton.lock"
+    """The lock of Triton's environment."""
+    return bundled("requirements/triton.lock")
 
 
 def environment_folder() -> Path:
