@@ -276,7 +276,7 @@ def test_ctrl_c_leaves_the_run_to_the_cluster(server: Kubeflow, tmp_path: Path) 
         (("--pipeline", "away.yaml"), "pipeline: 'away.yaml' cannot be read"),
         (("--also", "vcop-r3d:sample.fps=10"), "sample.fps: 'pace-r2plus1d' wants 25.0, 'vcop-r3d:sample.fps=10'"),
         (("--also", "pace-r2plus1d"), "member: 'pace-r2plus1d' is there twice"),
-        (("--revision", "0" * 40), "is a commit"),
+        (("--videos", "/data/videos", "--revision", "0" * 40), "is a commit"),
     ],
 )
 def test_a_mistake_is_told_before_any_request(
