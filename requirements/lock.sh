@@ -18,7 +18,7 @@ head = "# Written by requirements/lock.sh; do not edit.\n"
 (folder / "rushes.lock").write_text(head + "".join(b for b in blocks if b.strip() and not cuda.match(b)))
 PY
 # The images hold the same releases, without what only tests and linters need.
-uv pip compile pyproject.toml --extra workflow --extra serve --extra s3 --extra mlflow-server \
+uv pip compile pyproject.toml --extra train --extra workflow --extra serve --extra s3 --extra mlflow-server \
   --constraint requirements/all.lock "${common[@]}" -o requirements/image.lock
 python3 - <<'PY'
 import pathlib, re

@@ -91,7 +91,7 @@ def test_the_images_hold_what_the_package_asks_for_and_no_linters() -> None:
     extras = project["optional-dependencies"]
     asked = [
         *project["dependencies"],
-        *(need for e in ("workflow", "serve", "s3", "mlflow-server") for need in extras[e]),
+        *(need for e in ("train", "workflow", "serve", "s3", "mlflow-server") for need in extras[e]),
     ]
     names = {re.split(r"[\[<>=]", need)[0].lower().replace("_", "-") for need in asked}
     held = locked("image.lock").keys() | locked("torch.lock").keys()

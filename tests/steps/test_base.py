@@ -176,7 +176,7 @@ IN_WORKER = OSError("Caught OSError in DataLoader worker process 0.\nOriginal ..
         (ValueError("odd"), ValueError, 1, "ValueError: odd"),
         (FileNotFoundError(2, "No such file"), FileNotFoundError, 1, "FileNotFoundError: [Errno 2] No such file"),
         (FULL, UserError, 2, "No space left on device at /data/x: free space, or set RUSHES_HOME"),
-        (OSError(errno.EROFS, "Read-only file system"), UserError, 2, "Read-only file system: free space or give"),
+        (OSError(errno.EROFS, "Read-only file system"), UserError, 2, "Read-only file system: free space, or set"),
         (PermissionError(errno.EACCES, "Permission denied", "/y"), UserError, 2, "Permission denied at /y: "),
         (WRAPPED, UserError, 2, "No space left on device: free"),
         (IN_WORKER, UserError, 2, "No space left on device: free"),

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from rushes import __version__
+from rushes.cli import extras
 from rushes.cli.groups import GROUPS
 from rushes.cli.parsing import parse
-from rushes.errors import RushesError, disk_error
+from rushes.errors import RushesError, UserError, disk_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,10 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parse(arguments).execute()
     except KeyboardInterrupt:
         return _complain("interrupted: nothing is lost; the same command goes on where it stopped", 130)
-    except RushesError as error:
-        return _complain(str(error), error.exit_code)
     except BrokenPipeError:
         return 0
+    except (RushesError, ImportError) as error:
+        if message := extras.remedy(error):
+            return _complain(message, UserError.exit_code)
+        if isinstance(error, ImportError):
+            raise
+        return _complain(str(error), error.exit_code)
     except OSError as error:
         message = disk_error(error)
         if message is None:

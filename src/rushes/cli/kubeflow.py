@@ -6,6 +6,7 @@ from typing import Literal
 
 from tyro.conf import Positional, UseAppendAction
 
+from rushes.cli import extras
 from rushes.cli.workflow import Run
 
 
@@ -77,10 +78,12 @@ class PipelineRun(_Compiled):
     engine; cluster: on Kubeflow Pipelines, and this waits for it."""
 
     def execute(self) -> int:
-        from rushes.commands.run import run
-
         if self.runner == "cluster":
             return self.submit(wait=True)
+        if self.runner == "subprocess":
+            extras.require(*extras.WHOLE)
+        from rushes.commands.run import run
+
         return run(
             models=self.models,
             data=self.data,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
+from rushes.cli import extras
 from rushes.cli.base import WithRecipe
 from rushes.config import Recipe
 from rushes.errors import UserError
@@ -58,6 +59,7 @@ class Run(WithRecipe):
         )
 
     def execute(self) -> int:
+        extras.require(*extras.WHOLE)
         from rushes.commands.run import run
 
         return run(models=self.models, data=self.data, endpoint=self.endpoint)
@@ -70,6 +72,7 @@ class Demo(WithRecipe):
     COMMAND_DEFAULTS: ClassVar[Mapping[str, Any]] = {"model": "pace-r2plus1d", "size": "cpu"}
 
     def execute(self) -> int:
+        extras.require(*extras.WHOLE)
         from rushes.commands.demo import demo
 
         return demo(recipe=self.full_recipe)
@@ -153,6 +156,8 @@ class Compare:
     """Folder for comparison.html, .md, .csv and .json, and for logs."""
 
     def execute(self) -> int:
+        if self.runner == "subprocess":
+            extras.require("train")
         from rushes.commands.compare import run_compare, submit_compare
         from rushes.commands.pipeline import Destination
         from rushes.comparing.members import parse_member

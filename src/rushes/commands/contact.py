@@ -6,6 +6,7 @@ contact_sheet([Cell(frames=frames, profile=magnitude, cuts=[83], name="a.mp4", d
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ def _picture(frame: Frames, width: int, height: int) -> Image.Image:
     return Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS)
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int = _CELL) -> str:
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int = _CELL) -> str:
     """The text, without as much of its middle as does not fit."""
     if font.getlength(text) <= width:
         return text
@@ -140,11 +141,23 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int = _CELL) -> s
     return without_middle(too_many - 1)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which knows most alphabets, of matplotlib or of the system; else Pillow's own font: Latin only."""
+    try:
+        return ImageFont.truetype(_dejavu(), size)
+    except OSError:
+        return ImageFont.load_default(size)
 
-    # Pillow's own font knows Latin only; matplotlib brings one that knows most alphabets.
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+@cache
+def _dejavu() -> str:
+    """The file that matplotlib brings; without matplotlib the name, which Pillow looks for in the system's folders."""
+    name = "DejaVuSans.ttf"
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        return name
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name)
 
 
 # Questions -----------------------------------------------------------------------------------------------------------
