@@ -14,6 +14,8 @@ from rushes.errors import UserError
 from rushes.resources import bundled
 from rushes.strict import Json, build, suggest
 
+NO_TASK = "none"
+"""The `pretrain.task` that trains nothing: the backbone keeps the weights that pretraining would start from."""
 _FREE = {"digest": False}
 
 
@@ -119,11 +121,11 @@ class PretrainConfig:
     """Self-supervised pretraining: task, network and clip geometry (which every later step inherits)."""
 
     task: str = "clip_order"
-    """Pretext task: see `rushes.pretext.TASKS`; none trains nothing and passes on the weights that it begins with."""
+    """Pretext task (`rushes.pretext`), or none: train nothing and pass on the weights that it would begin with."""
     options: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     """The task's own parameters, e.g. {clips: 3, gap: 8}."""
     backbone: str = "r3d"
-    """Network: see `rushes.backbones.BACKBONES`."""
+    """Network (`rushes.backbones`)."""
     init: str = ""
     """Weights to begin with: none (random), a state dict of torch or safetensors, or an earlier run's pointer."""
     clip_frames: int = 16

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "rushes"
+_ROOT = Path(__file__).parents[1]
 
 PLUMBING = frozenset(
     f"{PACKAGE}{module}"
@@ -69,9 +70,42 @@ def code_digest(module: str, *, root: Path | None = None) -> str:
         module: dotted name, e.g. "rushes.steps.pretrain".
         root: folder that holds the package; the installed one by default.
     """
-    root = root or Path(__file__).parents[1]
+    return _digest(_closure([module], root or _ROOT), root or _ROOT)
+
+
+def source_digest(files: Iterable[Path], *, root: Path | None = None) -> str:
+    """Digest of modules outside of the project, in this order, wherever they lie, and of what they import from it."""
+    parsed, root = [_parsed(path.read_text()) for path in files], root or _ROOT
+    code = "\0".join(module.essence for module in parsed)
+    ours = _closure([name for module in parsed for name in _files_among(module.imports, root)], root)
+    return hashlib.sha256(f"{code}\0{_digest(ours, root)}".encode()).hexdigest()[:16]
+
+
+def project_imports(module: str, *, root: Path) -> set[str]:
+    """Names of the project modules that `module` reaches by import statements anywhere in its code, itself included.
+
+    A package's `__init__` counts as imported by its members, as in Python. `PLUMBING` is neither listed nor followed.
+    """
+    return _closure([module], root)
+
+
+def _closure(modules: Iterable[str], root: Path) -> set[str]:
+    found: set[str] = set()
+    pending = list(modules)
+    while pending:
+        name = pending.pop()
+        if name in found or name in PLUMBING:
+            continue
+        found.add(name)
+        parts = name.split(".")
+        pending += [".".join(parts[:n]) for n in range(1, len(parts))]
+        pending += _files_among(_parsed(_source_path(name, root).read_text()).imports, root)
+    return found
+
+
+def _digest(modules: Iterable[str], root: Path) -> str:
     digest = hashlib.sha256()
-    for name in sorted(project_imports(module, root=root)):
+    for name in sorted(modules):
         path = _source_path(name, root)
         digest.update(f"{name}\0{_parsed(path.read_text()).essence}\0".encode())
         if path.name == "__init__.py":
@@ -80,29 +114,9 @@ def code_digest(module: str, *, root: Path | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
-def source_digest(files: Iterable[Path]) -> str:
-    """Digest of other people's modules, in this order: the code alone, wherever the files lie."""
-    code = "\0".join(_parsed(path.read_text()).essence for path in files)
-    return hashlib.sha256(code.encode()).hexdigest()[:16]
-
-
-def project_imports(module: str, *, root: Path) -> set[str]:
-    """Names of the project modules that `module` reaches by import statements anywhere in its code, itself included.
-
-    A package's `__init__` counts as imported by its members, as in Python. `PLUMBING` is neither listed nor followed.
-    """
-    found: set[str] = set()
-    pending = [module]
-    while pending:
-        name = pending.pop()
-        if name in found or name in PLUMBING:
-            continue
-        found.add(name)
-        parts = name.split(".")
-        pending += [".".join(parts[:n]) for n in range(1, len(parts))]
-        targets = _parsed(_source_path(name, root).read_text()).imports
-        pending += [target for target in targets if _source_path(target, root).is_file()]
-    return found
+def _files_among(targets: Iterable[str], root: Path) -> list[str]:
+    """Those targets of import statements that are modules; the others are names in one."""
+    return [target for target in targets if _source_path(target, root).is_file()]
 
 
 def _targets(node: ast.AST) -> list[str]:

@@ -1,132 +1,156 @@
-"""Pretext tasks and backbones from outside this package: installed ones, and files given by `--plugin`.
+"""Pretext tasks and backbones by name: built in, from a file given by `--plugin`, or from an installed package.
 
-A package is a plugin by its entry points: the name is what a recipe says, the value is the class or factory.
+A module defines them by a dict that is written out at its end, `TASKS = {"pace": Pace}` or
+`BACKBONES = {"my_net": MyNet}`: the name in recipes, and the class or a function that makes the network. Names are read
+from the source, so that nothing is imported before it is used. Three kinds of modules are searched:
 
-    [project.entry-points."rushes.pretext"]
-    infonce = "my_package:InfoNCE"
+- those of `rushes.pretext` and `rushes.backbones`;
+- files given by `--plugin`. Each stands alone: code in several modules belongs in a package;
+- installed packages, by their entry points:
 
-    [project.entry-points."rushes.backbones"]
-    my_net = "my_package.networks:MyNet"
+      [project.entry-points."rushes.pretext"]
+      infonce = "my_package:InfoNCE"
 
-A file is one by the same dicts as `rushes.pretext` and `rushes.backbones` have: `TASKS = {"infonce": InfoNCE}`,
-`BACKBONES = {"my_net": MyNet}`. It stands alone: code in several modules belongs in a package.
+      [project.entry-points."rushes.backbones"]
+      my_net = "my_package.networks:MyNet"
 
-A step's digest covers the code of the plugin that it uses, and of no other: a file's, or that of all modules of the
-installed package and its version.
+A step's digest covers the code of the task and the backbone that it uses, and of no other: their module, or all modules
+of the installed package and its version; and what these import from this package.
 """
 
+import ast
+import functools
 import hashlib
+import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from rushes.digests import source_digest
+from rushes.config import NO_TASK
+from rushes.digests import code_digest, source_digest
 from rushes.errors import UserError
 
-T = TypeVar("T")
 Kind = Literal["task", "backbone"]
-GROUPS: dict[Kind, str] = {"task": "rushes.pretext", "backbone": "rushes.backbones"}
-"""Entry points."""
+PACKAGES: dict[Kind, str] = {"task": "rushes.pretext", "backbone": "rushes.backbones"}
+"""Package of the built-in ones, and group of the entry points."""
 DICTS: dict[Kind, str] = {"task": "TASKS", "backbone": "BACKBONES"}
-"""Names of the dicts in a file."""
+"""Name of the dict in a module."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plugin:
-    """A task or a backbone from outside."""
+class Definition:
+    """A task or a backbone, not imported yet."""
 
     source: str
-    """Where it comes from, for people."""
+    """Where it is defined, for people."""
     load: Callable[[], Any]
     """Imports it."""
     digest: Callable[[], str]
     """Of its code, 16 hex characters; imports nothing."""
 
 
-_files: dict[Path, ModuleType] = {}  # what `use` was given last
+_files: dict[Path, ModuleType] = {}  # of the last `use`
 
 
 def use(files: Iterable[str | Path]) -> None:
-    """Runs these files; from now on, what they define is known in this process, and what earlier ones did is not.
+    """Runs these files, so that a mistake in one is known at once; they take the place of those used before.
 
     Raises:
         UserError: a file is missing, cannot be run, or defines neither dict.
     """
-    fresh = {path: _module(path) for path in dict.fromkeys(Path(file).resolve() for file in files)}
+    fresh = {path: _run(path) for path in dict.fromkeys(Path(file).resolve() for file in files)}
     _files.clear()
     _files.update(fresh)
 
 
-def known(kind: Kind) -> dict[str, Plugin]:
-    """The plugins of a kind by name: those of the files in use, then the installed ones.
+def known(kind: Kind) -> dict[str, Definition]:
+    """All tasks, or all backbones, by name: built-in ones, then those of the files in use, then installed ones.
 
     Raises:
         UserError: two have the same name.
     """
-    found: dict[str, Plugin] = {}
-    for name, plugin in [*_from_files(kind), *_installed(kind)]:
+    found: dict[str, Definition] = {}
+    for name, definition in [*_built_in(kind), *_from_files(kind), *_installed(kind)]:
         if name in found:
-            both = f"{found[name].source} and by {plugin.source}"
+            both = f"{found[name].source} and by {definition.source}"
             raise UserError(f"pretrain.{kind}: {name!r} is defined by {both}: rename or remove one")
-        found[name] = plugin
+        found[name] = definition
     return found
 
 
-def look_up(kind: Kind, name: str, builtin: Mapping[str, T]) -> T:
-    """What a recipe means by a name: one of ours, or a plugin.
+def built_in(kind: Kind) -> tuple[str, ...]:
+    """Names of the built-in tasks or backbones."""
+    return tuple(name for name, _ in _built_in(kind))
+
+
+def load(kind: Kind, name: str) -> Any:
+    """Imports the task or the backbone that a recipe names.
 
     Raises:
-        UserError: nobody knows the name, two do, or the plugin does not import.
+        UserError: the name is unknown or ambiguous, or its module does not import.
     """
-    plugins = known(kind)
-    if name not in plugins:
-        if name in builtin:
-            return builtin[name]
-        names = ", ".join([*builtin, *plugins])
-        raise UserError(f"pretrain.{kind}: {name!r} is not known; one of {names}; or give --plugin FILE.py")
-    plugin = plugins[name]
-    if name in builtin:
-        raise UserError(f"pretrain.{kind}: {name!r} is built in, and defined by {plugin.source}: rename that one")
-    found: T = plugin.load()
+    definition = _find(kind, name)
+    found = definition.load()
     if not callable(found):
-        raise UserError(f"{plugin.source}: {name!r} is {found!r}; expected a class or a function that makes a {kind}")
+        raise UserError(f"{definition.source}: {name!r} is {found!r}; expected a class or a function of a {kind}")
     return found
 
 
-def record(*, task: str = "", backbone: str = "") -> dict[str, Any]:
-    """What a step's config says of the plugins among these names: their code's digest; nothing of what is built in."""
-    wanted: dict[Kind, str] = {"task": task, "backbone": backbone}
-    found = {
-        kind: {"name": name, "code": known(kind)[name].digest()} for kind, name in wanted.items() if name in known(kind)
-    }
-    return {"plugins": found} if found else {}
-
-
-def inherited(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for a step that goes on with the network of an earlier step, by that one's config.
+def record(*, task: str = NO_TASK, backbone: str = "") -> dict[str, Any]:
+    """What a step's config says of the task and the backbone that it uses: their names and their code's digests.
 
     Raises:
-        UserError: the network is a plugin's that is not known here.
+        UserError: a name is unknown or ambiguous.
     """
-    name = config.get("plugins", {}).get("backbone", {}).get("name", "")
-    if name and name not in known("backbone"):
-        raise UserError(f"backbone: {name!r} is a plugin's: give --plugin FILE.py, or install the package again")
-    return record(backbone=name)
+    used: dict[Kind, str] = {"task": "" if task == NO_TASK else task, "backbone": backbone}
+    return {
+        "definitions": {kind: {"name": name, "code": _find(kind, name).digest()} for kind, name in used.items() if name}
+    }
 
 
-def _from_files(kind: Kind) -> list[tuple[str, Plugin]]:
+def _find(kind: Kind, name: str) -> Definition:
+    definitions = known(kind)
+    if name not in definitions:
+        names = ", ".join(definitions)
+        raise UserError(f"pretrain.{kind}: {name!r} is not known; one of {names}; or give --plugin FILE.py")
+    return definitions[name]
+
+
+def _built_in(kind: Kind) -> list[tuple[str, Definition]]:
+    package = PACKAGES[kind]
+    folder = Path(__file__).parent / package.rpartition(".")[2]
     return [
-        (name, Plugin(source=str(path), load=lambda made=made: made, digest=lambda path=path: source_digest([path])))  # type: ignore[misc]
-        for path, module in _files.items()
-        for name, made in getattr(module, DICTS[kind], {}).items()
+        (name, _of_module(f"{package}.{path.stem}", kind, name))
+        for path in sorted(folder.glob("[!_]*.py"))
+        for name in _names(path.read_text(), DICTS[kind], str(path))
     ]
 
 
-def _module(path: Path) -> ModuleType:
+def _of_module(module: str, kind: Kind, name: str) -> Definition:
+    return Definition(
+        source=module,
+        load=lambda: getattr(importlib.import_module(module), DICTS[kind])[name],
+        digest=lambda: code_digest(module),
+    )
+
+
+def _from_files(kind: Kind) -> list[tuple[str, Definition]]:
+    return [
+        (name, _of_file(path, getattr(module, DICTS[kind])[name]))
+        for path, module in _files.items()
+        for name in _names(path.read_text(), DICTS[kind], f"--plugin {path}")
+    ]
+
+
+def _of_file(path: Path, made: Any) -> Definition:
+    return Definition(source=str(path), load=lambda: made, digest=lambda: source_digest([path]))
+
+
+def _run(path: Path) -> ModuleType:
     try:
         source = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -141,16 +165,36 @@ def _module(path: Path) -> ModuleType:
     except Exception as error:
         del sys.modules[name]
         raise UserError(f"--plugin {path}: cannot be run: {type(error).__name__}: {error}") from error
-    if not any(isinstance(getattr(module, name, None), dict) for name in DICTS.values()):
+    if not any(_names(source, variable, f"--plugin {path}") for variable in DICTS.values()):
         raise UserError(f"--plugin {path}: defines neither TASKS nor BACKBONES: add e.g. TASKS = {{'my_task': MyTask}}")
     return module
 
 
-def _installed(kind: Kind) -> list[tuple[str, Plugin]]:
-    return [(point.name, _of_entry_point(point)) for point in metadata.entry_points(group=GROUPS[kind])]
+@functools.cache
+def _names(source: str, variable: str, where: str) -> tuple[str, ...]:
+    """Keys of the dict that a module assigns to `variable` outside of functions and classes; none where it does not."""
+    names: list[str] = []
+    for statement in ast.parse(source).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(ast.Name(id=name), value=value):
+                if name == variable:
+                    names += _written_keys(value, variable, where)
+    return tuple(names)
 
 
-def _of_entry_point(point: metadata.EntryPoint) -> Plugin:
+def _written_keys(value: ast.expr | None, variable: str, where: str) -> list[str]:
+    keys = value.keys if isinstance(value, ast.Dict) else [None]
+    written = [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    if len(written) < len(keys):
+        raise UserError(f"{where}: {variable} must be a dict with its names written out, as {{'my_name': MyClass}}")
+    return written
+
+
+def _installed(kind: Kind) -> list[tuple[str, Definition]]:
+    return [(point.name, _of_entry_point(point)) for point in metadata.entry_points(group=PACKAGES[kind])]
+
+
+def _of_entry_point(point: metadata.EntryPoint) -> Definition:
     package = f"{point.dist.name} {point.dist.version}" if point.dist else "a package"
     source = f"{package} ({point.group}: {point.name} = {point.value})"
 
@@ -164,7 +208,7 @@ def _of_entry_point(point: metadata.EntryPoint) -> Plugin:
         files = _modules(point.module.partition(".")[0])
         return hashlib.sha256(f"{package}\0{source_digest(files)}".encode()).hexdigest()[:16]
 
-    return Plugin(source=source, load=load, digest=digest)
+    return Definition(source=source, load=load, digest=digest)
 
 
 def _modules(name: str) -> list[Path]:

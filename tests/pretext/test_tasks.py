@@ -158,7 +158,7 @@ def test_the_published_head_of_clip_order() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "complaint"),
     [
-        ("clip_ordr", {}, r"'clip_ordr' is not known; one of .*clip_order, pace"),
+        ("clip_ordr", {}, r"'clip_ordr' is not known; one of .*clip_order, o3n"),
         ("shuffle_and_learn", {"tau_max": 1}, r"tau_max: 1 is not allowed; 2 or more"),
         ("shuffle_and_learn", {"tau_min": 0}, r"tau_min: 0 is not allowed; 1 or more"),
         ("shuffle_and_learn", {"negatives": 1.0}, r"negatives: 1.0 is not allowed; between 0 and 1"),

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips, video_clips
+from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips
 from rushes.video.encode import encode_h264
+from rushes.video.file_clips import video_clips
 from rushes.video.frames import Frames
 from tests.decoding import decode_all
 

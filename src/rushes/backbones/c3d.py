@@ -33,3 +33,6 @@ class C3D(Backbone):
         """Fifth stage, before any pooling: [N, 3, T, H, W] -> [N, 512, T // 8, H // 16, W // 16]."""
         activations: Tensor = self.layers(clips.contiguous(memory_format=torch.channels_last_3d))
         return activations
+
+
+BACKBONES = {"c3d": C3D}

@@ -99,3 +99,11 @@ def _gaussian(layer: nn.Conv2d | nn.Linear, *, std: float, bias: float = 0.0) ->
     if layer.bias is not None:
         nn.init.constant_(layer.bias, bias)
     return layer
+
+
+BACKBONES = {
+    "caffenet_sl": lambda: caffenet(affine=False, conv2_bias=1.0),
+    "caffenet_opn": lambda: caffenet(cells=2, connected=(1024,)),
+    # Width and norm of the fully connected layer are not published: OPN's.
+    "caffenet_o3n": lambda: caffenet(frames=6, connected=(1024,)),
+}

@@ -34,3 +34,9 @@ class ResNet18(Backbone):
         for part in self.children():
             activations = part(activations)
         return activations
+
+
+BACKBONES = {
+    "r3d_18": lambda: ResNet18("r3d_18"),
+    "r2plus1d_18": lambda: ResNet18("r2plus1d_18"),
+}

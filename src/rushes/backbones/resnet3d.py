@@ -95,3 +95,11 @@ def _conv(inputs: int, outputs: int, *, kernel: Size, stride: Size, factored: bo
         nn.ReLU(inplace=True),
         nn.Conv3d(middle, outputs, (t, 1, 1), stride=(stride[0], 1, 1), padding=(padding[0], 0, 0), bias=False),
     )
+
+
+BACKBONES = {
+    "r3d": lambda: ResNet3D(factored=False),
+    "r2plus1d": lambda: ResNet3D(factored=True),
+    "tiny_r3d": lambda: ResNet3D(factored=False, widths=(16, 32, 64, 128), stem_kernel=5, differences=True),
+    "tiny_r2plus1d": lambda: ResNet3D(factored=True, widths=(16, 32, 64, 128), stem_kernel=5, differences=True),
+}

@@ -34,3 +34,9 @@ def tiny_picture_net(*, frames: int = 1) -> PictureNet:
         frames=frames,
         cells=cells,
     )
+
+
+BACKBONES = {
+    "tiny_frame": tiny_picture_net,
+    "tiny_stack": lambda: tiny_picture_net(frames=6),
+}

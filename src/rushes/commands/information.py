@@ -9,11 +9,8 @@ from rushes.console import console
 
 def names() -> str:
     """What `--pretrain.task` and `--pretrain.backbone` may be, plugins among them."""
-    from rushes.backbones import BACKBONES
-    from rushes.pretext import TASKS
-
-    tasks, backbones = [*TASKS, *plugins.known("task")], [*BACKBONES, *plugins.known("backbone")]
-    return f"Pretext tasks: {', '.join(tasks)}.\nBackbones: {', '.join(backbones)}."
+    tasks, backbones = ", ".join(plugins.known("task")), ", ".join(plugins.known("backbone"))
+    return f"Pretext tasks: {tasks}.\nBackbones: {backbones}."
 
 
 def models() -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from rushes.comparing.chains import ORDER
-from rushes.config import PretrainConfig, Recipe, SampleConfig, load_recipe
+from rushes.config import NO_TASK, PretrainConfig, Recipe, SampleConfig, load_recipe
 from rushes.errors import RushesError, UserError
 from rushes.footage.archive import is_url
 from rushes.orchestration.run import end_group
@@ -132,8 +132,6 @@ def starts_of(members: Sequence[Member], sample: SampleConfig, *, budget: float 
         sample: of the common footage; smaller members read it scaled.
         budget: backbone training FLOPs of every pretraining; 0 leaves each recipe's own length.
     """
-    from rushes.pretext import NO_TASK
-
     starts: dict[str, Initialisation] = {}
     known: dict[str, str] = {}
     for member in members:
@@ -181,8 +179,6 @@ def _on_common_footage(recipe: Recipe, sample: SampleConfig) -> Recipe:
 
 def _untrained(recipe: Recipe, *, init: str) -> Recipe:
     """The weights that pretraining begins with, in a form that does not depend on the pretext task."""
-    from rushes.pretext import NO_TASK
-
     own = recipe.pretrain
     bare = PretrainConfig(
         task=NO_TASK,
@@ -211,7 +207,7 @@ def _check(recipe: Recipe) -> None:
 
     from rushes import plugins
     from rushes.backbones import make_backbone
-    from rushes.pretext import NO_TASK, make_task
+    from rushes.pretext import make_task
 
     plugins.use(recipe.plugins)
     own = recipe.pretrain

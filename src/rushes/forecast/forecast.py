@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rushes.config import Recipe
+from rushes.config import NO_TASK, Recipe
 from rushes.errors import UserError
 from rushes.footage.archive import Listed, content_digest
 from rushes.footage.labels import Annotation
@@ -26,7 +26,6 @@ from rushes.forecast.estimate import Doubles, Range, draw, error_of, how_many, t
 from rushes.forecast.sampling import Cost, Opened, Piece, footage_of, open_files, sample_some
 from rushes.kubeflow.profile import Profile
 from rushes.kubeflow.quantities import amount
-from rushes.pretext import NO_TASK
 from rushes.progress import Progress
 from rushes.training.budget import elements_of, flops_of
 

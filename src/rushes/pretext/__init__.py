@@ -1,8 +1,8 @@
 """Pretext tasks: labels made from the footage itself.
 
-`TASKS` is the list of what a recipe's `pretrain.task` may name. To add one, write its module here (see
-`rushes.pretext.task.PretextTask` for the four parts) and add a line to the dict; or leave this package as it is and
-write a plugin (`rushes.plugins`).
+To add one, write its module here (see `rushes.pretext.task.PretextTask` for the four parts), and end it with
+`TASKS = {"my_task": MyTask}`: that is what a recipe's `pretrain.task` names. Or leave this package as it is and write a
+plugin (`rushes.plugins`).
 """
 
 import dataclasses
@@ -11,28 +11,13 @@ from typing import Any
 
 from rushes import plugins
 from rushes.errors import UserError
-from rushes.pretext.arrow_of_time import ArrowOfTime
-from rushes.pretext.clip_order import ClipOrder
-from rushes.pretext.o3n import O3N
-from rushes.pretext.opn import Opn
-from rushes.pretext.pace import Pace
-from rushes.pretext.shuffle_and_learn import ShuffleAndLearn
 from rushes.pretext.task import Draw, PretextTask, Shot
 from rushes.strict import build
 
-__all__ = ["NO_TASK", "TASKS", "Draw", "PretextTask", "Shot", "make_task"]
+__all__ = ["TASKS", "Draw", "PretextTask", "Shot", "make_task"]
 
-NO_TASK = "none"
-"""The `pretrain.task` that trains nothing: the backbone keeps the weights that pretraining would start from."""
-
-TASKS: dict[str, type[PretextTask]] = {
-    "shuffle_and_learn": ShuffleAndLearn,
-    "opn": Opn,
-    "clip_order": ClipOrder,
-    "pace": Pace,
-    "o3n": O3N,
-    "arrow_of_time": ArrowOfTime,
-}
+TASKS = plugins.built_in("task")
+"""Names of the tasks of this package's modules."""
 
 
 def make_task(name: str, options: Mapping[str, Any]) -> PretextTask:
@@ -41,7 +26,7 @@ def make_task(name: str, options: Mapping[str, Any]) -> PretextTask:
     Raises:
         UserError: unknown task, unknown option or a value that the task does not allow.
     """
-    task = plugins.look_up("task", name, TASKS)
-    if not (dataclasses.is_dataclass(task) and issubclass(task, PretextTask)):
+    task = plugins.load("task", name)
+    if not (isinstance(task, type) and issubclass(task, PretextTask) and dataclasses.is_dataclass(task)):
         raise UserError(f"pretrain.task: {name!r} is {task!r}; expected a dataclass derived from PretextTask")
     return build(task, options, f"pretrain.options of {name}")

@@ -49,3 +49,6 @@ class ArrowOfTime(PretextTask):
     def answer(self, label: int) -> str:
         """`forwards` or `backwards`."""
         return ("forwards", "backwards")[label]
+
+
+TASKS = {"arrow_of_time": ArrowOfTime}

@@ -81,3 +81,6 @@ class PairwiseHead(nn.Module):
         pairs = [self.pair(torch.cat([features[:, i], features[:, j]], dim=1)) for i, j in self.pairs]
         logits: Tensor = self.order(self.dropout(torch.cat(pairs, dim=1)))
         return logits
+
+
+TASKS = {"clip_order": ClipOrder}

@@ -113,3 +113,6 @@ def sum_of_differences(features: Tensor) -> Tensor:
 
 def _side_by_side(features: Tensor) -> Tensor:
     return features.flatten(1)
+
+
+TASKS = {"o3n": O3N}

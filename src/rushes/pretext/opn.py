@@ -153,3 +153,6 @@ def spaced_frames(magnitude: npt.NDArray[np.float32], *, count: int, gap: int, r
         first = weights[start:] * ways[left - 1][start + gap + 1 :][: len(weights) - start]
         chosen.append(start + int(rng.choice(len(first), p=first / first.sum())))
     return np.array(chosen, dtype=np.int64)
+
+
+TASKS = {"opn": Opn}

@@ -55,3 +55,6 @@ class Pace(PretextTask):
         """The stride: `every frame`, `every 3rd frame`."""
         ordinals = {1: "every frame", 2: "every 2nd frame", 3: "every 3rd frame"}
         return ordinals.get(label + 1, f"every {label + 1}th frame")
+
+
+TASKS = {"pace": Pace}

@@ -139,3 +139,6 @@ class ConcatenatedHead(nn.Module):
         """[B, elements, features] -> [B, classes]."""
         logits: Tensor = self.verdict(features.flatten(1))
         return logits
+
+
+TASKS = {"shuffle_and_learn": ShuffleAndLearn}

@@ -6,7 +6,7 @@ Standard library, numpy and av only: Triton's Python backend imports this.
 from pathlib import Path
 
 from rushes.serving.contract import Contract
-from rushes.video.clips import video_clips
+from rushes.video.file_clips import video_clips
 from rushes.video.frames import Frames
 from rushes.video.source import Limits, VideoError
 

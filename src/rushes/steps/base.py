@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import platform
 import tempfile
@@ -13,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from rushes import plugins
 from rushes.digests import code_digest, step_digest
 from rushes.errors import RushesError, UserError, disk_error
 from rushes.home import home_folder, open_store
@@ -150,6 +152,16 @@ def planned_ref(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, st
 def read_input(path: Path, kind: str) -> Manifest:
     """Reads a pointer that a step is given, checked to be of `kind`."""
     return Manifest.read(path, kind=kind)
+
+
+def network_record(source: Manifest) -> dict[str, Any]:
+    """What the config of a step says of the network that it takes from a backbone or a classifier (`plugins.record`).
+
+    Raises:
+        UserError: the network is not known here.
+    """
+    model = json.loads(open_store().checked(source.files["model.json"]).read_text())
+    return plugins.record(backbone=model["backbone"])
 
 
 @dataclass(frozen=True, kw_only=True)

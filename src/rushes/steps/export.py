@@ -6,7 +6,7 @@ from typing import Any
 
 from rushes import plugins
 from rushes.config import Recipe
-from rushes.steps.base import Build, Context, read_input, reported, run_step
+from rushes.steps.base import Build, Context, network_record, read_input, reported, run_step
 from rushes.store import Manifest
 from rushes.strict import digest_record
 
@@ -27,7 +27,7 @@ def export(*, recipe: Recipe, classifier: Path, out: Path) -> Manifest:
     return run_step(
         "export",
         kind="bundle",
-        config=digest_record(recipe.export) | plugins.inherited(inputs["classifier"].config),
+        config=digest_record(recipe.export) | network_record(inputs["classifier"]),
         inputs=inputs,
         out=out,
         build=lambda context: _build(context, recipe=recipe, inputs=inputs),

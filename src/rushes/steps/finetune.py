@@ -11,7 +11,17 @@ from typing import Any
 from rushes import plugins
 from rushes.config import Recipe
 from rushes.errors import UserError
-from rushes.steps.base import Build, Context, InitialWeights, read_input, read_start, reported, require_labels, run_step
+from rushes.steps.base import (
+    Build,
+    Context,
+    InitialWeights,
+    network_record,
+    read_input,
+    read_start,
+    reported,
+    require_labels,
+    run_step,
+)
 from rushes.store import Manifest
 from rushes.strict import digest_record
 
@@ -39,7 +49,7 @@ def finetune(*, recipe: Recipe, footage: Path, backbone: Path, out: Path, init: 
     return run_step(
         "finetune",
         kind="classifier",
-        config=digest_record(recipe.finetune) | {"seed": recipe.seed, "init": init} | plugins.inherited(start.config),
+        config=digest_record(recipe.finetune) | {"seed": recipe.seed, "init": init} | network_record(start),
         inputs={"footage": source, "backbone": start} | given.inputs,
         out=out,
         build=lambda context: _build(context, recipe=recipe, source=source, start=start, given=given, init=init),

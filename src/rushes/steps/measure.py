@@ -6,7 +6,7 @@ from typing import Any
 
 from rushes import plugins
 from rushes.config import Recipe
-from rushes.steps.base import Build, Context, read_input, reported, require_labels, run_step
+from rushes.steps.base import Build, Context, network_record, read_input, reported, require_labels, run_step
 from rushes.store import Manifest
 from rushes.strict import digest_record
 
@@ -30,7 +30,7 @@ def measure(*, recipe: Recipe, footage: Path, backbone: Path, classifiers: Mappi
     return run_step(
         "measure",
         kind="measurement",
-        config=digest_record(recipe.evaluate) | {"seed": recipe.seed} | plugins.inherited(inputs["backbone"].config),
+        config=digest_record(recipe.evaluate) | {"seed": recipe.seed} | network_record(inputs["backbone"]),
         inputs=inputs | {f"classifier-{labels}": manifest for labels, manifest in tuned.items()},
         out=out,
         build=lambda context: _build(context, recipe=recipe, inputs=inputs, tuned=tuned),

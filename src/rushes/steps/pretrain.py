@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rushes import plugins
-from rushes.config import Recipe
+from rushes.config import NO_TASK, Recipe
 from rushes.steps.base import Build, Context, InitialWeights, read_input, read_start, reported, run_step
 from rushes.store import Manifest, Store
 from rushes.strict import digest_record
@@ -50,7 +50,6 @@ def pretrain(*, recipe: Recipe, footage: Path, out: Path) -> Manifest:
 
 def _build(context: Context, *, recipe: Recipe, source: Manifest, start: InitialWeights) -> Build:
     from rushes.footage.reader import Footage
-    from rushes.pretext import NO_TASK
 
     config = recipe.pretrain
 

@@ -154,7 +154,7 @@ class LabelledClips(Dataset[tuple[Tensor, int]]):
 class EvenClips(Dataset[tuple[Tensor, int]]):
     """The clips that stand for a whole segment: evenly spaced, centre crop, uint8 [clips, T, S*3/2, S], and its row.
 
-    The same selection as serving makes (`rushes.video.clips.video_clips`), on footage instead of a file.
+    The same selection as serving makes (`rushes.video.file_clips.video_clips`), on footage instead of a file.
     """
 
     def __init__(self, footage: Footage, rows: Integers, *, clips: int, clip_frames: int, crop: int) -> None:

@@ -1,16 +1,9 @@
-"""Clips for a classifier: the one way from a video file to what a network sees.
-
-Evaluation, serving and `predict --offline` all call `video_clips`, so none of them can differ from another.
-"""
-
-from pathlib import Path
+"""Which frames make a clip, and crops of them; no decoder, so that training does not depend on one."""
 
 import numpy as np
 import numpy.typing as npt
 
-from rushes.video.decode import decode_i420
 from rushes.video.frames import Frames
-from rushes.video.source import Limits, VideoError
 
 
 def evenly_spaced_clips(frames: int, *, clips: int, clip_frames: int) -> npt.NDArray[np.int64]:
@@ -49,27 +42,3 @@ def centre_crop_i420(frames: Frames, *, size: int) -> Frames:
     """The square crop in the middle, rounded to even offsets."""
     height, width = frames.shape[1] * 2 // 3, frames.shape[2]
     return crop_i420(frames, top=(height - size) // 4 * 2, left=(width - size) // 4 * 2, size=size)
-
-
-def video_clips(
-    source: Path | bytes,
-    *,
-    short_side: int,
-    fps: float | None,
-    clips: int,
-    clip_frames: int,
-    crop: int,
-    limits: Limits | None = None,
-) -> Frames:
-    """Decodes a video once: uint8 `[clips, clip_frames, crop * 3/2, crop]`, evenly spaced, centre crop.
-
-    Raises:
-        VideoError: it cannot be decoded, or is beyond the limits.
-    """
-    frames = decode_i420(source, short_side=short_side, fps=fps, limits=limits)
-    # Cropped as they come: a long video then costs the crop's memory, not the frame's.
-    cropped = [centre_crop_i420(frame[None], size=crop)[0] for frame in frames]
-    if not cropped:
-        raise VideoError("no_frames", "the video holds no frame that decodes")
-    numbers = evenly_spaced_clips(len(cropped), clips=clips, clip_frames=clip_frames)
-    return np.stack(cropped)[numbers]
