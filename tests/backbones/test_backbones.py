@@ -185,5 +185,5 @@ def test_weights_are_a_function_of_the_seed() -> None:
 
 
 def test_an_unknown_network_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match="'r3d18' is not known; one of c3d, .*, r3d, r2plus1d, "):
+    with pytest.raises(UserError, match=r"'r3d18' is not known; one of c3d, .*, r3d, r2plus1d, "):
         make_backbone("r3d18")
