@@ -125,6 +125,8 @@ from rushes.serving.triton_api import TritonApi
 import rushes.store, rushes.store.remote
 parse(["reconcile", "--no-once", "--server=127.0.0.1:1"]), parse(["drain"])
 TritonApi("127.0.0.1:1").close()
+from rushes.serving.model_config import config_text, endpoint_config
+config_text(endpoint_config("first"))
 rushes.store.remote._PATIENCE = 0.0  # one request, since nobody will answer
 try:
     rushes.store.Store("s3://bucket/prefix").read("ledger/first/000001.json")

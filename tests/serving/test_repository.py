@@ -9,14 +9,52 @@ from google.protobuf import text_format
 
 from rushes.errors import UserError
 from rushes.serving.bundle import Bundle
-from rushes.serving.repository import (
-    GPU_VARIABLE,
-    Repository,
-    classifier_config,
-    endpoint_config,
-    staging_folder,
-)
+from rushes.serving.model_config import GPU_VARIABLE, classifier_config, config_text, decoder_count, endpoint_config
+from rushes.serving.repository import Repository, staging_folder
 from rushes.serving.routing import Routing
+
+# What these wrote before protobuf did, by string formatting.
+ENDPOINT = """
+name: "jumps"
+backend: "python"
+max_batch_size: 0
+input [
+  { name: "VIDEO" data_type: TYPE_STRING dims: [1] }
+]
+output [
+  { name: "LABELS" data_type: TYPE_STRING dims: [-1] },
+  { name: "PROBABILITIES" data_type: TYPE_FP32 dims: [-1] },
+  { name: "EMBEDDING" data_type: TYPE_FP32 dims: [-1] },
+  { name: "VERSION" data_type: TYPE_INT64 dims: [1] },
+  { name: "ONNX_SHA256" data_type: TYPE_STRING dims: [1] },
+  { name: "REQUEST_ID" data_type: TYPE_STRING dims: [1] }
+]
+version_policy { specific { versions: [1] } }
+instance_group [ { count: 3 kind: KIND_CPU } ]
+"""
+CLASSIFIER = """
+name: "jumps_classifier"
+backend: "onnxruntime"
+max_batch_size: 8
+input [
+  { name: "clips" data_type: TYPE_UINT8 dims: [-1, -1, -1, -1] }
+]
+output [
+  { name: "probabilities" data_type: TYPE_FP32 dims: [-1] },
+  { name: "embedding" data_type: TYPE_FP32 dims: [-1] }
+]
+version_policy { specific { versions: [2, 7] } }
+instance_group [ { count: 1 kind: KIND_CPU } ]
+dynamic_batching {
+  max_queue_delay_microseconds: 2000
+  default_queue_policy {
+    timeout_action: REJECT
+    default_timeout_microseconds: 20000000
+    allow_timeout_override: true
+    max_queue_size: 128
+  }
+}
+"""
 
 
 def parsed(text: str) -> Any:
@@ -25,35 +63,35 @@ def parsed(text: str) -> Any:
     return text_format.Parse(text, ModelConfig())
 
 
-def test_tritons_parser_reads_the_classifier_config() -> None:
-    config = parsed(classifier_config("jumps", versions=(7, 2)).to_pbtxt())
-    assert (config.name, config.backend, config.max_batch_size) == ("jumps_classifier", "onnxruntime", 8)
+def test_what_is_written_is_what_earlier_versions_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert parsed(config_text(endpoint_config("jumps"))) == parsed(ENDPOINT)
+    assert parsed(config_text(classifier_config("jumps", versions=(7, 2)))) == parsed(CLASSIFIER)
+
+
+def test_decoders_are_one_per_core_and_at_most_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, decoders in ((None, 1), (1, 1), (4, 4), (64, 4)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert endpoint_config("jumps").instance_group[0].count == decoder_count() == decoders
+
+
+def test_no_output_has_labels_and_a_full_queue_refuses() -> None:
+    config = classifier_config("jumps", versions=(7, 2))
     assert list(config.version_policy.specific.versions) == [2, 7]
-    assert [(t.name, list(t.dims)) for t in config.input] == [("clips", [-1, -1, -1, -1])]
-    assert [(t.name, list(t.dims)) for t in config.output] == [("probabilities", [-1]), ("embedding", [-1])]
-    assert all(not t.label_filename for t in config.output)
+    assert all(not tensor.label_filename for tensor in config.output)
     policy = config.dynamic_batching.default_queue_policy
     assert policy.timeout_action == policy.REJECT
     assert policy.default_timeout_microseconds > 0 and policy.max_queue_size > 0 and policy.allow_timeout_override
-    assert config.instance_group[0].kind == config.instance_group[0].KIND_CPU
 
 
 def test_on_a_gpu_run_the_graphs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = classifier_config("jumps", versions=(1,)).instance_group[0]
+    assert graphs.kind == graphs.KIND_CPU
     monkeypatch.setenv(GPU_VARIABLE, "1")
     graphs, decoder = (
-        parsed(config.to_pbtxt()).instance_group[0]
-        for config in (classifier_config("jumps", versions=(1,)), endpoint_config("jumps"))
+        config.instance_group[0] for config in (classifier_config("jumps", versions=(1,)), endpoint_config("jumps"))
     )
     assert (graphs.kind, decoder.kind) == (graphs.KIND_GPU, graphs.KIND_CPU)
-
-
-def test_tritons_parser_reads_the_endpoint_config() -> None:
-    config = parsed(endpoint_config("jumps", instances=3).to_pbtxt())
-    assert (config.name, config.backend, config.max_batch_size) == ("jumps", "python", 0)
-    assert config.instance_group[0].count == 3
-    assert [(t.name, list(t.dims)) for t in config.input] == [("VIDEO", [1])]
-    outputs = ["LABELS", "PROBABILITIES", "EMBEDDING", "VERSION", "ONNX_SHA256", "REQUEST_ID"]
-    assert [t.name for t in config.output] == outputs
 
 
 @pytest.mark.parametrize("name", ["", "Jumps", "a-b", "../x", "a b", "x_classifier", "_x", "x" * 65])

@@ -1,6 +1,5 @@
 """The endpoint on a real Triton: answers, refusals, version changes, healing, and nothing left behind."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +19,10 @@ from rushes.processes import Server
 from rushes.serving import reconciler, repository
 from rushes.serving.bundle import ONNX, Bundle, InProcessModel, session
 from rushes.serving.client import InferenceProtocol, predict
+from rushes.serving.model_config import decoder_count, endpoint_config
 from rushes.serving.prediction import Prediction
 from rushes.serving.reconciler import KEEP, EndpointState, reconcile
-from rushes.serving.repository import Batching, ModelConfig, Repository, endpoint_config
+from rushes.serving.repository import Repository
 from rushes.serving.server import address, start_triton, stop_triton, triton_status
 from rushes.serving.triton_api import TritonApi
 from rushes.store import Store, sha256_file
@@ -423,7 +424,7 @@ def test_a_killed_stub_is_healed_by_the_next_look(
     model: str,
 ) -> None:
     deploy("killed", 1, five_actions.folder)
-    instances = endpoint_config("killed").instances if model == "killed" else 1
+    instances = decoder_count() if model == "killed" else 1
     # Triton says "unloaded" before the stubs of the last test are gone: killing one of those would kill nothing.
     alive = stubs(triton, model)
     while len(alive) != instances:
@@ -474,8 +475,10 @@ def test_a_full_queue_is_overload_too(
     video: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def bounded(endpoint: str) -> ModelConfig:
-        return dataclasses.replace(endpoint_config(endpoint), batching=Batching(max_queue=8))
+    def bounded(endpoint: str) -> Any:
+        config = endpoint_config(endpoint)
+        config.dynamic_batching.default_queue_policy.max_queue_size = 8
+        return config
 
     def ask_until_there_is_room() -> Prediction:
         while True:

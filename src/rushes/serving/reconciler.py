@@ -27,7 +27,8 @@ from rushes.ledger import Champion, Ledger, endpoints
 from rushes.progress import NullProgress, Progress
 from rushes.serving.bundle import Bundle, InProcessModel, fetch_bundle, golden_difference
 from rushes.serving.client import predict
-from rushes.serving.repository import Repository, deployed_endpoints, endpoint_config, staging_folder
+from rushes.serving.model_config import decoder_count
+from rushes.serving.repository import Repository, deployed_endpoints, staging_folder
 from rushes.serving.routing import Routing
 from rushes.serving.triton_api import TritonApi
 from rushes.store import Store, locked
@@ -303,7 +304,7 @@ class _Triton:
         Twice as many at once as there are decoders: one dead among several must not hide behind the others.
         """
         golden = bundle.golden.read_bytes()
-        count = 2 * endpoint_config(self.repository.endpoint).instances
+        count = 2 * decoder_count()
         before, began = self._answered(), time.monotonic()
         with ThreadPoolExecutor(count) as pool:
             results = list(pool.map(lambda _: self._probe_once(golden, version, bundle), range(count)))

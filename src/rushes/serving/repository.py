@@ -11,148 +11,20 @@ Triton model and not to a version: a new class list or clip length must not brea
 Only the reconciler writes here.
 """
 
-import json
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rushes.errors import UserError
 from rushes.serving.bundle import FILES, Bundle, read_bundle
+from rushes.serving.model_config import CLASSIFIER_SUFFIX, classifier_config, config_text, endpoint_config
 from rushes.serving.routing import FILE as ROUTING
 from rushes.serving.routing import Routing
 from rushes.store import fsync, write_atomic
 
-CLASSIFIER_SUFFIX = "_classifier"
 BACKENDS = Path(__file__).parent / "backends"
-GPU_VARIABLE = "RUSHES_TRITON_GPU"
-"""Set to 1 where the Triton that is served from here has a GPU: the graphs run on it; videos are decoded on the CPU."""
-
-
-# config.pbtxt --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """An input or output; dims without the batch, -1 for any."""
-
-    name: str
-    data_type: Literal["TYPE_UINT8", "TYPE_FP32", "TYPE_INT64", "TYPE_STRING"]
-    dims: tuple[int, ...]
-
-    def to_pbtxt(self) -> str:
-        """One entry of `input` or `output`."""
-        return f"  {{ name: {_quoted(self.name)} data_type: {self.data_type} dims: {list(self.dims)} }}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batching:
-    """Dynamic batching, and when a waiting request is refused instead."""
-
-    max_delay_microseconds: int = 2000
-    """How long a request waits for others to join it."""
-    timeout_microseconds: int = 20_000_000
-    """A request that waited longer is refused."""
-    max_queue: int = 128
-    """Requests beyond this many waiting are refused."""
-
-    def to_pbtxt(self) -> str:
-        """The `dynamic_batching` block."""
-        return (
-            "dynamic_batching {\n"
-            f"  max_queue_delay_microseconds: {self.max_delay_microseconds}\n"
-            "  default_queue_policy {\n"
-            "    timeout_action: REJECT\n"
-            f"    default_timeout_microseconds: {self.timeout_microseconds}\n"
-            "    allow_timeout_override: true\n"
-            f"    max_queue_size: {self.max_queue}\n"
-            "  }\n"
-            "}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """One `config.pbtxt`."""
-
-    name: str
-    backend: Literal["python", "onnxruntime"]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    versions: tuple[int, ...]
-    """Versions that a load brings up; no other."""
-    max_batch_size: int = 0
-    batching: Batching | None = None
-    instances: int = 1
-    kind: Literal["KIND_CPU", "KIND_GPU"] = "KIND_CPU"
-    parameters: Mapping[str, str] = field(default_factory=dict)
-
-    def to_pbtxt(self) -> str:
-        """The file's text."""
-        versions = ", ".join(map(str, sorted(self.versions)))
-        blocks = [
-            f"name: {_quoted(self.name)}",
-            f"backend: {_quoted(self.backend)}",
-            f"max_batch_size: {self.max_batch_size}",
-            _list("input", [tensor.to_pbtxt() for tensor in self.inputs]),
-            _list("output", [tensor.to_pbtxt() for tensor in self.outputs]),
-            f"version_policy {{ specific {{ versions: [{versions}] }} }}",
-            f"instance_group [ {{ count: {self.instances} kind: {self.kind} }} ]",
-        ]
-        blocks += [self.batching.to_pbtxt()] if self.batching else []
-        blocks += [
-            f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}"
-            for key, value in sorted(self.parameters.items())
-        ]
-        return "\n".join(blocks) + "\n"
-
-
-def endpoint_config(endpoint: str, *, instances: int = 0) -> ModelConfig:
-    """The model that clients call.
-
-    Args:
-        endpoint: its name.
-        instances: processes that decode videos; 0 means one a core, at most four.
-    """
-    return ModelConfig(
-        name=endpoint,
-        backend="python",
-        inputs=(Tensor(name="VIDEO", data_type="TYPE_STRING", dims=(1,)),),
-        outputs=(
-            Tensor(name="LABELS", data_type="TYPE_STRING", dims=(-1,)),
-            Tensor(name="PROBABILITIES", data_type="TYPE_FP32", dims=(-1,)),
-            Tensor(name="EMBEDDING", data_type="TYPE_FP32", dims=(-1,)),
-            Tensor(name="VERSION", data_type="TYPE_INT64", dims=(1,)),
-            Tensor(name="ONNX_SHA256", data_type="TYPE_STRING", dims=(1,)),
-            Tensor(name="REQUEST_ID", data_type="TYPE_STRING", dims=(1,)),
-        ),
-        versions=(1,),
-        instances=instances or max(1, min(4, os.cpu_count() or 1)),
-    )
-
-
-def classifier_config(endpoint: str, *, versions: tuple[int, ...], max_batch: int = 8) -> ModelConfig:
-    """The model that holds the graphs: I420 clips in, probabilities and embedding out."""
-    return ModelConfig(
-        name=endpoint + CLASSIFIER_SUFFIX,
-        backend="onnxruntime",
-        inputs=(Tensor(name="clips", data_type="TYPE_UINT8", dims=(-1, -1, -1, -1)),),
-        outputs=(
-            Tensor(name="probabilities", data_type="TYPE_FP32", dims=(-1,)),
-            Tensor(name="embedding", data_type="TYPE_FP32", dims=(-1,)),
-        ),
-        versions=versions,
-        max_batch_size=max_batch,
-        batching=Batching(),
-        kind="KIND_GPU" if os.environ.get(GPU_VARIABLE) == "1" else "KIND_CPU",
-    )
-
-
-# Files ---------------------------------------------------------------------------------------------------------------
 
 
 def check_endpoint(endpoint: str) -> None:
@@ -256,16 +128,15 @@ class Repository:
 
     def write_classifier(self, versions: tuple[int, ...]) -> None:
         """Says which versions the next load brings up."""
-        text = classifier_config(self.endpoint, versions=versions).to_pbtxt()
-        _write_if_new(self._classifier_folder / "config.pbtxt", text)
+        config = classifier_config(self.endpoint, versions=versions)
+        _write_if_new(self._classifier_folder / "config.pbtxt", config_text(config))
 
     def write_endpoint(self) -> bool:
         """Writes the endpoint's model; True if that changed it, so that it must be loaded anew."""
         source = (BACKENDS / "action_recognition" / "model.py").read_text()
         changed = _write_if_new(self._endpoint_folder / "1" / "model.py", source)
-        return (
-            _write_if_new(self._endpoint_folder / "config.pbtxt", endpoint_config(self.endpoint).to_pbtxt()) or changed
-        )
+        text = config_text(endpoint_config(self.endpoint))
+        return _write_if_new(self._endpoint_folder / "config.pbtxt", text) or changed
 
 
 def models_folder(home: Path) -> Path:
@@ -281,14 +152,6 @@ def staging_folder(home: Path) -> Path:
 def deployed_endpoints(home: Path) -> list[str]:
     """Endpoints that have been deployed to this home."""
     return sorted(path.parent.name for path in models_folder(home).glob(f"*/{ROUTING}"))
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text)
-
-
-def _list(name: str, entries: list[str]) -> str:
-    return f"{name} [\n" + ",\n".join(entries) + "\n]"
 
 
 def _write_if_new(path: Path, text: str) -> bool:
