@@ -16,7 +16,7 @@ import pytest
 from rushes.errors import ServiceError, UserError
 from rushes.ledger import Champion
 from rushes.processes import Server
-from rushes.serving import reconciler, repository
+from rushes.serving import probe, repository
 from rushes.serving.bundle import ONNX, Bundle, InProcessModel, session
 from rushes.serving.client import InferenceProtocol, predict
 from rushes.serving.model_config import decoder_count, endpoint_config
@@ -453,7 +453,7 @@ def test_overload_unloads_nothing_and_no_request_fails(
     deploy("crowded", 1, five_actions.folder)
     decoders = stubs(triton, "crowded")
     slow_down(decoders, 0.25)
-    monkeypatch.setattr(reconciler, "_PROBE_SECONDS", 2.0)
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 2.0)
     with crowd(lambda: ask("crowded", video), clients=12 * len(decoders)) as answers:  # each waits for 3 seconds
         (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint="crowded")
     assert outcome.action == "overloaded"
@@ -516,7 +516,7 @@ def test_decoders_that_hang_are_healed_although_they_fail_nothing(
     deploy(endpoint, 1, five_actions.folder)
     decoders = stubs(triton, endpoint)
     slow_down(decoders if hanging == "every" else decoders[:1], float("inf"))
-    monkeypatch.setattr(reconciler, "_PROBE_SECONDS", 6.0)
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 6.0)
     (outcome,) = reconcile(home=triton_home, store=store, server=address(triton), endpoint=endpoint)
     assert outcome.action == "healed"
     assert ask(endpoint, video).version == 1
@@ -552,7 +552,7 @@ def test_a_version_that_overload_leaves_untried_is_not_routed_to(
     deploy("rushed", 1, five_actions.folder)
     decoders = stubs(triton, "rushed")
     slow_down(decoders, 0.25)
-    monkeypatch.setattr(reconciler, "_PROBE_SECONDS", 2.0)
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 2.0)
     with (
         crowd(lambda: ask("rushed", video), clients=12 * len(decoders)) as answers,
         pytest.raises(ServiceError, match=r"version 2 is not served: .*no answer within 2 s.*; version 1 stays"),

@@ -20,7 +20,7 @@ from rushes.errors import ServiceError
 from rushes.ledger import Champion
 from rushes.processes import Server
 from rushes.progress import NullProgress
-from rushes.serving import reconciler
+from rushes.serving import probe
 from rushes.serving import server as triton_server
 from rushes.serving.bundle import Bundle
 from rushes.serving.client import predict
@@ -162,7 +162,7 @@ def test_an_overloaded_replica_stays_ready_and_says_so(
     assert watcher.reconcile().ready
     decoders = stubs(replica, "actions")
     slow_down(decoders, 0.25)
-    monkeypatch.setattr(reconciler, "_PROBE_SECONDS", 2.0)
+    monkeypatch.setattr(probe, "PROBE_SECONDS", 2.0)
     watcher.progress = heard = Heard()
     with crowd(lambda: predict(video, endpoint="actions", url=address(replica)), clients=12 * len(decoders)) as answers:
         state = watcher.reconcile()

@@ -1,4 +1,4 @@
-"""Triton's control API: load, unload, what is ready, how much was answered. Only the reconciler uses it."""
+"""Triton's API for model control and statistics: load, unload, ready versions, requests answered."""
 
 import contextlib
 import os
@@ -9,8 +9,8 @@ from rushes.errors import ServiceError
 from rushes.serving.client import one_line
 
 KEY_VARIABLE = "RUSHES_TRITON_KEY"
-"""Names what Triton expects of who may load and unload, where others can reach it too:
-`--grpc-restricted-protocol=model-repository:rushes-key=<key>`. Loading a model is running code.
+"""Holds the key that Triton demands for loading and unloading, where others can reach its port too
+(`--grpc-restricted-protocol=model-repository:rushes-key=<key>`): loading a model runs its code.
 """
 _TIMEOUT = 120.0
 
@@ -27,43 +27,43 @@ class TritonApi:
         self._headers = {"triton-grpc-protocol-rushes-key": key} if key else None
 
     def load(self, model: str) -> None:
-        """Loads a model, or takes up what changed in its folder; returns when that is done.
+        """Loads a model, or applies what changed in its folder; returns when that is done.
 
         Raises:
-            ServiceError: it did not load; Triton's words say why.
+            ServiceError: it did not load; the message is Triton's.
         """
-        with self._explained(f"loading {model}"):
+        with self._translated(f"loading {model}"):
             self._client.load_model(model, self._headers, client_timeout=_TIMEOUT)
 
     def unload(self, model: str) -> None:
-        """Begins to unload a model; does not wait, since one with a killed stub stays "unloading" for good.
+        """Begins to unload a model, without waiting: one with a killed stub stays "unloading" forever.
 
-        A load that follows takes effect all the same.
+        A following load takes effect all the same.
 
         Raises:
             ServiceError: the server refused.
         """
-        with self._explained(f"unloading {model}"):
+        with self._translated(f"unloading {model}"):
             self._client.unload_model(model, self._headers, client_timeout=_TIMEOUT)
 
     def ready_versions(self, model: str) -> set[int]:
-        """Versions that Triton says it serves. A killed stub still counts: only an inference tells."""
+        """Versions that Triton reports as ready. A version with a killed stub still is: only a request shows it."""
         return {version for version, state in self._states(model).items() if state == "READY"}
 
-    def answered(self, model: str) -> int:
-        """Requests that a model has answered since it was loaded, its versions together.
+    def answer_count(self, model: str) -> int:
+        """Requests that all versions of a model together have answered since it was loaded.
 
         Raises:
             ServiceError: it is not loaded.
         """
-        with self._explained(f"counting the answers of {model}"):
+        with self._translated(f"counting the answers of {model}"):
             statistics: Any = self._client.get_inference_statistics(
                 model, headers=self._headers, client_timeout=_TIMEOUT
             )
         return sum(int(version.inference_count) for version in statistics.model_stats)
 
     def _states(self, model: str) -> dict[int, str]:
-        with self._explained("listing the models"):
+        with self._translated("listing the models"):
             index: Any = self._client.get_model_repository_index(self._headers, client_timeout=_TIMEOUT)
         return {int(entry.version or 0): entry.state for entry in index.models if entry.name == model}
 
@@ -72,7 +72,7 @@ class TritonApi:
         self._client.close()
 
     @contextlib.contextmanager
-    def _explained(self, doing: str) -> Iterator[None]:
+    def _translated(self, doing: str) -> Iterator[None]:
         from tritonclient.utils import InferenceServerException
 
         try:
