@@ -132,7 +132,7 @@ def test_segments_without_a_long_enough_shot_are_left_out(sample: Sampler, tmp_p
             task,
             PretrainConfig(clip_frames=8, crop=32),
             steps=1,
-            questions=1,
+            tuples=1,
             seed=0,
             store=Store(str(tmp_path / "trainings")),
             label="",

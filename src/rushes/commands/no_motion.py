@@ -243,7 +243,7 @@ def answers(
         without_rejection(task) if still else task,
         recipe.pretrain,
         steps=options.steps,
-        questions=options.questions,
+        tuples=options.questions,
         seed=options.seed,
         store=store,
         label=f"{recipe.name}, {'still' if still else 'moving'}",

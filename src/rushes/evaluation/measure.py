@@ -1,10 +1,11 @@
-"""What a start (pretrained weights, or random ones) is worth downstream: answers about the test split, by protocol."""
+"""What an initialisation (pretrained or random weights) is worth downstream: predictions for the test split."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from rushes.config import EvaluateConfig
 from rushes.errors import UserError
@@ -20,10 +21,11 @@ from rushes.training.networks import Classifier
 from rushes.training.weights import load_backbone, load_classifier, read_model
 
 Classes = npt.NDArray[np.int64]
+_FROZEN = "frozen"
 
 
 def column(protocol: str, labels: int) -> str:
-    """How answers are named: `linear probe, 5`, `fine-tune, all`."""
+    """Name of a column of predictions: `linear probe, 5`, `fine-tune, all`."""
     return f"{protocol}, {labels or 'all'}"
 
 
@@ -37,15 +39,15 @@ def measure_answers(
     classifiers: Mapping[int, Manifest],
     progress: Progress,
 ) -> dict[str, list[str]]:
-    """Answers about the labelled test segments, a row each.
+    """Predictions for the labelled test segments, one row per segment.
 
     Args:
-        footage: of which train is fitted to and test is answered about.
-        config: clips a segment, regularisation of the probe.
+        footage: its train split is fitted to, its test split is predicted.
+        config: clips per segment, regularisation of the probe.
         seed: decides which labels are used where not all are.
         store: where the weights are.
         backbone: frozen, for nearest neighbour (all labels) and linear probe.
-        classifiers: fine-tuned from it, by labels a class (0: all); the probe is fitted to the same numbers.
+        classifiers: fine-tuned from it, by labels per class (0: all); the probe is fitted to the same numbers.
         progress: where to report to.
 
     Returns:
@@ -59,28 +61,35 @@ def measure_answers(
         raise UserError("footage: no labelled test segment: label more groups")
     device = pick_device(config.device)
     model = read_model(backbone, store)
-    frozen = Classifier(backbone=model["backbone"], classes=2).eval()
-    load_backbone(frozen.backbone, backbone, store)
-    tuned = {labels: load_classifier(classifier, store)[0].to(device) for labels, classifier in classifiers.items()}
-    networks: dict[str, Network] = {"frozen": frozen.to(device).features}
-    networks |= {column("fine-tune", labels): net for labels, net in tuned.items()}
+    networks = _networks(model, backbone=backbone, classifiers=classifiers, store=store, device=device)
     bar = progress.bar("measure", total=len(train) + len(test), unit="segments")
     run: dict[str, Any] = {"device": device, "batch": config.batch, "bar": bar}
     geometry = {"clips": config.clips, "clip_frames": model["clip_frames"], "crop": model["crop"]}
-    fitted = clip_means(EvenClips(footage, train, **geometry), {"frozen": networks["frozen"]}, **run)["frozen"]
+    fitted = clip_means(EvenClips(footage, train, **geometry), {_FROZEN: networks[_FROZEN]}, **run)[_FROZEN]
     tested = clip_means(EvenClips(footage, test, **geometry), networks, **run)
+    features, numbers = tested.pop(_FROZEN), list(classifiers)
     answers = probe_answers(
-        footage,
-        train=train,
-        fitted=fitted,
-        tested=tested["frozen"],
-        numbers=list(classifiers),
-        c=config.probe_l2,
-        seed=seed,
+        footage, train=train, fitted=fitted, tested=features, numbers=numbers, c=config.probe_l2, seed=seed
     )
-    answers[column("nearest neighbour", 0)] = nearest_neighbour(fitted, classes_of(footage, train), tested["frozen"])
-    answers |= {name: logits.argmax(axis=1) for name, logits in tested.items() if name != "frozen"}
+    answers[column("nearest neighbour", 0)] = nearest_neighbour(fitted, classes_of(footage, train), features)
+    answers |= {name: logits.argmax(axis=1) for name, logits in tested.items()}
     return with_labels(footage, test, answers)
+
+
+def _networks(
+    model: Mapping[str, Any],
+    *,
+    backbone: Manifest,
+    classifiers: Mapping[int, Manifest],
+    store: Store,
+    device: torch.device,
+) -> dict[str, Network]:
+    """The frozen backbone's features, and the logits of each classifier by `column`."""
+    frozen = Classifier(backbone=model["backbone"], classes=2).eval()
+    load_backbone(frozen.backbone, backbone, store)
+    tuned = {labels: load_classifier(classifier, store)[0].to(device) for labels, classifier in classifiers.items()}
+    networks: dict[str, Network] = {_FROZEN: frozen.to(device).features}
+    return networks | {column("fine-tune", labels): net for labels, net in tuned.items()}
 
 
 def probe_answers(
@@ -93,16 +102,16 @@ def probe_answers(
     c: float,
     seed: int,
 ) -> dict[str, Classes]:
-    """Predicted classes [m] of a linear probe for each number of labels a class, by `column`.
+    """Predicted classes [m] of a linear probe for each number of labels per class, by `column`.
 
     Args:
         footage: that the rows are of.
         train: [n] labelled rows, ascending.
         fitted: [n, d] their features.
-        tested: [m, d] features of what is asked about.
-        numbers: of labels a class; 0 is all.
+        tested: [m, d] features of the segments to predict.
+        numbers: labels per class; 0 is all.
         c: inverse strength of regularisation.
-        seed: which labels are used.
+        seed: decides which labels are used.
     """
     classes = classes_of(footage, train)
     answers = {}
@@ -113,7 +122,7 @@ def probe_answers(
 
 
 def with_labels(footage: Footage, test: Classes, answers: Mapping[str, Classes]) -> dict[str, list[str]]:
-    """Answers [m] by column as names, beside each test row's key, group and label."""
+    """Predicted classes [m] by column as label names, with key, group and label of each test row."""
     known = {
         "key": footage.texts("key")[test],
         "group": footage.texts("group")[test],

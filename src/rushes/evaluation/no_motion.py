@@ -1,8 +1,8 @@
-"""The no-motion control: is a pretext task solved by what moves, or by something else (facts: methods.md, trap 7)?
+"""The no-motion control: is a pretext task solved by motion, or by a shortcut (docs/methods.md, trap 7)?
 
 A task is trained and tested from scratch on footage in which nothing moves, and for the same budget on footage in
-which something does. Where nothing moves nobody can tell one moment from another: an answer that is better than the
-commonest one comes from a shortcut. Training and test share no group.
+which something does. Where nothing moves, one moment cannot be told from another: an answer that is better than always
+giving the commonest one comes from a shortcut. Training and test share no group.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ Integers = npt.NDArray[np.int64]
 ControlVerdict = Literal["pass", "shortcut", "not solved", "too few videos"]
 
 ENOUGH = 200
-"""Test groups that the control is made for; with fewer it sees large leaks only."""
+"""Test groups that the control needs; with fewer it finds only large leaks."""
 _ERROR = 0.05  # of all methods together
 _LOSSLESS = 0
 
@@ -41,16 +41,16 @@ _LOSSLESS = 0
 
 
 def hold_still(footage: Footage, rows: Integers, folder: Path, *, seed: int) -> list[Annotation]:
-    """Writes a video of each segment that shows one frame of it all the time, as long as the segment.
+    """Writes one video per segment: a single frame of it, repeated for the length of the segment.
 
     Args:
         footage: where the segments are.
         rows: [n] segments.
-        folder: of the files, lossless H.264, to be sampled like any others.
-        seed: the moment that is held is drawn uniformly from each segment.
+        folder: for the files, lossless H.264, to be sampled like any others.
+        seed: of the frame, which is drawn uniformly from each segment.
 
     Returns:
-        An annotation of each file: its group is that of the segment.
+        One annotation per file, with the group of its segment.
     """
     folder.mkdir(parents=True, exist_ok=True)
     groups, segments = footage.texts("group"), footage.segments
@@ -66,7 +66,7 @@ def hold_still(footage: Footage, rows: Integers, folder: Path, *, seed: int) -> 
 
 
 def without_rejection(task: PretextTask) -> PretextTask:
-    """The task as it is asked where nothing moves: no candidate is left out for looking like another."""
+    """The task for footage in which nothing moves: similar frames are not rejected, since all are alike there."""
     return dataclasses.replace(task, similarity=0.0) if isinstance(task, ShuffleAndLearn) else task
 
 
@@ -75,16 +75,16 @@ def without_rejection(task: PretextTask) -> PretextTask:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutScores:
-    """A trained network's answers to test questions."""
+    """Right and wrong answers of a trained network about test tuples."""
 
     correct: npt.NDArray[np.float64]
     """[n]: 1 where the answer is right, 0 where it is wrong."""
     groups: npt.NDArray[np.str_]
-    """[n]: the group of the footage asked about."""
+    """[n]: group of the segment that the tuple is from."""
 
 
 def usable_groups(footage: Footage, rows: Integers, *, span: int) -> dict[str, Integers]:
-    """Those of some segments [n] that have a shot of at least `span` frames, by group."""
+    """The segments, of `rows` [n], that have a shot of at least `span` frames, by group."""
     row, _, frames = footage.shots(rows)
     long = np.unique(row[frames >= span])
     groups = footage.texts("group")[long]
@@ -92,7 +92,7 @@ def usable_groups(footage: Footage, rows: Integers, *, span: int) -> dict[str, I
 
 
 def halves(groups: list[str]) -> tuple[list[str], list[str]]:
-    """Groups to train on and groups to test on, by a fixed hash of their names; of an odd number, more to test on."""
+    """Groups to train on and groups to test on, by a fixed hash of their names; an odd one is tested on."""
     order = sorted(groups, key=lambda group: share_of(f"control:{group}"))
     return order[: len(order) // 2], order[len(order) // 2 :]
 
@@ -104,24 +104,24 @@ def train_and_test(
     config: PretrainConfig,
     *,
     steps: int,
-    questions: int,
+    tuples: int,
     seed: int,
     store: Store,
     label: str,
     progress: Progress,
 ) -> HeldOutScores:
-    """Trains a network from scratch on half of the groups and asks it about the others.
+    """Trains a network from scratch on half of the groups and tests it on the others.
 
     Args:
         footage: where the segments are.
-        rows: [n] segments, whatever their split: the network is thrown away.
-        task: what is asked.
+        rows: [n] segments of any split: the network is thrown away.
+        task: the pretext task.
         config: network, clip geometry, batch and optimizer.
         steps: batches to train for.
-        questions: about each test group, so that each counts alike.
-        seed: of weights and draws.
-        store: for the loop's states.
-        label: what the progress bar says.
+        tuples: to test with, per group, so that each group counts alike.
+        seed: of weights and tuples.
+        store: for checkpoints.
+        label: of the progress bar.
         progress: where to report to.
 
     Raises:
@@ -135,19 +135,36 @@ def train_and_test(
             "train on and to test on: use more or longer videos"
         )
     train, test = halves(list(grouped))
-    data = PretextTuples(
-        footage,
-        np.concatenate([grouped[group] for group in train]),
-        task=task,
-        clip_frames=config.clip_frames,
-        crop=config.crop,
-        seed=seed,
-        samples=steps * config.batch,
-    )
+    rows = np.concatenate([grouped[group] for group in train])
+    data = _tuples(footage, rows, task, config, seed=seed, count=steps * config.batch)
     torch.manual_seed(seed)
     net = PretextNet(task, backbone=config.backbone)
+    _fit(net, data, config, steps=steps, seed=seed, store=store, label=label, progress=progress)
+    return score_tuples(net, footage, {group: grouped[group] for group in test}, config, tuples=tuples, seed=seed + 1)
+
+
+def _tuples(
+    footage: Footage, rows: Integers, task: PretextTask, config: PretrainConfig, *, seed: int, count: int
+) -> PretextTuples:
+    return PretextTuples(
+        footage, rows, task=task, clip_frames=config.clip_frames, crop=config.crop, seed=seed, samples=count
+    )
+
+
+def _fit(
+    net: PretextNet,
+    data: PretextTuples,
+    config: PretrainConfig,
+    *,
+    steps: int,
+    seed: int,
+    store: Store,
+    label: str,
+    progress: Progress,
+) -> None:
+    """Trains for `steps` batches, without validation."""
     optimizer = dataclasses.replace(config.optimizer, warmup_steps=min(config.optimizer.warmup_steps, steps // 4))
-    plan = TrainingSettings(
+    settings = TrainingSettings(
         epochs=1,
         batch=config.batch,
         seed=seed,
@@ -158,39 +175,30 @@ def train_and_test(
     )
     fit(
         net,
-        task.loss,
+        net.task.loss,
         data=data,
         validation=None,
-        plan=plan,
+        plan=settings,
         checkpoints=Checkpoints(store, "control"),
         label=label,
         progress=progress,
     )
-    return ask(net, footage, {group: grouped[group] for group in test}, config, questions=questions, seed=seed + 1)
 
 
 @torch.no_grad()
-def ask(
-    net: PretextNet, footage: Footage, rows: dict[str, Integers], config: PretrainConfig, *, questions: int, seed: int
+def score_tuples(
+    net: PretextNet, footage: Footage, grouped: dict[str, Integers], config: PretrainConfig, *, tuples: int, seed: int
 ) -> HeldOutScores:
-    """Asks a network as many questions about each group's segments, [n] of them each."""
+    """Answers of a network about `tuples` tuples of each group's segments [n]."""
     net.eval()
     device = next(net.parameters()).device
     correct: list[bool] = []
-    for place, chosen in enumerate(rows.values()):
-        tuples = PretextTuples(
-            footage,
-            chosen,
-            task=net.task,
-            clip_frames=config.clip_frames,
-            crop=config.crop,
-            seed=seed,
-            samples=questions,
-        )
-        asked = [tuples.question((place, number)) for number in range(questions)]
-        answers = net(torch.stack([question.clips for question in asked]).to(device)).argmax(1).tolist()
-        correct += [answer == question.draw.label for answer, question in zip(answers, asked, strict=True)]
-    return HeldOutScores(correct=np.array(correct, np.float64), groups=np.repeat(np.array(list(rows)), questions))
+    for index, rows in enumerate(grouped.values()):
+        data = _tuples(footage, rows, net.task, config, seed=seed, count=tuples)
+        drawn = [data.question((index, number)) for number in range(tuples)]
+        answers = net(torch.stack([one.clips for one in drawn]).to(device)).argmax(1).tolist()
+        correct += [answer == one.draw.label for answer, one in zip(answers, drawn, strict=True)]
+    return HeldOutScores(correct=np.array(correct, np.float64), groups=np.repeat(np.array(list(grouped)), tuples))
 
 
 # The verdict ---------------------------------------------------------------------------------------------------------
@@ -198,24 +206,24 @@ def ask(
 
 @dataclass(frozen=True, kw_only=True)
 class ControlResult:
-    """What the control says of one method."""
+    """What the control found about one method."""
 
     chance: float
     """Accuracy of always giving the commonest answer."""
     still: Interval
     """Accuracy where nothing moves."""
     moving: Interval
-    """Accuracy where something does, after the same budget."""
+    """Accuracy where something moves, after the same budget."""
     verdict: ControlVerdict
 
 
 def judge(
     *, chance: float, still: HeldOutScores, moving: HeldOutScores, methods: int, resamples: int, seed: int
 ) -> ControlResult:
-    """Holds accuracies against the commonest answer's, at 5 % error for all methods together (Bonferroni).
+    """Compares accuracies with that of the commonest answer, at 5 % error for all methods together (Bonferroni).
 
-    `shortcut`: the interval without motion lies above it. `not solved`: the interval with motion does not, so that the
-    other says nothing about the task. `pass`: neither. Without intervals there are too few videos to say.
+    `shortcut`: without motion, the interval lies above it. `not solved`: with motion, the interval does not lie above
+    it either, so that the first proves nothing. `pass`: neither. `too few videos`: there is no interval.
     """
     confidence = 1 - _ERROR / methods
     still_interval, moving_interval = (
@@ -233,13 +241,13 @@ def judge(
 
 
 def explain(judged: ControlResult) -> str:
-    """What follows from a verdict, in a sentence or two."""
+    """What a verdict means, in a sentence or two."""
     return {
         "pass": "Where nothing moves it cannot be solved; where something moves it can.",
         "shortcut": "It is solved where nothing moves, so by something other than motion. Look for what changes with "
         "time in still footage: a clock or counter in the picture, a flickering border or logo, quality that follows "
         "the key frames (sample.qp, sample.gop), a crop or an order that depends on the answer.",
-        "not solved": "Within this budget it is not solved where something moves either, so that this is no proof: "
-        "give it more steps, or look at its questions (rushes pretext show).",
+        "not solved": "Within this budget it is not solved where something moves either, so this proves nothing: "
+        "give it more steps, or look at its tuples (rushes pretext show).",
         "too few videos": f"Fewer than {MIN_GROUPS} groups of videos to test on: no interval, no verdict.",
     }[judged.verdict]

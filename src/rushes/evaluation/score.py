@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from rushes.training.networks import Classifier
 from rushes.training.weights import load_backbone, load_classifier, read_model
 
 SCHEMA = 1
+PROTOCOLS = ("fine-tune", "linear probe", "nearest neighbour")
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What evaluation found: figures, and a row a test segment behind them."""
+    """What evaluation found: the figures, and the predictions behind them, one row per test segment."""
 
     metrics: dict[str, Any]
     rows: dict[str, list[Any]]
@@ -39,7 +40,7 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class _Networks:
-    """The four things that are run over every clip."""
+    """The networks that are run over every clip."""
 
     pretrained: Classifier
     random: Classifier
@@ -98,7 +99,7 @@ def score(
     tested["classifier"] = _logits(networks.classifier, tested["embedding"])
     tested["baseline"] = _logits(networks.baseline, tested["baseline embedding"])
     answers = _answers(footage, train=train, test=test, fitted=fitted, tested=tested, config=config)
-    metrics = _metrics(footage, test=test, answers=answers, tested=tested, config=config, seed=seed)
+    metrics = _metrics(footage, test=test, answers=answers, config=config, seed=seed)
     return Scores(metrics=metrics, rows=_rows(footage, test=test, answers=answers, tested=tested))
 
 
@@ -109,7 +110,7 @@ def summary_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_predictions(path: Path, scores: Scores) -> None:
-    """Writes a row a test segment."""
+    """Writes one row per test segment."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -117,7 +118,7 @@ def write_predictions(path: Path, scores: Scores) -> None:
 
 
 def test_manifest_digest(footage: Footage, rows: Array) -> str:
-    """SHA-256 of what the test set is: source digest, place and label of each segment. It follows every number."""
+    """SHA-256 of the test set: source digest, start, end and label of each segment. Reported with every figure."""
     segments, contents = footage.segments, footage.texts("source_sha256")
     listed = sorted(
         [str(contents[r]), float(segments.start[r]), float(segments.end[r]), str(segments.label[r])] for r in rows
@@ -163,21 +164,20 @@ def _metrics(
     *,
     test: Array,
     answers: Mapping[tuple[str, str], Array],
-    tested: Mapping[str, Array],
     config: EvaluateConfig,
     seed: int,
 ) -> dict[str, Any]:
+    """The figures of metrics.json."""
     truth, groups = classes_of(footage, test), footage.texts("group")[test].astype(str)
     right = {key: (predicted == truth) for key, predicted in answers.items()}
+    support = np.bincount(truth, minlength=len(footage.labels))
+    confusion = np.zeros((len(footage.labels),) * 2, dtype=int)
+    np.add.at(confusion, (truth, answers["fine-tune", "pretrained"]), 1)
 
     def interval(values: Array) -> dict[str, Any]:
         found: Interval = group_interval(values.astype(np.float64), groups, resamples=config.resamples, seed=seed)
         return asdict(found)
 
-    protocols = ("fine-tune", "linear probe", "nearest neighbour")
-    support = np.bincount(truth, minlength=len(footage.labels))
-    confusion = np.zeros((len(footage.labels),) * 2, dtype=int)
-    np.add.at(confusion, (truth, answers["fine-tune", "pretrained"]), 1)
     return {
         "schema": SCHEMA,
         "protocol": f"{config.clips} evenly spaced clips a segment, centre crop, mean of logits or features",
@@ -191,24 +191,27 @@ def _metrics(
         "majority": float(support.max() / support.sum()),
         "rows": [
             {"protocol": protocol, "init": init, "top1": interval(right[protocol, init])}
-            for protocol in protocols
+            for protocol in PROTOCOLS
             for init in ("pretrained", "random")
         ],
-        "differences": [
-            {
-                "protocol": protocol,
-                "pretrained - random": interval(
-                    right[protocol, "pretrained"].astype(float) - right[protocol, "random"].astype(float)
-                ),
-                "mcnemar_p": mcnemar_exact(right[protocol, "pretrained"], right[protocol, "random"]),
-            }
-            for protocol in protocols
-        ],
+        "differences": [_difference(right, protocol, interval) for protocol in PROTOCOLS],
         "per_class": [
             {"label": label, "support": int(support[n]), "recall": float(confusion[n, n] / max(support[n], 1))}
             for n, label in enumerate(footage.labels)
         ],
         "confusion": confusion.tolist(),
+    }
+
+
+def _difference(
+    right: Mapping[tuple[str, str], Array], protocol: str, interval: Callable[[Array], dict[str, Any]]
+) -> dict[str, Any]:
+    """Pretrained against random weights under one protocol, paired by segment."""
+    pretrained, random = right[protocol, "pretrained"], right[protocol, "random"]
+    return {
+        "protocol": protocol,
+        "pretrained - random": interval(pretrained.astype(float) - random.astype(float)),
+        "mcnemar_p": mcnemar_exact(pretrained, random),
     }
 
 
