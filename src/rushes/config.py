@@ -233,7 +233,7 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         _require(1 <= self.clips <= 64, "export.clips", self.clips, "1 to 64")
-        _require(17 <= self.opset <= 20, "export.opset", self.opset, "17 to 20")
+        _require(18 <= self.opset <= 20, "export.opset", self.opset, "18 to 20")
         _require(self.tolerance > 0, "export.tolerance", self.tolerance, "above 0")
 
 

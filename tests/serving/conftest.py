@@ -21,7 +21,7 @@ from rushes.processes import Server
 from rushes.serving import repository
 from rushes.serving.bundle import FILES, Bundle
 from rushes.serving.environment import can_run_triton
-from rushes.serving.export import export_bundle
+from rushes.serving.export import BundleSpec, export_bundle
 from rushes.serving.graph import ServingGraph
 from rushes.serving.prediction import Prediction
 from rushes.serving.server import start_triton, stop_triton
@@ -91,13 +91,15 @@ def five_actions(tmp_path_factory: pytest.TempPathFactory, graph: ServingGraph) 
         graph,
         tmp_path_factory.mktemp("five"),
         golden=drifting_noise(seed=1),
-        labels=("clap", "hug", "kick", "sit", "wave"),
-        clips=3,
-        clip_frames=8,
-        crop=32,
-        short_side=36,
-        fps=25.0,
-        classifier="finetune/five",
+        spec=BundleSpec(
+            labels=("clap", "hug", "kick", "sit", "wave"),
+            clips=3,
+            clip_frames=8,
+            crop=32,
+            short_side=36,
+            fps=25.0,
+            classifier="finetune/five",
+        ),
     )
     return bundle
 
@@ -109,13 +111,15 @@ def three_actions(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         tiny_graph(classes=3, features=24, seed=1),
         tmp_path_factory.mktemp("three"),
         golden=drifting_noise(seed=2),
-        labels=("fall", "jump", "run"),
-        clips=2,
-        clip_frames=12,
-        crop=48,
-        short_side=48,
-        fps=None,
-        classifier="finetune/three",
+        spec=BundleSpec(
+            labels=("fall", "jump", "run"),
+            clips=2,
+            clip_frames=12,
+            crop=48,
+            short_side=48,
+            fps=None,
+            classifier="finetune/three",
+        ),
     )
     return bundle
 

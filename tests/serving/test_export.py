@@ -9,10 +9,11 @@ import onnx
 import pytest
 import torch
 
+from rushes.config import ExportConfig
 from rushes.errors import ServiceError, UserError
 from rushes.serving.bundle import Bundle, session
 from rushes.serving.environment import ensure_environment
-from rushes.serving.export import MAX_IR, export_bundle, export_onnx, parity
+from rushes.serving.export import MAX_IR, OPSETS, BundleSpec, export_bundle, export_onnx, parity
 from rushes.serving.graph import ServingGraph
 
 RUN_ELSEWHERE = """
@@ -82,20 +83,29 @@ def test_an_opset_that_triton_or_the_exporter_does_not_know_is_refused(graph: Se
             export_onnx(graph, tmp_path / "no.onnx", clip_frames=8, crop=32, opset=opset)
 
 
+def test_a_recipe_takes_the_opsets_that_export_takes() -> None:
+    assert [ExportConfig(opset=opset).opset for opset in OPSETS] == list(OPSETS)
+    for opset in (OPSETS[0] - 1, OPSETS[-1] + 1):
+        with pytest.raises(UserError, match=f"export.opset: {opset} is not allowed; {OPSETS[0]} to {OPSETS[-1]}"):
+            ExportConfig(opset=opset)
+
+
 def test_a_bundle_that_differs_from_torch_is_not_written(graph: ServingGraph, video: bytes, tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match=r"differ by .* export\.tolerance is -1"):
         export_bundle(
             graph,
             tmp_path,
             golden=video,
-            labels=tuple("abcde"),
-            clips=1,
-            clip_frames=8,
-            crop=32,
-            short_side=36,
-            fps=None,
-            classifier="finetune/x",
             tolerance=-1,
+            spec=BundleSpec(
+                labels=tuple("abcde"),
+                clips=1,
+                clip_frames=8,
+                crop=32,
+                short_side=36,
+                fps=None,
+                classifier="finetune/x",
+            ),
         )
     assert not (tmp_path / "contract.json").exists()
 
@@ -106,13 +116,15 @@ def test_labels_that_are_not_the_graphs_classes_are_refused(graph: ServingGraph,
             graph,
             tmp_path,
             golden=video,
-            labels=tuple("abc"),
-            clips=1,
-            clip_frames=8,
-            crop=32,
-            short_side=36,
-            fps=None,
-            classifier="finetune/x",
+            spec=BundleSpec(
+                labels=tuple("abc"),
+                clips=1,
+                clip_frames=8,
+                crop=32,
+                short_side=36,
+                fps=None,
+                classifier="finetune/x",
+            ),
         )
     assert not (tmp_path / "contract.json").exists()
 

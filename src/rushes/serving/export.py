@@ -1,7 +1,7 @@
-"""A `ServingGraph` as one ONNX file, and the proof that both compute the same.
+"""Exports a `ServingGraph` as one ONNX file, and compares what both compute.
 
-Videos and clips are dynamic, frames and side are fixed: they belong to the contract. Opset at most 20 and IR at most
-10, which the onnxruntime 1.19.2 of Triton 24.10 reads.
+The numbers of videos and clips are dynamic; frames and side are fixed, as the contract says. The opset is at most 20
+and the IR at most 10: the onnxruntime 1.19.2 of Triton 24.10 reads no later ones.
 """
 
 import dataclasses
@@ -28,8 +28,22 @@ OUTPUTS = ("probabilities", "embedding")
 
 
 @dataclass(frozen=True, kw_only=True)
+class BundleSpec:
+    """What a contract says of a model before it is exported; the fields are those of `Contract`."""
+
+    labels: Sequence[str]
+    clips: int
+    clip_frames: int
+    crop: int
+    short_side: int
+    fps: float | None
+    classifier: str
+    opset: int = 18
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
-    """Largest differences between torch and onnxruntime over all the batches tried."""
+    """Largest differences between torch and onnxruntime over several batches."""
 
     probabilities: float
     """Absolute."""
@@ -42,7 +56,7 @@ def export_onnx(graph: ServingGraph, path: Path, *, clip_frames: int, crop: int,
 
     Raises:
         UserError: an operator set that the exporter or Triton does not know.
-        ServiceError: the exporter made something that Triton's onnxruntime would not read.
+        ServiceError: the exporter wrote a file that Triton's onnxruntime cannot read.
     """
     import onnx
 
@@ -64,7 +78,7 @@ def _traced(graph: ServingGraph, *, clip_frames: int, crop: int, opset: int) -> 
     example = torch.zeros(2, 3, clip_frames, crop * 3 // 2, crop, dtype=torch.uint8)
     dynamic = {INPUT: {0: torch.export.Dim("videos"), 1: torch.export.Dim("clips")}}
     with warnings.catch_warnings(), torch.no_grad():
-        # The exporter deprecates parts of itself as it runs; nothing that a caller could act on.
+        # The exporter warns about its own deprecated parts, which no caller can change.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             graph,
@@ -108,15 +122,8 @@ def export_bundle(
     graph: ServingGraph,
     folder: Path,
     *,
+    spec: BundleSpec,
     golden: bytes,
-    labels: Sequence[str],
-    clips: int,
-    clip_frames: int,
-    crop: int,
-    short_side: int,
-    fps: float | None,
-    classifier: str,
-    opset: int = 18,
     tolerance: float = 1e-4,
     golden_tolerance: float = 1e-3,
 ) -> tuple[Bundle, Parity]:
@@ -125,15 +132,8 @@ def export_bundle(
     Args:
         graph: what to serve.
         folder: where to; made if absent.
+        spec: labels, clip geometry and identity of the model.
         golden: an encoded video, for the health probe.
-        labels: class names in the order of the probabilities.
-        clips: clips a request is cut into.
-        clip_frames: frames a clip.
-        crop: side of the square centre crop.
-        short_side: shorter side a video is scaled to before.
-        fps: frame rate a video is brought to; None keeps its own.
-        classifier: ref of what was exported.
-        opset: ONNX operator set.
         tolerance: largest difference of a probability between torch and onnxruntime.
         golden_tolerance: largest difference of the golden answer's probabilities on another machine.
 
@@ -143,38 +143,39 @@ def export_bundle(
         VideoError: the golden clip does not decode.
     """
     path = folder / ONNX
-    export_onnx(graph, path, clip_frames=clip_frames, crop=crop, opset=opset)
-    agreement = parity(path, graph, clip_frames=clip_frames, crop=crop)
+    export_onnx(graph, path, clip_frames=spec.clip_frames, crop=spec.crop, opset=spec.opset)
+    agreement = parity(path, graph, clip_frames=spec.clip_frames, crop=spec.crop)
     if agreement.probabilities > tolerance:
         raise ServiceError(
             f"export: torch and onnxruntime differ by {agreement.probabilities:.2g} in a probability, "
             f"export.tolerance is {tolerance:g}: report the network's layers"
         )
-    contract = Contract(
-        labels=tuple(labels),
-        clips=clips,
-        clip_frames=clip_frames,
-        crop=crop,
-        short_side=short_side,
-        fps=fps,
-        embedding=0,
-        onnx_sha256=sha256_file(path),
-        opset=opset,
-        classifier=classifier,
-        golden=GoldenClip(
-            video=GOLDEN,
-            sha256=hashlib.sha256(golden).hexdigest(),
-            probabilities=(0.0,) * len(labels),
-            tolerance=golden_tolerance,
-        ),
-    )
     write_atomic(folder / GOLDEN, golden)
-    write_atomic(folder / CONTRACT, _answered(contract, folder, golden).to_json().encode())
+    contract = _contract(spec, folder, golden, tolerance=golden_tolerance)
+    write_atomic(folder / CONTRACT, contract.to_json().encode())
     return read_bundle(folder), agreement
 
 
-def _answered(draft: Contract, folder: Path, golden: bytes) -> Contract:
-    """The contract with the golden answer, and the embedding's length, as onnxruntime gives them."""
+def _contract(spec: BundleSpec, folder: Path, golden: bytes, *, tolerance: float) -> Contract:
+    """The contract of the exported graph, with the answer to the golden clip that onnxruntime gives."""
+    draft = Contract(
+        labels=tuple(spec.labels),
+        clips=spec.clips,
+        clip_frames=spec.clip_frames,
+        crop=spec.crop,
+        short_side=spec.short_side,
+        fps=spec.fps,
+        embedding=0,
+        onnx_sha256=sha256_file(folder / ONNX),
+        opset=spec.opset,
+        classifier=spec.classifier,
+        golden=GoldenClip(
+            video=GOLDEN,
+            sha256=hashlib.sha256(golden).hexdigest(),
+            probabilities=(0.0,) * len(spec.labels),
+            tolerance=tolerance,
+        ),
+    )
     answer = InProcessModel(Bundle(folder=folder, contract=draft)).predict(golden)
     if len(answer.probabilities) != len(draft.labels):
         raise UserError(f"labels: {len(draft.labels)} for a graph of {len(answer.probabilities)} classes")
@@ -183,10 +184,10 @@ def _answered(draft: Contract, folder: Path, golden: bytes) -> Contract:
 
 
 def _strip(model: Any) -> None:
-    """Drops what the exporter notes beside the graph: source paths of this machine, stack traces, names of passes."""
-    for part in (model, model.graph, *model.graph.node, *_values(model.graph), *model.functions):
-        del part.metadata_props[:]
-        part.doc_string = ""
+    """Removes the exporter's notes: source paths of this machine, stack traces, names of passes."""
+    for message in (model, model.graph, *model.graph.node, *_values(model.graph), *model.functions):
+        del message.metadata_props[:]
+        message.doc_string = ""
 
 
 def _values(graph: Any) -> Iterator[Any]:

@@ -36,7 +36,7 @@ def export(*, recipe: Recipe, classifier: Path, out: Path) -> Manifest:
 
 def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Build:
     from rushes.demo.films import FPS, draw_film, plan_films
-    from rushes.serving.export import export_bundle
+    from rushes.serving.export import BundleSpec, export_bundle
     from rushes.serving.graph import ServingGraph
     from rushes.training.networks import MEAN, STD
     from rushes.training.weights import load_classifier
@@ -45,10 +45,7 @@ def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
         net, model = load_classifier(inputs["classifier"], context.store)
         golden = encode_h264(draw_film(plan_films(size="tiny")[0]), fps=FPS, qp=26, gop=12)
-        bundle, agreement = export_bundle(
-            ServingGraph(net=net.backbone, head=net.head, mean=MEAN, std=STD),
-            folder,
-            golden=golden,
+        spec = BundleSpec(
             labels=model["labels"],
             clips=recipe.export.clips,
             clip_frames=model["clip_frames"],
@@ -57,8 +54,9 @@ def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) 
             fps=model["fps"],
             classifier=inputs["classifier"].ref,
             opset=recipe.export.opset,
-            tolerance=recipe.export.tolerance,
         )
+        graph = ServingGraph(net=net.backbone, head=net.head, mean=MEAN, std=STD)
+        bundle, agreement = export_bundle(graph, folder, spec=spec, golden=golden, tolerance=recipe.export.tolerance)
         return {
             "parity": agreement.probabilities,
             "onnx_sha256": bundle.contract.onnx_sha256,
