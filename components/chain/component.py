@@ -1,4 +1,4 @@
-"""`chain` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.protocol`."""
+"""`chain` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.tasks`."""
 
 from kfp import dsl
 
@@ -7,10 +7,10 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def chain(plan: dsl.Input[dsl.Artifact], name: str, answers: dsl.Output[dsl.Artifact]) -> None:
-    """Pretrains, fine-tunes and measures one start of a comparison on one fold with one seed."""
+    """Pretrains, fine-tunes and measures one initialisation of a comparison on one fold with one seed."""
     from pathlib import Path
 
-    from rushes.comparing.protocol import write_answers
+    from rushes.comparing.tasks import write_answers
 
     manifest = write_answers(plan=Path(plan.path), chain=name, out=Path(answers.path))
     answers.metadata.update(chain=name, ref=manifest.ref, **manifest.summary)

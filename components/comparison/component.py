@@ -1,4 +1,4 @@
-"""`comparison` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.protocol`."""
+"""`comparison` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.tasks`."""
 
 from kfp import dsl
 
@@ -17,7 +17,7 @@ def comparison(
     """Makes the tables of a comparison from what its chains answered."""
     from pathlib import Path
 
-    from rushes.comparing.protocol import write_result
+    from rushes.comparing.tasks import write_result
 
     write_result(
         plan=Path(plan.path),

@@ -1,4 +1,4 @@
-"""`folds` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.protocol`."""
+"""`folds` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.tasks`."""
 
 from kfp import dsl
 
@@ -14,6 +14,6 @@ def folds(
     """Makes the footage of every fold, when all `parts` of the first are done; returns the names of the chains."""
     from pathlib import Path
 
-    from rushes.comparing.protocol import write_folds
+    from rushes.comparing.tasks import write_folds
 
     return write_folds(plan=Path(plan.path), out=Path(sampled.path))

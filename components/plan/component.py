@@ -1,4 +1,4 @@
-"""`plan` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.protocol`."""
+"""`plan` as a Kubeflow Pipelines component: import, call, log. See `rushes.comparing.tasks`."""
 
 from kfp import dsl
 
@@ -22,13 +22,14 @@ def plan(
     """Plans a comparison, and pins its videos for each fold; returns the partitions to sample the first fold in."""
     from pathlib import Path
 
-    from rushes.comparing.protocol import Protocol, numbers_of, write_plan
+    from rushes.comparing.comparison_plan import ComparisonSettings, numbers_of
+    from rushes.comparing.tasks import write_plan
     from rushes.footage.reference import DataReference
 
     data, numbers = DataReference(videos=videos, labels=labels, splits=splits), numbers_of(labels_per_class)
     planned = write_plan(
         models=models,
-        protocol=Protocol(data=data, folds=folds, seeds=seeds, numbers=numbers, budget=budget),
+        settings=ComparisonSettings(data=data, folds=folds, seeds=seeds, numbers=numbers, budget=budget),
         out=Path(plan.path),
         pin=Path(first.path),
     )

@@ -16,7 +16,7 @@ def sample(
     """Turns videos into footage: a part of the shards, or, when all `parts` are done, what is left and the index."""
     from pathlib import Path
 
-    from rushes.orchestration.candidates import sampling_recipe
+    from rushes.comparing.members import sampling_recipe
     from rushes.steps.sample import sample as step
 
     manifest = step(

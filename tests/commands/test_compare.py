@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from rushes.cli import main
-from rushes.comparing.chains import run_chain
-from rushes.comparing.members import Chain, Chains, common_sample, parse_member, starts_of
+from rushes.comparing.chain_process import run_chain
+from rushes.comparing.chains import Chain, Chains
+from rushes.comparing.initialisations import initialisations_of
+from rushes.comparing.members import common_sample, parse_member
 from rushes.errors import UserError
 from rushes.progress import read_events
 from rushes.steps.finetune import finetune
@@ -28,7 +30,7 @@ def at_home(compared: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
 RANDOM, MEMBER = "fold1-seed0-random-tiny-r3d", "fold1-seed0-vcop"
 
 
-def test_every_segment_is_tested_once_and_every_start_has_its_figures(compared: Compared) -> None:
+def test_every_segment_is_tested_once_and_every_row_has_its_figures(compared: Compared) -> None:
     result = compared.result
     assert result["test"] == {"groups": 2 * FILES, "folds": 2, "seeds": 1, "classes": 2, "segments": 2 * FILES}
     assert [row["name"] for row in result["rows"]] == ["random tiny_r3d", "vcop", "metadata only"]
@@ -107,8 +109,8 @@ def test_nothing_is_done_twice(compared: Compared, tmp_path: Path, monkeypatch: 
 
 def chain(overrides: str = "") -> Chain:
     member = parse_member(f"vcop=vcop-r3d:{QUICK}{overrides}", size="cpu")
-    (_, start) = starts_of([member], common_sample([member]))
-    return Chain(start=start, fold=1, seed=0, labels=(0,))
+    (_, initialisation) = initialisations_of([member], common_sample([member]))
+    return Chain(initialisation=initialisation, fold=1, seed=0, labels=(0,))
 
 
 def test_a_chain_that_fails_is_named(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 from rushes.cli import main
 from rushes.commands import compare as commands
 from rushes.commands import pipeline
-from rushes.comparing.members import named, parse_member
-from rushes.comparing.protocol import ComparisonPlan, write_answers
+from rushes.comparing.comparison_plan import ComparisonPlan
+from rushes.comparing.members import named_recipes, parse_member
+from rushes.comparing.tasks import write_answers
 from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
 from rushes.progress import read_events
@@ -54,7 +55,7 @@ def piped(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Piped:
 
 def pipe(*members: str, videos: Path, folder: Path) -> Piped:
     """The same comparison as `tests.commands.conftest.compare`, and as many threads a chain."""
-    recipes = named([parse_member(text, size="cpu") for text in members])
+    recipes = named_recipes([parse_member(text, size="cpu") for text in members])
     arguments = {
         "videos": str(videos),
         "models": [to_record(recipe) for recipe in recipes],

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: overrides, the common footage, rows that are computed once."""
+"""The members of a comparison: overrides, the common footage, rows that are computed once."""
 
 import dataclasses
 import json
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rushes.comparing.members import Chain, Initialisation, Member, common_sample, parse_member, starts_of
+from rushes.comparing.chains import Chain
+from rushes.comparing.initialisations import Initialisation, initialisations_of
+from rushes.comparing.members import Member, common_sample, parse_member
 from rushes.config import load_recipe
 from rushes.errors import UserError
 from rushes.strict import digest_record
@@ -17,9 +19,9 @@ def members(*texts: str) -> list[Member]:
     return [parse_member(text, size="cpu") for text in texts]
 
 
-def starts(*texts: str, budget: float = 0.0) -> list[Initialisation]:
+def rows_of(*texts: str, budget: float = 0.0) -> list[Initialisation]:
     found = members(*texts)
-    return starts_of(found, common_sample(found), budget=budget)
+    return initialisations_of(found, common_sample(found), budget=budget)
 
 
 def test_a_member_is_a_recipe_with_overrides() -> None:
@@ -57,8 +59,8 @@ def test_another_task_begins_with_its_own_options_and_weights_are_found_from_any
         ("vcop-r3d:pretrain.epochs", r"'pretrain.epochs' is not an override; write section\.field=value"),
         ("vcop-r3d:pretrain.epochs=many", r"epochs: 'many' is not an int"),
         ("vcop-r3d:pretrain.epochs=0", r"pretrain\.epochs: 0 is not allowed"),
-        ("vcop-r3d:train.epochs=1", r"'train' is no section"),
-        ("vcop-r3d:pretrain.epochs.x=1", r"'epochs' is no section"),
+        ("vcop-r3d:train.epochs=1", r"'train' is not a section"),
+        ("vcop-r3d:pretrain.epochs.x=1", r"'epochs' is not a section"),
         ("vcop-r3d:pretrain.crop=400", r"pretrain\.crop: 400 does not fit"),
         ("vcop-r3d:pretrain.optimizer.milestones=[0.6", r"milestones: '\[0\.6' is not allowed"),
         ("vcop-r3d:pretrain.init=s3://b/w.pt", r"pretrain\.init: 's3://b/w\.pt' is not allowed; a file"),
@@ -72,7 +74,7 @@ def test_a_bad_member_is_told_what_is_wrong(text: str, words: str) -> None:
 def test_footage_is_as_large_as_the_largest_member_needs_and_others_read_it_smaller() -> None:
     small, large = "small=vcop-r3d", "large=vcop-r3d:sample.short_side=64,pretrain.crop=56"
     assert common_sample(members(small, large)).short_side == 64
-    sides = {start.name: start.recipe.pretrain.short_side for start in starts(small, large)}
+    sides = {row.name: row.recipe.pretrain.short_side for row in rows_of(small, large)}
     assert (sides["small"], sides["large"]) == (56, 0)
     # At other geometry, random weights see something else: a row of their own.
     assert sides["random tiny_r3d"] == 56
@@ -86,8 +88,8 @@ def test_members_must_agree_on_footage() -> None:
         common_sample(members("vcop-r3d", "vcop-r3d"))
 
 
-def test_random_weights_are_one_row_a_network_whatever_the_task() -> None:
-    rows = starts("vcop-r3d", "short=vcop-r3d:pretrain.epochs=2", "pace-r2plus1d")
+def test_random_weights_are_one_row_per_network_whatever_the_task() -> None:
+    rows = rows_of("vcop-r3d", "short=vcop-r3d:pretrain.epochs=2", "pace-r2plus1d")
     assert [(row.name, row.init, row.baseline) for row in rows] == [
         ("random tiny_r3d", "random", "random tiny_r3d"),
         ("vcop-r3d", "pretext", "random tiny_r3d"),
@@ -99,13 +101,13 @@ def test_random_weights_are_one_row_a_network_whatever_the_task() -> None:
 
 
 def test_other_fine_tuning_needs_random_weights_of_its_own() -> None:
-    rows = starts("vcop-r3d", "slow=vcop-r3d:finetune.epochs=99")
+    rows = rows_of("vcop-r3d", "slow=vcop-r3d:finetune.epochs=99")
     assert [row.name for row in rows if row.init == "random"] == ["random tiny_r3d", "random tiny_r3d of slow"]
     assert next(row for row in rows if row.name == "slow").baseline == "random tiny_r3d of slow"
 
 
 def test_weights_of_a_file_are_compared_with_and_without_the_task() -> None:
-    rows = starts(
+    rows = rows_of(
         "both=vcop-r3d:pretrain.init=kinetics.pth", "file=vcop-r3d:pretrain.task=none,pretrain.init=other.pth"
     )
     assert [(row.name, row.init) for row in rows] == [
@@ -118,7 +120,7 @@ def test_weights_of_a_file_are_compared_with_and_without_the_task() -> None:
 
 
 def test_a_budget_is_the_same_for_all() -> None:
-    rows = starts("vcop-r3d", "pace-r2plus1d", budget=2e13)
+    rows = rows_of("vcop-r3d", "pace-r2plus1d", budget=2e13)
     for row in rows:
         own = row.recipe.pretrain
         tuples = own.epochs * own.samples_per_epoch if row.init == "pretext" else 0
@@ -141,16 +143,16 @@ def test_a_list_is_an_override() -> None:
 )
 def test_no_two_chains_share_a_folder(names: tuple[str, str], tmp_path: Path) -> None:
     """Else the table would give both the answers of the second."""
-    (_, start) = starts("vcop-r3d")
-    chains = [Chain(start=dataclasses.replace(start, name=name), fold=1, seed=0, labels=(0,)) for name in names]
+    (_, row) = rows_of("vcop-r3d")
+    chains = [Chain(initialisation=dataclasses.replace(row, name=name), fold=1, seed=0, labels=(0,)) for name in names]
     assert len({chain.folder(tmp_path) for chain in chains}) == 2
 
 
 def test_an_order_is_the_recipe_with_the_chains_seed(tmp_path: Path) -> None:
-    (random, member) = starts("vcop-r3d")
+    (random, member) = rows_of("vcop-r3d")
     chains = [
-        Chain(start=start, fold=fold, seed=seed, labels=(2, 0))
-        for start in (random, member)
+        Chain(initialisation=row, fold=fold, seed=seed, labels=(2, 0))
+        for row in (random, member)
         for fold in (1, 2)
         for seed in (0, 1)
     ]

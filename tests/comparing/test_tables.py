@@ -48,7 +48,7 @@ def answers(name: str, *, fold: int, seed: int, groups: int, clips: int) -> dict
 def chains(*, groups: int = 12, clips: int = 8, seeds: int = 2) -> list[Measurement]:
     return [
         Measurement(
-            start=row.name,
+            row=row.name,
             fold=fold,
             seed=seed,
             answers=answers(row.name, fold=fold, seed=seed, groups=groups, clips=clips),
@@ -72,7 +72,7 @@ def result() -> dict[str, Any]:
 def test_folds_and_seeds_are_pooled(result: dict[str, Any]) -> None:
     assert result["test"] == {"groups": 24, "folds": 2, "seeds": 2, "classes": 4, "segments": 192}
     good = next(row for row in result["rows"] if row["name"] == "good")
-    pooled = pool([m for m in chains() if m.start == "good"])
+    pooled = pool([m for m in chains() if m.row == "good"])
     assert len(pooled.groups) == 2 * 192
     for name, interval in good["top1"].items():
         assert interval["value"] == pytest.approx(pooled.right[name].mean())
@@ -84,7 +84,7 @@ def test_folds_and_seeds_are_pooled(result: dict[str, Any]) -> None:
 
 def test_the_order_of_chains_changes_nothing(result: dict[str, Any]) -> None:
     measured = chains()
-    # Shuffled, so that seeds of one start come in another order than another's.
+    # Shuffled, so that seeds of one row come in another order than another's.
     shuffled = [measured[n] for n in np.random.default_rng(0).permutation(len(measured))]
     again = compare(ROWS, shuffled, numbers=NUMBERS, resamples=500)
     assert json.dumps(again) == json.dumps({k: v for k, v in result.items() if k != "not run"})
@@ -115,28 +115,28 @@ def test_all_pretrained_together_are_the_mean_of_their_differences(result: dict[
 
 def test_one_pretrained_member_has_nothing_to_be_pooled_with() -> None:
     rows = [row for row in ROWS if row.name != "same"]
-    measured = [m for m in chains() if m.start != "same"]
+    measured = [m for m in chains() if m.row != "same"]
     assert compare(rows, measured, numbers=NUMBERS, resamples=100)["pretraining"] == []
 
 
 def test_answers_about_other_segments_are_not_paired() -> None:
     measured = chains()
-    strange = [m for m in measured if m.start != "same"] + [
-        Measurement(start="same", fold=m.fold, seed=m.seed, answers={**m.answers, "key": [*m.answers["key"][1:], "x"]})
+    strange = [m for m in measured if m.row != "same"] + [
+        Measurement(row="same", fold=m.fold, seed=m.seed, answers={**m.answers, "key": [*m.answers["key"][1:], "x"]})
         for m in measured
-        if m.start == "same"
+        if m.row == "same"
     ]
     with pytest.raises(AssertionError, match="cannot be paired"):
         compare(ROWS, strange, numbers=NUMBERS, resamples=100)
 
 
 def exact(levels: dict[str, float], *, groups: int = 20, most: float = 20.0) -> Pooled:
-    """A start that is right in just these shares of the segments of every group."""
+    """A row that is right in just these shares of the segments of every group."""
     right = {
         name: np.tile((np.arange(100) < round(100 * level)).astype(float), groups) for name, level in levels.items()
     }
     names = np.repeat([f"g{n}" for n in range(groups)], 100)
-    measured = [Measurement(start="x", fold=1, seed=0, answers={}, labels_per_class=most)]
+    measured = [Measurement(row="x", fold=1, seed=0, answers={}, labels_per_class=most)]
     return Pooled(right=right, groups=names, measured=measured)
 
 
@@ -184,7 +184,7 @@ def covered(*, trials: int, groups: int) -> float:
         return Pooled(
             right=right,
             groups=names,
-            measured=[Measurement(start="", fold=1, seed=0, answers={}, labels_per_class=20.0)],
+            measured=[Measurement(row="", fold=1, seed=0, answers={}, labels_per_class=20.0)],
         )
 
     for _ in range(trials):

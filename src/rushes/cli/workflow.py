@@ -160,14 +160,14 @@ class Compare:
             extras.require("train")
         from rushes.commands.compare import run_compare, submit_compare
         from rushes.commands.pipeline import Destination
+        from rushes.comparing.comparison_plan import ComparisonSettings, numbers_of
         from rushes.comparing.members import parse_member
-        from rushes.comparing.protocol import Protocol, numbers_of
         from rushes.footage.reference import DataReference
         from rushes.orchestration.local import compiled_comparison
 
         if not self.models:
             raise UserError("models: missing; name one or more, see `rushes models`")
-        protocol = Protocol(
+        settings = ComparisonSettings(
             data=DataReference(videos=self.videos, labels=self.labels, splits=self.splits),
             folds=self.folds,
             seeds=self.seeds,
@@ -177,11 +177,11 @@ class Compare:
         files = [str(file.absolute()) for file in self.plugin]
         members = [parse_member(text, size=self.size, plugins=files) for text in self.models]
         if self.runner == "subprocess":
-            return run_compare(members, protocol, parallel=self.parallel, out=self.out)
+            return run_compare(members, settings, parallel=self.parallel, out=self.out)
         if self.parallel != 1:
             raise UserError(f"parallel: {self.parallel} is not allowed with --runner cluster: its profile says")
         to = Destination(profile=self.profile, pipeline=self.pipeline or compiled_comparison(), host=self.host)
-        return submit_compare(members, protocol, to=to, out=self.out)
+        return submit_compare(members, settings, to=to, out=self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

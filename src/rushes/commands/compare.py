@@ -1,4 +1,4 @@
-"""`rushes compare`: several models under one protocol, and the one honest table; here, or on a cluster."""
+"""`rushes compare`: several models under the same conditions in one table; on this machine or on a cluster."""
 
 import contextlib
 import json
@@ -13,10 +13,14 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from rushes.commands.pipeline import Destination, follow, named_now, start
-from rushes.comparing.chains import ANSWERS
-from rushes.comparing.members import Chains, Member, common_sample, named, starts_of
-from rushes.comparing.protocol import ComparisonPlan, Protocol, make_plan, result_of, sample_folds, stored_at
+from rushes.comparing.chain_process import ANSWERS
+from rushes.comparing.chains import Chains
+from rushes.comparing.comparison_plan import ComparisonPlan, ComparisonSettings, make_plan, sample_folds
+from rushes.comparing.initialisations import initialisations_of
+from rushes.comparing.members import Member, common_sample, named_recipes
 from rushes.comparing.report import Table, notes_of, tables_of, write_comparison
+from rushes.comparing.result import result_of
+from rushes.comparing.tasks import stored_at
 from rushes.console import console, view, watching
 from rushes.errors import UserError
 from rushes.footage.reference import check_remote
@@ -25,12 +29,12 @@ from rushes.store import Manifest, write_atomic
 from rushes.strict import to_record
 
 
-def run_compare(members: Sequence[Member], protocol: Protocol, *, parallel: int, out: Path) -> int:
-    """Runs whatever has not been run yet, then shows and writes the table."""
+def run_compare(members: Sequence[Member], settings: ComparisonSettings, *, parallel: int, out: Path) -> int:
+    """Runs the chains that have not been run yet, then shows and writes the table."""
     if parallel < 1:
         raise UserError(f"parallel: {parallel} is not allowed; at least 1")
     work = out / "work"
-    plan = _planned(members, protocol, work=work)
+    plan = _planned(members, settings, work=work)
     with Chains(plan.chains, work=work, parallel=parallel) as running, view() as shown:
         for event in running.follow():
             if event is not None:
@@ -42,23 +46,24 @@ def run_compare(members: Sequence[Member], protocol: Protocol, *, parallel: int,
     return 0
 
 
-def submit_compare(members: Sequence[Member], protocol: Protocol, *, to: Destination, out: Path) -> int:
-    """Has a cluster do it, and follows it to its end.
+def submit_compare(members: Sequence[Member], settings: ComparisonSettings, *, to: Destination, out: Path) -> int:
+    """Runs the comparison on a cluster, and follows it to its end.
 
-    The result is in the cluster's store; where this machine can read that, it is shown, and written to `out`.
+    The result is in the cluster's store; if this machine can read that, it is shown, and written to `out`.
     """
-    check_remote(protocol.data)
-    starts_of(members, common_sample(members), budget=protocol.budget)  # raises what would be in the way there
+    check_remote(settings.data)
+    # Finds mistakes before the server is contacted.
+    initialisations_of(members, common_sample(members), budget=settings.budget)
     name = named_now("comparison")
     arguments = {
-        "videos": protocol.data.videos,
-        "labels": protocol.data.labels,
-        "splits": protocol.data.splits,
-        "models": [to_record(recipe) for recipe in named(members)],
-        "folds": protocol.folds,
-        "seeds": protocol.seeds,
-        "labels_per_class": ",".join(map(str, protocol.numbers or [0])),
-        "budget": protocol.budget,
+        "videos": settings.data.videos,
+        "labels": settings.data.labels,
+        "splits": settings.data.splits,
+        "models": [to_record(recipe) for recipe in named_recipes(members)],
+        "folds": settings.folds,
+        "seeds": settings.seeds,
+        "labels_per_class": ",".join(map(str, settings.numbers or [0])),
+        "budget": settings.budget,
         "name": name,
         "command": _command(),
     }
@@ -69,19 +74,19 @@ def submit_compare(members: Sequence[Member], protocol: Protocol, *, to: Destina
     return 0
 
 
-def _planned(members: Sequence[Member], protocol: Protocol, *, work: Path) -> ComparisonPlan:
-    """Pins and samples, and shows how that goes."""
+def _planned(members: Sequence[Member], settings: ComparisonSettings, *, work: Path) -> ComparisonPlan:
+    """Pins and samples, with progress bars."""
     events = work / "sample.jsonl"
     events.unlink(missing_ok=True)
     os.environ["RUSHES_PROGRESS"] = str(events)
     with watching(events):
-        return sample_folds(make_plan(members, protocol, work=work), work=work)
+        return sample_folds(make_plan(members, settings, work=work), work=work)
 
 
 def _fetch(name: str, out: Path) -> bool:
-    """Copies a cluster's result to a folder; False where its store is not the one that this machine reads."""
+    """Copies a cluster's result to a folder; False if this machine cannot read the cluster's store."""
     found: dict[str, bytes | None] = {}
-    with contextlib.suppress(Exception):  # whatever it is that keeps this machine from that store
+    with contextlib.suppress(Exception):  # no access to that store
         store = open_store()
         found = {file: store.read(f"{stored_at(name)}/{file}") for file in store.names(stored_at(name))}
     for file, content in found.items():
@@ -104,7 +109,7 @@ def _show(result: dict[str, Any], out: Path) -> None:
 
 
 def _drawn(table: Table) -> RichTable:
-    """As it is: names may have square brackets, which rich takes for its markup."""
+    """Escaped: names may have square brackets, which rich would read as markup."""
     heads, title = map(escape, table.head), escape(table.title)
     drawn = RichTable(*heads, title=title, box=None, header_style="bold", title_justify="left")
     for row in table.rows:

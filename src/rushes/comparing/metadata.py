@@ -1,4 +1,4 @@
-"""The baseline that looks at no picture: a logistic regression on what the index tells about a segment."""
+"""The baseline that sees no frame: a logistic regression on what the index says about a segment."""
 
 import numpy as np
 import numpy.typing as npt

@@ -14,7 +14,7 @@ from rushes.evaluation.report import picture
 
 Record = Mapping[str, Any]
 _SAVED = (
-    "Labels saved: how many more labels a class random weights need to be as good fine-tuned, by straight lines "
+    "Labels saved: how many more labels per class random weights need to be as good fine-tuned, by straight lines "
     "between the numbers that were run."
 )
 
@@ -36,17 +36,17 @@ def tables_of(result: Record) -> list[Table]:
 
 
 def notes_of(result: Record) -> list[str]:
-    """What the figures mean, a sentence or two each."""
+    """What the figures mean, in a sentence or two each."""
     test = result["test"]
     return [
         f"{test['segments']} test segments of {test['groups']} groups, {test['classes']} classes (chance "
-        f"{100 / test['classes']:.1f} %); {_count(test['folds'], 'fold')}, {_count(test['seeds'], 'seed')}. Test chose "
-        "nothing; pretraining saw unlabelled and training footage of its own fold only.",
+        f"{100 / test['classes']:.1f} %); {_count(test['folds'], 'fold')}, {_count(test['seeds'], 'seed')}. The test "
+        "split chose nothing; pretraining saw the unlabelled and training footage of its own fold only.",
         "Top-1 in %, with 95 % intervals by bootstrap over groups, all folds' and seeds' answers about a group together"
         + ("." if test["groups"] >= 10 else f" ({test['groups']} groups are too few for intervals)."),
         "Differences are paired; p by swapping the pair in whole groups, two-sided, Holm-corrected within a table.",
-        "GFLOPs: backbone training, forward and backward, of one fold and seed. Frames: shown, as often as they were. "
-        "Hours: of all pretraining runs of the row, on this machine.",
+        "GFLOPs: backbone training, forward and backward, per fold and seed. Frames: each time that one was shown. "
+        "Hours: all pretraining runs of the row together, on the machine that trained.",
         *([_SAVED] if result["labels_per_class"] else []),
     ]
 
@@ -121,7 +121,7 @@ def _cost(result: Record) -> Table:
             answers = f"{100 * pretext['accuracy']:.1f} ({100 * pretext['chance']:.1f})" if pretext else ""
             rows.append([row["name"], f"{row['gflops']:,.0f}", f"{row['frames']:,.0f}", f"{row['hours']:.3f}", answers])
     head = ["member", "GFLOPs", "frames", "hours", "pretext accuracy, % (chance)"]
-    return Table(title="What pretraining cost, and how it went", head=head, rows=rows)
+    return Table(title="Cost and accuracy of pretraining", head=head, rows=rows)
 
 
 def _labels_saved(result: Record) -> Table:
@@ -131,7 +131,7 @@ def _labels_saved(result: Record) -> Table:
         for row in result["rows"]
         if row["labels_saved"]
     ]
-    return Table(title="Labels a class saved, fine-tune", head=["member", *(f"at {n}" for n in numbers)], rows=rows)
+    return Table(title="Labels per class saved, fine-tune", head=["member", *(f"at {n}" for n in numbers)], rows=rows)
 
 
 def _differences(result: Record, kind: str) -> Table:
@@ -160,7 +160,7 @@ def _pretraining(result: Record) -> Table:
 
 
 def _csv_rows(result: Record) -> list[list[Any]]:
-    """A row a member: figures as shares of 1, each with its bounds."""
+    """One row per member: figures as shares of 1, each with its bounds."""
     protocols, numbers = protocols_of(result["labels_per_class"]), result["labels_per_class"]
     bounds = ("", ", low", ", high")
     head = ["member", "init", "network", "gflops", "frames", "hours", "pretext accuracy", "pretext chance"]
@@ -178,21 +178,21 @@ def _csv_rows(result: Record) -> list[list[Any]]:
 
 
 def _draw(pyplot: Any, result: Record) -> Any:
-    """Every figure as a point with its interval, a panel a protocol."""
+    """Every figure as a point with its interval, one panel per protocol."""
     names = protocols_of(result["labels_per_class"])
     rows: Sequence[Record] = result["rows"][::-1]
     figure, panels = pyplot.subplots(
         1, len(names), sharex=True, sharey=True, figsize=(2 + 2.2 * len(names), 0.8 + 0.34 * len(rows)), squeeze=False
     )
     for axes, name in zip(panels[0], names, strict=True):
-        for place, row in enumerate(rows):
+        for height, row in enumerate(rows):
             interval = row["top1"].get(name)
             if interval is None:
                 continue
             colour = "#94a3b8" if row["baseline"] in ("", row["name"]) else "#2563eb"
-            axes.plot([100 * interval["value"]], [place], "o", color=colour)
+            axes.plot([100 * interval["value"]], [height], "o", color=colour)
             if interval["low"] is not None:
-                axes.plot([100 * interval["low"], 100 * interval["high"]], [place, place], color=colour)
+                axes.plot([100 * interval["low"], 100 * interval["high"]], [height, height], color=colour)
         axes.axvline(100 / result["test"]["classes"], color="#cbd5e1", linestyle=":")
         axes.set_title(name, size=9)
         axes.set_yticks(range(len(rows)), [row["name"] for row in rows], size=8)

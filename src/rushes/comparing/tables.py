@@ -1,7 +1,7 @@
 """From the answers of a comparison's chains to its table: intervals, paired differences, labels saved.
 
-Folds and seeds are pooled: all answers about a group of videos, in whichever fold and with whichever seed, are drawn
-together. Intervals say how results may change with other videos, given the training runs that there were.
+Folds and seeds are pooled: the bootstrap draws all answers about a group of videos together, of all folds and seeds.
+Intervals say how results may change with other videos, given these training runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,38 +32,39 @@ Figures = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One start on one fold with one seed."""
+    """One row on one fold with one seed."""
 
-    start: str
+    row: str
+    """Name of the row."""
     fold: int
     seed: int
     answers: Mapping[str, Sequence[str]]
     """Columns key, group, label, and predicted labels by protocol."""
     labels_per_class: float = 0.0
-    """Labelled training segments a class that there were, 0 where nothing was fine-tuned."""
+    """Labelled training segments per class, 0 if nothing was fine-tuned."""
     gflops: float = 0.0
     frames: int = 0
-    """Of all tuples, as often as they were shown."""
+    """Frames of all tuples, each time that they were shown."""
     hours: float = 0.0
-    """Of pretraining, validation included."""
+    """Time of pretraining, validation included."""
     pretext: tuple[float, float] | None = None
     """Accuracy at the pretext task (of held-out segments where there are any), and chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """What the table says about a start before it is measured."""
+    """A row of the table before anything is measured: an initialisation, or the metadata."""
 
     name: str
     init: str
     network: str
     baseline: str = ""
-    """Name of the random weights that it is compared with; its own, or empty, where it is compared with none."""
+    """Name of the row of random weights to compare with; its own name or empty: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """Whether a start's answers are right, over folds and seeds, in one order for all starts."""
+    """Whether a row's answers are right, over folds and seeds, in one order for all rows."""
 
     right: Mapping[str, Figures]
     """By protocol, [n]: 1 or 0."""
@@ -73,7 +74,7 @@ class Pooled:
 
 
 def pool(measured: Sequence[Measurement]) -> Pooled:
-    """Joins the chains of one start."""
+    """Joins the measurements of one row."""
     ordered = sorted(measured, key=lambda m: (m.fold, m.seed))
     protocols = [name for name in ordered[0].answers if name not in KNOWN]
     right = {
@@ -94,25 +95,25 @@ def compare(
     """The whole result as plain data.
 
     Args:
-        rows: starts in the order of the table.
-        measured: one for each start, fold and seed.
-        numbers: labels a class, ascending; 0 (all) comes with them.
+        rows: in the order of the table.
+        measured: one per row, fold and seed.
+        numbers: numbers of labels per class, ascending; 0 (all) is added.
         resamples: bootstrap draws over groups.
         seed: of the draws.
     """
-    pooled = {row.name: pool([m for m in measured if m.start == row.name]) for row in rows}
+    pooled = {row.name: pool([m for m in measured if m.row == row.name]) for row in rows}
     run = {"resamples": resamples, "seed": seed}
-    any_start = next(iter(pooled.values()))
-    labels = sorted({label for m in any_start.measured for label in m.answers["label"]})
+    any_row = next(iter(pooled.values()))
+    labels = sorted({label for m in any_row.measured for label in m.answers["label"]})
     return {
         "schema": SCHEMA,
         "labels_per_class": list(numbers),
         "test": {
-            "groups": len(set(any_start.groups)),
-            "folds": len({m.fold for m in any_start.measured}),
-            "seeds": len({m.seed for m in any_start.measured}),
+            "groups": len(set(any_row.groups)),
+            "folds": len({m.fold for m in any_row.measured}),
+            "seeds": len({m.seed for m in any_row.measured}),
             "classes": len(labels),
-            "segments": len({key for m in any_start.measured for key in m.answers["key"]}),
+            "segments": len({key for m in any_row.measured for key in m.answers["key"]}),
         },
         "rows": [_row(row, pooled, numbers=numbers, run=run) for row in rows],
         "against random": _against_random(rows, pooled, numbers=numbers, run=run),
@@ -122,7 +123,7 @@ def compare(
 
 
 def protocols_of(numbers: Sequence[int]) -> list[str]:
-    """The columns of figures, in their order: nearest neighbour, linear probe and fine-tune at each number, and all."""
+    """The columns of figures: nearest neighbour, linear probe and fine-tune at each number of labels and all."""
     several = [*numbers, 0]
     names = [column(protocol, labels) for protocol in ("linear probe", "fine-tune") for labels in several]
     return [column("nearest neighbour", 0), *names]
@@ -153,25 +154,25 @@ def _row(
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsSaved:
-    """How many labels a class random weights need to be as good as a start is with fewer."""
+    """How many labels per class random weights need to be as good as another row with fewer."""
 
     needed: float | None
-    """None where they are not as good with all labels."""
+    """None if they are not as good with all labels."""
     low: float | None
-    """Lower bound of `needed`; None where even it is beyond all labels, or where there are too few groups."""
+    """Lower bound of `needed`; None if it is beyond all labels, or if there are too few groups."""
     high: float | None
     most: float
-    """Labels a class when all are used: beyond it nothing is known."""
+    """Labels per class when all are used: nothing is known beyond it."""
     known: bool
-    """Whether there are groups enough for bounds."""
+    """Whether there are enough groups for bounds."""
 
 
 def labels_saved(
     own: Pooled, random: Pooled, *, labels: int, numbers: Sequence[int], resamples: int, seed: int
 ) -> LabelsSaved:
-    """With how many labels random weights, fine-tuned, reach this start's accuracy at `labels` a class.
+    """With how many labels fine-tuned random weights reach this row's accuracy at `labels` per class.
 
-    Straight lines between the numbers that were run, and all; 95 % bounds from the same draws of groups for both.
+    Linear between the numbers of labels that were run, and all; 95 % bounds from the same draws of groups for both.
     """
     most = float(np.mean([m.labels_per_class for m in random.measured]))
     tried = [*(n for n in numbers if n < most), 0]
@@ -199,7 +200,7 @@ def _finite(value: float) -> float | None:
 def _against_random(
     rows: Sequence[TableRow], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-    """Every start against the random weights of its network, in every protocol: one family of tests."""
+    """Every row against the random weights of its network, in every protocol: one family of tests."""
     found = [
         {"member": row.name, "other": row.baseline, "protocol": name}
         | _difference(pooled[row.name], pooled[row.baseline], name, run=run)
@@ -213,7 +214,7 @@ def _against_random(
 def _pretraining(
     rows: Sequence[TableRow], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-    """All pretrained starts together, each against the random weights of its network: nothing without several."""
+    """All pretrained rows together, each against the random weights of its network; empty without several."""
     trained = [row for row in rows if "pretext" in row.init]
     if len(trained) < 2:
         return []
@@ -227,7 +228,7 @@ def _pretraining(
 
 
 def _between_members(rows: Sequence[TableRow], pooled: Mapping[str, Pooled], *, run: Mapping[str, int]) -> list[Any]:
-    """Each pair of pretrained starts, fine-tuned with all labels: another family of tests."""
+    """Each pair of pretrained rows, fine-tuned with all labels: another family of tests."""
     name = column("fine-tune", 0)
     trained = [row for row in rows if row.baseline not in ("", row.name)]
     found = [

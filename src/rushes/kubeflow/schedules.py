@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from rushes.comparing.members import Member, common_sample, models_of, parse_member, starts_of
+from rushes.comparing.members import Member, common_sample, models_of, parse_member
 from rushes.config import Recipe, parse_recipe
 from rushes.errors import UserError
 from rushes.footage.reference import DataReference, check_absolute, check_remote
@@ -266,6 +266,8 @@ def _argument(name: str, value: Json, kind: str, where: str) -> Json:
 
 
 def _models(value: Json, where: str) -> Json:
+    from rushes.comparing.initialisations import initialisations_of
+
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: {value!r} is not a list of models; such as [pace-r2plus1d]")
     try:
@@ -273,7 +275,7 @@ def _models(value: Json, where: str) -> Json:
         models = models_of(members)
         # What a file of plugins defines is known where that file is.
         if plain := [member for member in members if not member.recipe.plugins]:
-            starts_of(plain, common_sample(members))  # task, network and geometry go together
+            initialisations_of(plain, common_sample(members))  # task, network and geometry go together
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     return [to_record(recipe) for recipe in models]

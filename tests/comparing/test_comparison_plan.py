@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from rushes.comparing.members import Initialisation, Member, common_sample, named, parse_member, starts_of
-from rushes.comparing.protocol import ComparisonPlan, Protocol, numbers_of, result_of, write_plan
+from rushes.comparing.comparison_plan import ComparisonPlan, ComparisonSettings, numbers_of
+from rushes.comparing.initialisations import Initialisation, initialisations_of
+from rushes.comparing.members import Member, common_sample, named_recipes, parse_member
+from rushes.comparing.result import result_of
+from rushes.comparing.tasks import write_plan
 from rushes.errors import UserError
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
@@ -47,19 +50,19 @@ def as_kfp_passes(recipes: Sequence[Any]) -> list[Any]:
     return list(json.loads(json.dumps([to_record(recipe) for recipe in recipes]), parse_int=float))
 
 
-def unnamed(starts: Sequence[Initialisation]) -> list[Initialisation]:
+def unnamed_recipes(rows: Sequence[Initialisation]) -> list[Initialisation]:
     """Without the recipes' names, on which nothing depends."""
-    return [dataclasses.replace(start, recipe=dataclasses.replace(start.recipe, name="-")) for start in starts]
+    return [dataclasses.replace(row, recipe=dataclasses.replace(row.recipe, name="-")) for row in rows]
 
 
 def test_a_cluster_compares_what_one_machine_compares(videos: Path, tmp_path: Path) -> None:
     found = members(*MEMBERS)
-    protocol = Protocol(data=DataReference(videos=str(videos)), folds=3, seeds=2, numbers=(1, 5), budget=1e14)
+    settings = ComparisonSettings(data=DataReference(videos=str(videos)), folds=3, seeds=2, numbers=(1, 5), budget=1e14)
     plan = write_plan(
-        models=as_kfp_passes(named(found)), protocol=protocol, out=tmp_path / "plan", pin=tmp_path / "first"
+        models=as_kfp_passes(named_recipes(found)), settings=settings, out=tmp_path / "plan", pin=tmp_path / "first"
     )
-    here = starts_of(found, common_sample(found), budget=1e14)
-    assert [start.name for start in here] == [
+    here = initialisations_of(found, common_sample(found), budget=1e14)
+    assert [row.name for row in here] == [
         "random tiny_r3d",
         "small",
         "random tiny_r2plus1d",
@@ -67,7 +70,7 @@ def test_a_cluster_compares_what_one_machine_compares(videos: Path, tmp_path: Pa
         "supervised tiny_r3d",
         "weights",
     ]
-    assert unnamed(plan.starts) == unnamed(here)
+    assert unnamed_recipes(plan.initialisations) == unnamed_recipes(here)
     assert ComparisonPlan.read(tmp_path / "plan") == plan
     names = [chain.name for chain in plan.chains]
     assert len(set(names)) == len(names) == 6 * 3 * 2
@@ -77,9 +80,12 @@ def test_a_cluster_compares_what_one_machine_compares(videos: Path, tmp_path: Pa
 def test_each_group_is_test_in_one_fold_and_the_first_fold_is_what_is_sampled_first(
     videos: Path, tmp_path: Path
 ) -> None:
-    protocol = Protocol(data=DataReference(videos=str(videos)), folds=3)
+    settings = ComparisonSettings(data=DataReference(videos=str(videos)), folds=3)
     plan = write_plan(
-        models=as_kfp_passes(named(members("vcop-r3d"))), protocol=protocol, out=tmp_path / "plan", pin=tmp_path / "pin"
+        models=as_kfp_passes(named_recipes(members("vcop-r3d"))),
+        settings=settings,
+        out=tmp_path / "plan",
+        pin=tmp_path / "pin",
     )
     pins = [Manifest.from_json(pointer) for pointer in plan.pins]
     assert Manifest.read(tmp_path / "pin", kind="pin") == pins[0]
@@ -103,15 +109,17 @@ def test_what_cannot_be_compared_is_told_before_anything_is_encoded(
     models: tuple[str, ...], folds: int, words: str, videos: Path, tmp_path: Path
 ) -> None:
     recipes = [member.recipe for member in members(*models)]
-    protocol = Protocol(data=DataReference(videos=str(videos)), folds=folds)
+    settings = ComparisonSettings(data=DataReference(videos=str(videos)), folds=folds)
     with pytest.raises(UserError, match=words):
-        write_plan(models=as_kfp_passes(recipes), protocol=protocol, out=tmp_path / "plan", pin=tmp_path / "pin")
+        write_plan(models=as_kfp_passes(recipes), settings=settings, out=tmp_path / "plan", pin=tmp_path / "pin")
 
 
 def test_what_a_chain_read_must_still_be_there() -> None:
     found = members("vcop-r3d:pretrain.task=none")
-    starts = starts_of(found, common_sample(found))
-    plan = ComparisonPlan(protocol=Protocol(data=DataReference(videos="v"), folds=1), starts=tuple(starts), pins=("",))
+    rows = initialisations_of(found, common_sample(found))
+    plan = ComparisonPlan(
+        settings=ComparisonSettings(data=DataReference(videos="v"), folds=1), initialisations=tuple(rows), pins=("",)
+    )
     lost = {"backbone": "pretrain/0", "classifier-0": "finetune/0"}
     answers = Manifest(kind="measurement", step="measure", digest="0", inputs=lost, config={}, code="", files={})
     with pytest.raises(UserError, match="pretrain/0 is missing: run the step that made it again"):
@@ -126,4 +134,4 @@ def test_numbers_of_labels_are_in_order_and_0_is_all_only() -> None:
 @pytest.mark.parametrize("budget", [-1.0, math.nan, math.inf])
 def test_a_budget_is_a_number_of_flops(budget: float) -> None:
     with pytest.raises(UserError, match=r"budget: .* is not allowed; FLOPs"):
-        Protocol(data=DataReference(videos="/films"), budget=budget)
+        ComparisonSettings(data=DataReference(videos="/films"), budget=budget)
