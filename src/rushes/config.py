@@ -33,7 +33,7 @@ class SampleConfig:
     fps: float | None = 25.0
     """Frames a second of the footage; none keeps each source's own."""
     qp: int = 26
-    """H.264 quantiser. Constant, since rate control leaks time into a still video (facts: CRF)."""
+    """H.264 quantiser. Constant: rate control leaks time into a still video (docs/methods.md#constant-quantiser)."""
     gop: int = 12
     """Frames from one key frame to the next: the price of opening a window in the middle."""
     segment_seconds: float = 60.0

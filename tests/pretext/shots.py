@@ -32,4 +32,4 @@ def shot(
         assert pictures is not None, "the task looked at pixels"
         return pictures[numbers]
 
-    return Shot(frames=frames, height=height, width=width, read_motion=lambda: (magnitude, cells), pictures=look)
+    return Shot(frames=frames, height=height, width=width, read_motion=lambda: (magnitude, cells), read_frames=look)

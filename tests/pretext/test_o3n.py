@@ -12,13 +12,13 @@ from scipy import stats
 from torch import nn
 
 from rushes.errors import UserError
-from rushes.pretext import Draw
+from rushes.pretext import ClipTuple
 from rushes.pretext.o3n import O3N, sum_of_differences
 from rushes.pretext.task import disorder
 from tests.pretext.shots import shot
 
 
-def drawn(task: O3N, *, count: int, frames: int = 60, clip_frames: int = 6) -> list[Draw]:
+def drawn(task: O3N, *, count: int, frames: int = 60, clip_frames: int = 6) -> list[ClipTuple]:
     return [
         task.draw(shot(frames), clip_frames=clip_frames, crop=32, rng=np.random.default_rng([5, n]))
         for n in range(count)

@@ -13,28 +13,28 @@ from scipy import stats
 from torch import nn
 
 from rushes.errors import UserError
-from rushes.pretext import Draw, Shot
+from rushes.pretext import ClipTuple, Shot
 from rushes.pretext.opn import ORDERS, PAIRS, Opn, spaced_frames
 from rushes.training.pretext import PretextTuples
 from tests.pretext.shots import shot
 from tests.training.stand_in import decoded, stand_in
 
 
-def one(task: Opn, of: Shot, *key: int, crop: int = 32) -> Draw:
+def one(task: Opn, of: Shot, *key: int, crop: int = 32) -> ClipTuple:
     return task.draw(of, clip_frames=1, crop=crop, rng=np.random.default_rng(key))
 
 
-def many(of: Shot, count: int, *, crop: int = 32, **options: Any) -> list[Draw]:
+def many(of: Shot, count: int, *, crop: int = 32, **options: Any) -> list[ClipTuple]:
     task = Opn(**options)
     return [one(task, of, 3, n, crop=crop) for n in range(count)]
 
 
-def shown_order(draw: Draw) -> tuple[int, ...]:
+def shown_order(draw: ClipTuple) -> tuple[int, ...]:
     """The place in time, from 0, of each frame as shown."""
     return tuple(draw.frames[:, 0].argsort().argsort().tolist())
 
 
-def labels(draws: list[Draw]) -> npt.NDArray[np.int64]:
+def labels(draws: list[ClipTuple]) -> npt.NDArray[np.int64]:
     return np.array([draw.label for draw in draws])
 
 

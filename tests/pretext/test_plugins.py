@@ -36,7 +36,7 @@ INFONCE = '''"""InfoNCE: which clip of the batch is of the same shot?"""
 from dataclasses import dataclass
 
 import torch
-from rushes.pretext.task import Draw, PretextTask, Shot, random_crops
+from rushes.pretext.task import ClipTuple, PretextTask, Shot, random_crops
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,10 +60,10 @@ class InfoNCE(PretextTask):
     def span(self, *, clip_frames: int) -> int:
         return 2 * clip_frames
 
-    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng) -> Draw:
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng) -> ClipTuple:
         firsts = rng.integers(shot.frames - clip_frames + 1, size=2)
         frames = firsts[:, None] + range(clip_frames)
-        return Draw(frames=frames, crops=random_crops(shot, crop=crop, count=2, rng=rng), label=0)
+        return ClipTuple(frames=frames, crops=random_crops(shot, crop=crop, count=2, rng=rng), label=0)
 
     def head(self, features: int) -> nn.Module:
         return Similarity(features, self.temperature)

@@ -12,31 +12,31 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rushes.errors import UserError
-from rushes.pretext import Draw, Shot
+from rushes.pretext import ClipTuple, Shot
 from rushes.pretext.shuffle_and_learn import ShuffleAndLearn
 from tests.pretext.shots import shot
 
 
-def one(task: ShuffleAndLearn, of: Shot, *key: int) -> Draw:
+def one(task: ShuffleAndLearn, of: Shot, *key: int) -> ClipTuple:
     return task.draw(of, clip_frames=1, crop=32, rng=np.random.default_rng(key))
 
 
-def many(of: Shot, count: int, **options: Any) -> list[Draw]:
+def many(of: Shot, count: int, **options: Any) -> list[ClipTuple]:
     task = ShuffleAndLearn(**({"similarity": 0.0} | options))
     return [one(task, of, 5, n) for n in range(count)]
 
 
-def labels(draws: list[Draw]) -> npt.NDArray[np.int64]:
+def labels(draws: list[ClipTuple]) -> npt.NDArray[np.int64]:
     return np.array([draw.label for draw in draws])
 
 
-def ends(draw: Draw) -> tuple[int, int]:
+def ends(draw: ClipTuple) -> tuple[int, int]:
     """b and d."""
     first, last = sorted((int(draw.frames[0, 0]), int(draw.frames[2, 0])))
     return first, last
 
 
-def pair(of: Shot, *key: int, **options: Any) -> tuple[Draw, Draw]:
+def pair(of: Shot, *key: int, **options: Any) -> tuple[ClipTuple, ClipTuple]:
     """A wrong tuple and a right one of the same candidates: the label is drawn after them."""
     wrong, right = (one(ShuffleAndLearn(negatives=share, **options), of, *key) for share in (1 - 1e-9, 1e-9))
     assert (wrong.label, right.label) == (0, 1)
@@ -111,7 +111,7 @@ def test_the_three_frames_have_one_crop_and_nothing_else_is_changed() -> None:
 # Motion --------------------------------------------------------------------------------------------------------------
 
 
-def halves(draws: list[Draw], frames: int) -> tuple[int, int]:
+def halves(draws: list[ClipTuple], frames: int) -> tuple[int, int]:
     """How many tuples have their ends' middle in the first half, and of how many."""
     return sum(sum(ends(draw)) / 2 < (frames - 1) / 2 for draw in draws), len(draws)
 
@@ -183,9 +183,9 @@ def looks(of: Shot, *key: int) -> int:
 
     def pictures(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         asked.append(numbers)
-        return of.pictures(numbers)
+        return of.read_frames(numbers)
 
-    draw = one(ShuffleAndLearn(**SMALL), replace(of, pictures=pictures), *key)
+    draw = one(ShuffleAndLearn(**SMALL), replace(of, read_frames=pictures), *key)
     assert set(draw.frames.ravel().tolist()) <= set(asked[-1].tolist()), "what was looked at last is what is taken"
     return len(asked)
 

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import nn
 
 from rushes.errors import UserError
-from rushes.pretext import TASKS, Draw, PretextTask, make_task
+from rushes.pretext import TASKS, ClipTuple, PretextTask, make_task
 from tests.pretext.shots import shot
 
 EVERY_TASK: list[tuple[str, dict[str, Any]]] = [
@@ -46,7 +46,7 @@ def length(task: PretextTask, wanted: int) -> int:
     return min(enough, longest) if longest else enough
 
 
-def draws(task: PretextTask, *, frames: int, clip_frames: int, count: int) -> list[Draw]:
+def draws(task: PretextTask, *, frames: int, clip_frames: int, count: int) -> list[ClipTuple]:
     return [task.draw(shot(frames), clip_frames=clip_frames, crop=32, rng=rng(n)) for n in range(count)]
 
 
@@ -118,7 +118,7 @@ def test_every_frame_of_a_segment_can_be_seen(name: str, options: dict[str, Any]
 def test_a_draw_is_a_function_of_its_generator(name: str, options: dict[str, Any]) -> None:
     task = make_task(name, options)
 
-    def draw(*key: int) -> Draw:
+    def draw(*key: int) -> ClipTuple:
         return task.draw(shot(400), clip_frames=length(task, 8), crop=32, rng=rng(*key))
 
     assert (draw(1, 2, 3).frames == draw(1, 2, 3).frames).all()

@@ -1,4 +1,4 @@
-"""What every backbone is, to the rest of the project."""
+"""The contract that every backbone keeps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,25 +11,25 @@ from rushes.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """How a published state dict names what a backbone has; all are beginnings of keys."""
+    """Names of a published state dict mapped to a backbone's; all are prefixes of keys."""
 
     ours: Mapping[str, str]
     """Theirs to ours."""
     dropped: tuple[str, ...] = ()
-    """Theirs that have no place here, such as a classifier."""
+    """Theirs that are not loaded, such as a classifier's."""
     random: tuple[str, ...] = ()
-    """Ours that have no counterpart there, and stay as they were drawn."""
+    """Ours without a counterpart, which keep their random weights."""
 
 
 class Backbone(nn.Module, ABC):
     """A video network: [N, 3, T, H, W] float, of about zero mean and unit variance, in; [N, features] out.
 
-    A subclass computes `activations`, and overrides `pooled` where features are more than their mean.
+    A subclass computes `activations`, and overrides `pooled` where the features are not their mean.
 
     Args:
         features: length of the features.
         frames: the clip length T that it takes: 1 for a network of single frames; None for any.
-        least_frames: shortest clip, where any length is taken.
+        least_frames: shortest clip, where any length is allowed.
         least_side: smallest height and width that leave one cell, in pixels.
     """
 
@@ -71,10 +71,10 @@ class Backbone(nn.Module, ABC):
         return self.pooled(self.maps(clips))
 
     def check(self, *, frames: int, height: int, width: int) -> None:
-        """Says whether clips of this geometry fit.
+        """Checks that clips of this geometry fit.
 
         Raises:
-            UserError: another number of frames than the network takes, or too small a picture (pixels).
+            UserError: another number of frames than the network takes, or too few pixels per side.
         """
         if self.frames is not None and frames != self.frames:
             raise UserError(f"pretrain.clip_frames: {frames} is not allowed; this backbone takes {self.frames}")

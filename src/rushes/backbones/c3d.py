@@ -1,4 +1,4 @@
-"""C3D with batch norm, as VCOP uses it (Xu et al., CVPR 2019, released code; facts: methods.md)."""
+"""C3D with batch norm, as VCOP uses it (Xu et al., CVPR 2019, released code; docs/methods.md#vcop)."""
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,9 @@ STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 class C3D(Backbone):
     """Eight 3x3x3 convolutions, each with batch norm and ReLU; global average pool -> 512 features, 27.7 M parameters.
 
-    A maximum over 1x2x2 and three over 2x2x2 lie between the five stages: clips need 8 frames and 16 pixels a side;
+    Max pools of 1x2x2 and three times 2x2x2 lie between the five stages: clips need 8 frames and 16 pixels per side;
     16 frames of 112 pixels (published) leave maps of 512x2x7x7. The released convolutions have biases, which batch
-    norm takes away again: they are left out. Weights are drawn as PyTorch does, as in the released code.
+    norm cancels: they are left out. Weights are drawn as PyTorch does, as in the released code.
     """
 
     def __init__(self) -> None:

@@ -1,11 +1,12 @@
-"""CaffeNet as Shuffle and Learn, OPN and O3N use it (facts: methods.md)."""
+"""CaffeNet as Shuffle and Learn, OPN and O3N use it (docs/methods.md#shuffle-and-learn, #opn, #o3n)."""
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from rushes.backbones.backbone import Names
-from rushes.backbones.pictures import PictureNet, picture_channels
+from rushes.backbones.frame_net import FrameNet, input_channels
 
 GREY_LEVELS = 57.375
 """Of 255, a standard deviation: the published weights and learning rates are for inputs of 0 to 255 less the mean."""
@@ -21,8 +22,8 @@ ALEXNET = Names(
     dropped=("features.6.bias", "features.8.bias", "features.10.bias", "classifier."),
     random=("convolutions.10.", "convolutions.13.", "convolutions.16.", "connected."),
 )
-"""Convolutions as torchvision's AlexNet numbers them. Its own are of other widths (64, 192, ...) and do not fit: this
-is for CaffeNet's published weights under those names. Biases that batch norm takes away are dropped."""
+"""Convolutions as torchvision's AlexNet numbers them. Its own weights have other widths (64, 192, ...) and do not fit:
+this is for CaffeNet's published weights under those names. Biases that batch norm cancels are dropped."""
 
 
 def caffenet(
@@ -32,39 +33,24 @@ def caffenet(
     connected: Sequence[int] = (4096, 4096),
     affine: bool = True,
     conv2_bias: float = 0.0,
-) -> PictureNet:
+) -> FrameNet:
     """Five convolutions, two with local response norm and three with batch norm; fully connected layers.
 
-    Pictures need 39 pixels a side. Pools round up, as Caffe's do: 227 pixels leave 6x6 cells, 80 leave 2x2. Weights
+    Frames need 39 pixels per side. Pools round up, as Caffe's do: 227 pixels leave 6x6 cells, 80 leave 2x2. Weights
     are drawn as in both released codes: normal, standard deviation .01 (fully connected .005), biases 0. Biases that
-    batch norm takes away again are left out.
+    batch norm cancels are left out.
 
     Args:
         frames: clip length: 1, or more for a stack of differences.
         cells: side of the grid of cells that the fully connected layers see.
         connected: widths of the fully connected layers, each with batch norm, ReLU and dropout .5.
         affine: whether batch norm has a scale and a shift.
-        conv2_bias: what the second convolution's biases start from.
+        conv2_bias: initial biases of the second convolution.
     """
-    convolutions = nn.Sequential(
-        _Scale(GREY_LEVELS),
-        _gaussian(nn.Conv2d(picture_channels(frames), 96, 11, stride=4), std=0.01),
-        *(nn.ReLU(), _pool(), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)),
-        _gaussian(nn.Conv2d(96, 256, 5, padding=2, groups=2), std=0.01, bias=conv2_bias),
-        *(nn.ReLU(), _pool(), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)),
-        *_convolution(256, 384, groups=1, affine=affine),
-        *_convolution(384, 384, groups=2, affine=affine),
-        *_convolution(384, 256, groups=2, affine=affine),
-    )
-    widths = (256 * cells * cells, *connected)
-    layers: list[nn.Module] = []
-    for before, after in zip(widths, connected, strict=False):
-        layers += [_gaussian(nn.Linear(before, after, bias=False), std=0.005)]
-        layers += [nn.BatchNorm1d(after, affine=affine), nn.ReLU(), nn.Dropout(0.5)]
-    net = PictureNet(
-        convolutions,
+    net = FrameNet(
+        _convolutions(input_channels(frames), affine=affine, conv2_bias=conv2_bias),
         _pool(),
-        nn.Sequential(*layers),
+        _connected((256 * cells * cells, *connected), affine=affine),
         features=connected[-1],
         frames=frames,
         cells=cells,
@@ -72,6 +58,27 @@ def caffenet(
     )
     net.torchvision = ALEXNET
     return net
+
+
+def _convolutions(channels: int, *, affine: bool, conv2_bias: float) -> nn.Sequential:
+    return nn.Sequential(
+        _Scale(GREY_LEVELS),
+        _gaussian(nn.Conv2d(channels, 96, 11, stride=4), std=0.01),
+        *(nn.ReLU(), _pool(), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)),
+        _gaussian(nn.Conv2d(96, 256, 5, padding=2, groups=2), std=0.01, bias=conv2_bias),
+        *(nn.ReLU(), _pool(), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)),
+        *_convolution(256, 384, groups=1, affine=affine),
+        *_convolution(384, 384, groups=2, affine=affine),
+        *_convolution(384, 256, groups=2, affine=affine),
+    )
+
+
+def _connected(widths: Sequence[int], *, affine: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        layers += [_gaussian(nn.Linear(before, after, bias=False), std=0.005)]
+        layers += [nn.BatchNorm1d(after, affine=affine), nn.ReLU(), nn.Dropout(0.5)]
+    return nn.Sequential(*layers)
 
 
 class _Scale(nn.Module):

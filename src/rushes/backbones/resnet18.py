@@ -1,4 +1,4 @@
-"""torchvision's R3D-18 and R(2+1)D-18 (Tran et al., CVPR 2018): two blocks a stage, where VCOP has one."""
+"""torchvision's R3D-18 and R(2+1)D-18 (Tran et al., CVPR 2018): two blocks per stage, where VCOP has one."""
 
 from typing import Literal
 
@@ -13,8 +13,8 @@ _PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
 class ResNet18(Backbone):
     """torchvision's network without its classifier: global average pool -> 512 features, any clip length.
 
-    Layers keep torchvision's names, and its way of drawing weights (Kaiming, normal). Its Kinetics weights fit; they
-    are for a mean of .43 .39 .38 and a deviation of .23 .22 .22, close to what every backbone here gets.
+    Layers keep torchvision's names and initialisation (Kaiming, normal). Its Kinetics weights fit; they expect a mean
+    of .43 .39 .38 and a standard deviation of .23 .22 .22, close to the input of every backbone here.
     """
 
     torchvision = Names(ours={f"{part}.": f"{part}." for part in _PARTS}, dropped=("fc.",))

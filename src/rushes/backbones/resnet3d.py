@@ -1,4 +1,4 @@
-"""R3D and R(2+1)D with one basic block a stage, as VCOP uses them (Xu et al., CVPR 2019; facts: methods.md).
+"""R3D and R(2+1)D with one basic block per stage, as VCOP uses them (Xu et al., CVPR 2019; docs/methods.md#vcop).
 
 Not R3D-18: four stages of one block each, 14.4 M parameters. R(2+1)D factors every convolution, the 1x1x1 shortcuts
 too, into a spatial and a temporal one with as many parameters as the full kernel would have.

@@ -35,7 +35,7 @@ from rushes.pretext import PretextTask, make_task
 from rushes.progress import EventLog, Progress
 from rushes.store import Manifest
 from rushes.training.networks import MEAN, STD, normalise
-from rushes.training.pretext import PretextTuples, Question
+from rushes.training.pretext import DecodedTuple, PretextTuples
 
 PAGE, SHEET = "index.html", "questions.png"
 _SEGMENTS, _SECONDS = 48, 40.0  # of a folder or URL
@@ -149,22 +149,22 @@ def _questions(footage: Footage, task: PretextTask, recipe: Recipe, *, count: in
     bar = progress.bar("ask", total=count, unit="questions")
     asked = []
     for number in range(count):
-        question = tuples.question((0, number))
-        row = question.stretch.row
+        found = tuples.decoded((0, number))
+        row = found.source.row
         asked.append(
             Shown(
                 place=f"{printable(sources[row])} {clock(footage.segments.start[row])}",
-                elements=_elements(question, task),
-                answer=task.answer(question.draw.label),
+                elements=_elements(found, task),
+                answer=task.answer(found.drawn.label),
             )
         )
         bar.advance()
     return asked
 
 
-def _elements(question: Question, task: PretextTask) -> list[Element]:
-    seen = task.view(normalise(i420_to_rgb(question.clips[None])))[0]
-    numbers = question.stretch.first + question.draw.frames
+def _elements(found: DecodedTuple, task: PretextTask) -> list[Element]:
+    seen = task.view(normalise(i420_to_rgb(found.clips[None])))[0]
+    numbers = found.source.first + found.drawn.frames
     return [
         Element(pictures=denormalised(clip), numbers=runs(frames))
         for clip, frames in zip(seen, numbers.tolist(), strict=True)

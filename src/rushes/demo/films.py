@@ -18,7 +18,7 @@ the arrow of time from them. Directed ones turn, travel and grow one way only, s
 lose their speed as they go on. The argument above holds for them as it stands.
 
 **With `size="places"` the classes are places**: in which direction from the middle the shape is, which a frame shows
-and no motion: for networks of single frames, which the other classes leave blind (facts: methods.md, trap 12). In the
+and no motion: for networks of single frames, which the other classes leave blind (docs/methods.md#trap-12). In the
 unlabelled films pale shapes cross a dark picture from left to right: where a shape is tells when, and is easily seen.
 
 Everything is a function of (seed, size) alone: files come out the same whoever draws them, in whatever order, after

@@ -1,4 +1,4 @@
-"""The no-motion control: is a pretext task solved by motion, or by a shortcut (docs/methods.md, trap 7)?
+"""The no-motion control: is a pretext task solved by motion, or by a shortcut (docs/methods.md#trap-7)?
 
 A task is trained and tested from scratch on footage in which nothing moves, and for the same budget on footage in
 which something does. Where nothing moves, one moment cannot be told from another: an answer that is better than always
@@ -195,9 +195,9 @@ def score_tuples(
     correct: list[bool] = []
     for index, rows in enumerate(grouped.values()):
         data = _tuples(footage, rows, net.task, config, seed=seed, count=tuples)
-        drawn = [data.question((index, number)) for number in range(tuples)]
-        answers = net(torch.stack([one.clips for one in drawn]).to(device)).argmax(1).tolist()
-        correct += [answer == one.draw.label for answer, one in zip(answers, drawn, strict=True)]
+        drawn = [data[index, number] for number in range(tuples)]
+        answers = net(torch.stack([clips for clips, _ in drawn]).to(device)).argmax(1).tolist()
+        correct += [answer == label for answer, (_, label) in zip(answers, drawn, strict=True)]
     return HeldOutScores(correct=np.array(correct, np.float64), groups=np.repeat(np.array(list(grouped)), tuples))
 
 

@@ -1,7 +1,8 @@
 """Intervals and paired comparisons over groups of videos: small pure functions.
 
 Videos of one group (one shoot, one source) resemble each other, so the group is the unit that is resampled. Below
-`MIN_GROUPS` groups a percentile bootstrap covers too little (facts: registry-and-data.md) and there is no interval.
+`MIN_GROUPS` groups a percentile bootstrap covers too little, and there is no interval
+(docs/methods.md#intervals-over-groups).
 """
 
 from collections.abc import Sequence

@@ -11,10 +11,10 @@ from typing import Any
 
 from rushes import plugins
 from rushes.errors import UserError
-from rushes.pretext.task import Draw, PretextTask, Shot
+from rushes.pretext.task import ClipTuple, PretextTask, Shot
 from rushes.strict import build
 
-__all__ = ["TASKS", "Draw", "PretextTask", "Shot", "make_task"]
+__all__ = ["TASKS", "ClipTuple", "PretextTask", "Shot", "make_task"]
 
 TASKS = plugins.built_in("task")
 """Names of the tasks of this package's modules."""

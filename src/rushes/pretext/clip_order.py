@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from rushes.errors import UserError
-from rushes.pretext.task import Draw, PretextTask, Shot, random_crops
+from rushes.pretext.task import ClipTuple, PretextTask, Shot, random_crops
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOrder(PretextTask):
-    """Clips of consecutive frames, a gap apart, shuffled; the answer is the place in time of each, 1 the earliest.
+    """Clips of consecutive frames, a gap apart, shuffled; the answer is the position in time of each, 1 the earliest.
 
     The label is the index of the permutation in lexicographical order, and a permutation and its reverse are two
-    classes, as in the released code; each clip has a crop of its own (facts: methods.md, VCOP).
+    classes, as in the released code; each clip has a crop of its own (docs/methods.md#vcop).
     """
 
     clips: int = 3
-    """Clips a tuple."""
+    """Clips per tuple."""
     gap: int = 8
     """Frames left out between two clips."""
 
@@ -33,7 +33,7 @@ class ClipOrder(PretextTask):
 
     @property
     def elements(self) -> int:
-        """Clips a tuple."""
+        """Clips per tuple."""
         return self.clips
 
     @property
@@ -45,24 +45,24 @@ class ClipOrder(PretextTask):
         """All clips and the gaps between them: 64 frames for 3 x 16, gap 8."""
         return self.clips * clip_frames + (self.clips - 1) * self.gap
 
-    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> Draw:
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> ClipTuple:
         """Draws a start, an order, and a crop for each clip."""
         start = rng.integers(shot.frames - self.span(clip_frames=clip_frames) + 1)
         label = int(rng.integers(self.classes))
         starts = start + np.array(self._order(label)) * (clip_frames + self.gap)
         crops = random_crops(shot, crop=crop, count=self.clips, rng=rng)
-        return Draw(frames=starts[:, None] + np.arange(clip_frames), crops=crops, label=label)
+        return ClipTuple(frames=starts[:, None] + np.arange(clip_frames), crops=crops, label=label)
 
     def head(self, features: int) -> nn.Module:
         """Pairs of clips share a layer; their outputs together name the order."""
         return PairwiseHead(features, elements=self.clips, classes=self.classes)
 
     def answer(self, label: int) -> str:
-        """The place in time of each clip as shown, 1 the earliest: `2 3 1`."""
-        return " ".join(str(place + 1) for place in self._order(label))
+        """The position in time of each clip as shown, 1 the earliest: `2 3 1`."""
+        return " ".join(str(position + 1) for position in self._order(label))
 
     def _order(self, label: int) -> tuple[int, ...]:
-        """The place in time, from 0, of each clip as shown."""
+        """The position in time, from 0, of each clip as shown."""
         return next(itertools.islice(itertools.permutations(range(self.clips)), label, None))
 
 

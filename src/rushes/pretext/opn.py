@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from rushes.errors import UserError
-from rushes.pretext.task import Draw, Integers, PretextTask, Shot
+from rushes.pretext.task import ClipTuple, Integers, PretextTask, Shot
 from rushes.video.windows import busiest_patch, draw_window
 
 _CANONICAL = ("1234", "1324", "1342", "1243", "1423", "1432", "2134", "2143", "2314", "3124", "3142", "3214")
 ORDERS = np.array([[int(frame) - 1 for frame in order] for order in _CANONICAL])
-"""[12, 4]: the frame shown at each place, by class; each stands for its reverse too (facts: methods.md, OPN)."""
+"""[12, 4]: the frame shown at each position, per class; each stands for its reverse too (docs/methods.md#opn)."""
 PAIRS = ((0, 1), (1, 2), (2, 3), (0, 2), (1, 3), (0, 3))
-"""Pairs of places in the order in which the released network concatenates them."""
+"""Pairs of positions in the order in which the released network concatenates them."""
 
 _CROP = 80  # pixels: the published crop, of which patch and jitter are shares
 _PATCH = 100
@@ -26,19 +26,19 @@ _PATCH = 100
 class Opn(PretextTask):
     """Four frames in one of 4!/2 orders: an order and its reverse are one class.
 
-    Window and frames are drawn by their motion, and shown is a crop in the patch that moves most. What could give the
-    order away without being understood is taken away as in the paper: all frames have the same place in the patch but
-    for a jitter of each, and each shows one channel, drawn for it alone (facts: methods.md, OPN).
+    Window and frames are drawn by their motion, and the crop lies in the patch that moves most. Shortcuts are removed
+    as in the paper: all frames have the same crop but for a jitter of each, and each shows one channel, drawn for it
+    alone (docs/methods.md#opn).
     """
 
     clip_lengths: ClassVar[tuple[int, int | None]] = (1, 1)
 
     window: int = 60
-    """Frames among which the four are drawn. Not published."""
+    """Frames from which the four are drawn. Not published."""
     gap: int = 4
     """Frames left out between two drawn ones, at least. Not published."""
     jitter: int = 5
-    """Pixels by which each frame's crop is displaced at most, for a crop of 80; in proportion for others; even."""
+    """Largest shift of each frame's crop in pixels, for a crop of 80; in proportion for others; even."""
     flip: bool = True
     """Mirror half of the tuples."""
     split_channels: bool = True
@@ -58,7 +58,7 @@ class Opn(PretextTask):
 
     @property
     def elements(self) -> int:
-        """Frames a tuple."""
+        """Frames per tuple."""
         return 4
 
     @property
@@ -70,8 +70,8 @@ class Opn(PretextTask):
         """The window."""
         return self.window
 
-    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> Draw:
-        """Draws frames, a place, then an order and its direction, which nothing before depends on."""
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> ClipTuple:
+        """Draws frames and crops, then an order and its direction, on which nothing before depends."""
         start = draw_window(shot.motion, span=self.window, rng=rng)
         frames = start + spaced_frames(shot.motion[start : start + self.window], count=4, gap=self.gap, rng=rng)
         crops = self._crops(shot, frames, crop=crop, rng=rng)
@@ -81,21 +81,21 @@ class Opn(PretextTask):
         shown = frames[ORDERS[label]]
         if rng.random() < 0.5:
             shown = shown[::-1]
-        return Draw(frames=shown[:, None], crops=crops, label=label, flip=flip, channels=channels)
+        return ClipTuple(frames=shown[:, None], crops=crops, label=label, flip=flip, channels=channels)
 
     def _crops(self, shot: Shot, frames: Integers, *, crop: int, rng: np.random.Generator) -> Integers:
-        """One place within the patch that moves most from the first frame to the last, and a jitter of each: [4, 2].
+        """One crop within the patch that moves most from the first frame to the last, and a jitter of each: [4, 2].
 
-        The patch has 5/4 of the crop's side, or as much as the picture has.
+        The patch has 5/4 of the crop's side, or as much as the frame has.
         """
-        picture = np.array([shot.height, shot.width])
-        patch = np.minimum(crop * _PATCH // _CROP // 2 * 2, picture)
-        height, width = (patch / picture).tolist()
+        frame = np.array([shot.height, shot.width])
+        patch = np.minimum(crop * _PATCH // _CROP // 2 * 2, frame)
+        height, width = (patch / frame).tolist()
         share = np.array(busiest_patch(shot.grid[frames[0] : frames[-1] + 1], height=height, width=width))
-        corner = 2 * (share * (picture - patch) / 2).astype(np.int64)
-        place = corner + 2 * rng.integers((patch - crop) // 2 + 1)
+        corner = 2 * (share * (frame - patch) / 2).astype(np.int64)
+        shared = corner + 2 * rng.integers((patch - crop) // 2 + 1)
         reach = self.jitter * crop // _CROP // 2
-        crops: Integers = np.clip(place + 2 * rng.integers(-reach, reach + 1, size=(4, 2)), 0, picture - crop)
+        crops: Integers = np.clip(shared + 2 * rng.integers(-reach, reach + 1, size=(4, 2)), 0, frame - crop)
         return crops
 
     def head(self, features: int) -> nn.Module:
@@ -103,7 +103,7 @@ class Opn(PretextTask):
         return SortingHead(features, classes=self.classes)
 
     def answer(self, label: int) -> str:
-        """The places in time of the frames as shown, 1 the earliest: `1 3 2 4 or 4 2 3 1`."""
+        """The positions in time of the frames as shown, 1 the earliest: `1 3 2 4 or 4 2 3 1`."""
         order = " ".join(_CANONICAL[label])
         return f"{order} or {order[::-1]}"
 
@@ -121,7 +121,7 @@ class SortingHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[B, 4, features] -> [B, classes]."""
         pairs = torch.stack([features[:, pair].flatten(1) for pair in PAIRS], dim=1)
-        # Pairs are folded into the batch, so that batch norm sees them together (methods.md, trap 8).
+        # Pairs are folded into the batch, so that batch norm sees them together (docs/methods.md#trap-8).
         hidden = self.pair(pairs.flatten(0, 1)).unflatten(0, pairs.shape[:2])
         logits: Tensor = self.order(hidden.flatten(1))
         return logits
@@ -130,19 +130,19 @@ class SortingHead(nn.Module):
 def spaced_frames(magnitude: npt.NDArray[np.float32], *, count: int, gap: int, rng: np.random.Generator) -> Integers:
     """Numbers of `count` frames, rising, with at least `gap` frames left out between two: int64 `[count]`.
 
-    Every choice that is so spaced is as likely as the product of its frames' motion; frames without motion are drawn
-    where it takes them, uniformly.
+    The probability of each allowed selection is proportional to the product of its frames' motion; where nothing moves,
+    all are equally likely.
 
     Args:
         magnitude: [n], each frame's motion; n is at least count + (count - 1) * gap.
-        count: how many.
-        gap: how far apart.
-        rng: draws.
+        count: number of frames.
+        gap: frames left out between two.
+        rng: generator.
     """
     weights = magnitude.astype(np.float64)
-    # A millionth: choices with fewer still frames always come first.
+    # A millionth: selections with fewer still frames always come first.
     weights = weights / weights.max() + 1e-6 if weights.max() > 0 else np.ones(len(weights))
-    # ways[k][n]: the sum, over all choices of k frames from frame n on, of the products of their weights.
+    # ways[k][n]: the sum, over all selections of k frames from frame n on, of the products of their weights.
     ways = [np.ones(len(weights) + gap + 2)]
     for _ in range(count):
         first = weights * ways[-1][gap + 1 :][: len(weights)]

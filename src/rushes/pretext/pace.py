@@ -6,16 +6,16 @@ import numpy as np
 from torch import nn
 
 from rushes.errors import UserError
-from rushes.pretext.task import Draw, OneClipHead, PretextTask, Shot, random_crops
+from rushes.pretext.task import ClipTuple, OneClipHead, PretextTask, Shot, random_crops
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace(PretextTask):
     """One clip whose frames are `stride` apart; the answer is stride - 1.
 
-    The clip always fits in the segment: wrapping around would leave a seam that gives the label away (facts:
-    methods.md). The clip's centre has the same distribution at every stride, so that the place in the video tells
-    nothing either.
+    The clip always fits in the shot: wrapping around would leave a seam that gives the label away
+    (docs/methods.md#pace). The clip's centre has the same distribution at every stride, so that its position in the
+    video does not give the label away either.
     """
 
     strides: int = 4
@@ -39,13 +39,13 @@ class Pace(PretextTask):
         """The fastest clip must fit."""
         return (clip_frames - 1) * self.strides + 1
 
-    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> Draw:
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> ClipTuple:
         """Draws a stride, a centre and a crop."""
         label = int(rng.integers(self.strides))
         window = rng.integers(shot.frames - self.span(clip_frames=clip_frames) + 1)
         margin = (self.span(clip_frames=clip_frames) - 1 - (clip_frames - 1) * (label + 1)) // 2
         numbers = window + margin + np.arange(clip_frames) * (label + 1)
-        return Draw(frames=numbers[None], crops=random_crops(shot, crop=crop, count=1, rng=rng), label=label)
+        return ClipTuple(frames=numbers[None], crops=random_crops(shot, crop=crop, count=1, rng=rng), label=label)
 
     def head(self, features: int) -> nn.Module:
         """A linear layer on the one clip's features."""

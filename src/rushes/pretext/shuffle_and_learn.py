@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
-from rushes.pretext.task import Draw, Integers, PretextTask, Shot, random_crops
+from rushes.pretext.task import ClipTuple, Integers, PretextTask, Shot, random_crops
 from rushes.video.clips import crop_i420
 from rushes.video.windows import draw_window
 
@@ -21,28 +21,29 @@ A, B, C, D, E = range(5)
 class ShuffleAndLearn(PretextTask):
     """Three frames, of five candidates a < b < c < d < e: (b, c, d) is in order, (b, a, d) and (b, e, d) are not.
 
-    The answer is 1 for a tuple in order, 0 for one that is not; either is shown backwards half of the time. Right and
-    wrong tuples begin and end with the same frames, so that only the middle one tells (facts: methods.md, S&L). The
-    candidates come from a window drawn by its motion. One crop for the three frames: the released code crops nothing.
+    The label is 1 for a tuple in order, 0 for one that is not; either is shown backwards half of the time. Right and
+    wrong tuples begin and end with the same frames, so that only the middle one differs
+    (docs/methods.md#shuffle-and-learn). The candidates come from a window drawn by its motion. One crop for the three
+    frames: the released code crops nothing.
     """
 
     clip_lengths: ClassVar[tuple[int, int | None]] = (1, 1)
 
     tau_max: int = 60
-    """Longest way from b to d in frames; the shortest is half of it."""
+    """Largest distance from b to d in frames; the smallest is half of it."""
     tau_min: int = 15
-    """Shortest way from a to b, and from d to e, in frames."""
+    """Smallest distance from a to b, and from d to e, in frames."""
     negatives: float = 0.75
     """Share of tuples that are out of order."""
     similarity: float = 10.0
-    """Mean squared difference of two crops' RGB values (0 to 255) up to which a or e looks like c and is not taken.
+    """Mean squared difference of two crops' RGB values (0 to 255) up to which a or e looks like c and is rejected.
 
-    0 looks at no picture. The published threshold could not be read; this one is about what coding alone changes.
+    0 compares no frames. The published threshold could not be read; this one is about what coding alone changes.
     """
     hidden: int = 0
     """Width of a hidden layer in the head; 0 is the published head, a linear layer.
 
-    The linear layer adds up what it sees in each frame, and no such sum says that one lies between two others.
+    The linear layer adds up scores of single frames, and no such sum says that one frame lies between two others.
     """
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class ShuffleAndLearn(PretextTask):
 
     @property
     def elements(self) -> int:
-        """Frames a tuple."""
+        """Frames per tuple."""
         return 3
 
     @property
@@ -69,23 +70,23 @@ class ShuffleAndLearn(PretextTask):
 
     @property
     def chance(self) -> float:
-        """Accuracy of always giving the commoner answer."""
+        """Accuracy of always giving the more frequent answer."""
         return max(self.negatives, 1 - self.negatives)
 
     def span(self, *, clip_frames: int) -> int:
         """From a to e at most: 91 frames for 60 and 15."""
         return self.tau_min + self.tau_max + self.tau_min + 1
 
-    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> Draw:
-        """Draws a crop and five candidates, then a label that nothing before depends on, then the tuple.
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> ClipTuple:
+        """Draws a crop and five candidates, then a label on which nothing before depends, then the tuple.
 
-        Candidates of which both a and e look like c are drawn again, whatever the label; after the last of a few
-        tries they are taken as they are, so that footage that stands still has the same share of each label.
+        Where both a and e look like c, all candidates are drawn again, whatever the label; after the last of a few
+        tries they are taken as they are, so that still footage has the same share of each label.
         """
-        place = random_crops(shot, crop=crop, count=1, rng=rng)
+        corner = random_crops(shot, crop=crop, count=1, rng=rng)
         for _ in range(_TRIES):
             candidates = self._candidates(shot, rng)
-            outsiders = self._outsiders(shot, candidates, place=place[0], crop=crop)
+            outsiders = self._outsiders(shot, candidates, corner=corner[0], crop=crop)
             if outsiders:
                 break
         label = int(rng.random() >= self.negatives)
@@ -93,7 +94,7 @@ class ShuffleAndLearn(PretextTask):
         frames = candidates[[B, middle, D]]
         if rng.random() < 0.5:
             frames = frames[::-1]
-        return Draw(frames=frames[:, None], crops=place.repeat(3, axis=0), label=label)
+        return ClipTuple(frames=frames[:, None], crops=corner.repeat(3, axis=0), label=label)
 
     def _candidates(self, shot: Shot, rng: np.random.Generator) -> Integers:
         """a, b, c, d, e: frame numbers within a window of the span, [5]."""
@@ -107,18 +108,18 @@ class ShuffleAndLearn(PretextTask):
         e = rng.integers(d + self.tau_min, self.span(clip_frames=1))
         return window + np.array([a, b, c, d, e])
 
-    def _outsiders(self, shot: Shot, candidates: Integers, *, place: Integers, crop: int) -> list[int]:
+    def _outsiders(self, shot: Shot, candidates: Integers, *, corner: Integers, crop: int) -> list[int]:
         """Those of a and e that do not look like c, within the crop."""
         if not self.similarity:
             return [A, E]
-        # All five are asked for at once: they are decoded in one go, and the tuple is among them.
-        pictures = crop_i420(shot.pictures(candidates), top=int(place[0]), left=int(place[1]), size=crop)
-        rgb = 255 * i420_to_rgb(torch.from_numpy(pictures))  # [3, 5, crop, crop]
+        # All five at once: they are decoded in one go, and the tuple is among them.
+        frames = crop_i420(shot.read_frames(candidates), top=int(corner[0]), left=int(corner[1]), size=crop)
+        rgb = 255 * i420_to_rgb(torch.from_numpy(frames))  # [3, 5, crop, crop]
         difference = (rgb - rgb[:, C : C + 1]).square().mean(dim=(0, 2, 3))
         return [outsider for outsider in (A, E) if difference[outsider] > self.similarity]
 
     def head(self, features: int) -> nn.Module:
-        """The features of the three frames, one after the other -> perhaps a hidden layer -> linear layer."""
+        """The features of the three frames, concatenated -> optional hidden layer -> linear layer."""
         return ConcatenatedHead(features, elements=self.elements, classes=self.classes, hidden=self.hidden)
 
     def answer(self, label: int) -> str:
@@ -133,11 +134,11 @@ class ConcatenatedHead(nn.Module):
         super().__init__()
         width = elements * features
         layers = [nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()] if hidden else []
-        self.verdict = nn.Sequential(*layers, nn.Linear(hidden or width, classes))
+        self.order = nn.Sequential(*layers, nn.Linear(hidden or width, classes))
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, elements, features] -> [B, classes]."""
-        logits: Tensor = self.verdict(features.flatten(1))
+        logits: Tensor = self.order(features.flatten(1))
         return logits
 
 

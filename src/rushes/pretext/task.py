@@ -1,8 +1,8 @@
 """What a pretext task is made of: draw, view, head, loss.
 
-A task never touches files. `draw` says which frames of a shot to look at, and the label falls out of it; the loader
-fetches them, `view` says what the network sees of them, the backbone turns each element into features, `head` turns
-the features of a tuple into an answer, and `loss` compares that with the label.
+A task never touches files. `draw` chooses a tuple: which frames of a shot each of its elements shows, and the label
+that follows from the choice. The loader decodes them, `view` transforms what the network sees, the backbone turns each
+element into features, `head` turns the features of a tuple into logits, and `loss` compares these with the label.
 """
 
 from abc import ABC, abstractmethod
@@ -19,23 +19,23 @@ from torch.nn import functional as F
 from rushes.errors import UserError
 
 Integers = npt.NDArray[np.int64]
-Pictures = npt.NDArray[np.uint8]
+Frames = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """A stretch of footage without a cut, as a task sees it; what costs something is read when it is asked for."""
+    """Consecutive frames without a cut, as a task sees them; motion and frames are read on first use."""
 
     frames: int
-    """How many."""
+    """Number of frames."""
     height: int
-    """Of the footage, pixels."""
+    """Of the footage, in pixels."""
     width: int
-    """Likewise."""
+    """Of the footage, in pixels."""
     read_motion: Callable[[], tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]
-    """Behind `motion` and `grid`."""
-    pictures: Callable[[Integers], Pictures]
-    """Frames by number, I420 uint8 [n, H * 3/2, W]: they are decoded, and not again if the draw takes them."""
+    """Reads `motion` and `grid`."""
+    read_frames: Callable[[Integers], Frames]
+    """Decodes frames by number: I420 uint8 [n, H * 3/2, W]. Those of the tuple are not decoded a second time."""
 
     @cached_property
     def _motion(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
@@ -48,20 +48,20 @@ class Shot:
 
     @property
     def grid(self) -> npt.NDArray[np.uint8]:
-        """[frames, 4, 5]: motion by cell of the picture, in 1/16 pixel."""
+        """[frames, 4, 5]: motion per cell of the frame, in 1/16 pixel."""
         return self._motion[1]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
-    """One question about a shot."""
+class ClipTuple:
+    """What a task draws: the clips of one shot that it shows together, and their label."""
 
     frames: Integers
     """[elements, clip_frames]: frame numbers within the shot."""
     crops: Integers
     """[elements, 2]: top and left of each element's crop in pixels, even: one crop for all frames of an element."""
     label: int
-    """The answer."""
+    """The right answer."""
     flip: bool = False
     """Whether all elements are mirrored, left to right."""
     channels: Integers | None = None
@@ -77,7 +77,7 @@ class PretextTask(ABC):
     @property
     @abstractmethod
     def elements(self) -> int:
-        """Clips (or frames) a tuple."""
+        """Clips (or frames) per tuple."""
 
     @property
     @abstractmethod
@@ -91,18 +91,18 @@ class PretextTask(ABC):
 
     @abstractmethod
     def span(self, *, clip_frames: int) -> int:
-        """Frames that a shot must have for a draw to fit."""
+        """Frames that a shot must have for a tuple to fit."""
 
     @abstractmethod
-    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> Draw:
-        """Draws a question about a shot of at least `span` frames, for a square crop of `crop` pixels."""
+    def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> ClipTuple:
+        """Draws a tuple from a shot of at least `span` frames, for a square crop of `crop` pixels."""
 
     @abstractmethod
     def head(self, features: int) -> nn.Module:
         """Returns the module that maps [B, elements, features] to [B, classes]."""
 
     def view(self, clips: Tensor) -> Tensor:
-        """What the network sees of normalised clips [B, elements, 3, T, H, W]: by default, just these."""
+        """Transforms normalised clips [B, elements, 3, T, H, W] before the network; by default not at all."""
         return clips
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -110,14 +110,14 @@ class PretextTask(ABC):
         return F.cross_entropy(logits, labels)
 
     def answer(self, label: int) -> str:
-        """The answer of this label in words, for people: by default, its number."""
+        """The label in words, for people: by default, its number."""
         return f"answer {label + 1} of {self.classes}"
 
     def check(self, *, clip_frames: int) -> None:
-        """Says whether the task can be asked about elements of this length.
+        """Checks that the task allows elements of this length.
 
         Raises:
-            UserError: it is about frames and these are clips, or the reverse.
+            UserError: the task is about frames and these are clips, or the reverse.
         """
         shortest, longest = self.clip_lengths
         if clip_frames < shortest or (longest is not None and clip_frames > longest):
@@ -130,14 +130,14 @@ class PretextTask(ABC):
 
 
 def random_crops(shot: Shot, *, crop: int, count: int, rng: np.random.Generator) -> Integers:
-    """Places of `count` independent crops anywhere in the picture: top and left, even pixels, [count, 2]."""
+    """Draws `count` independent crops anywhere in the frame: top and left, even pixels, [count, 2]."""
     room = np.array([shot.height - crop, shot.width - crop])
     crops: Integers = 2 * (rng.random((count, 2)) * (room // 2 + 0.999)).astype(np.int64)
     return crops
 
 
 def disorder(count: int, *, rng: np.random.Generator) -> Integers:
-    """A random order of `count` things, 3 or more, that is neither forward nor backward: [count]."""
+    """A random order of `count` numbers, 3 or more, that is neither forward nor backward: [count]."""
     assert count >= 3
     while True:
         order = rng.permutation(count)

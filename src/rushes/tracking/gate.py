@@ -1,7 +1,7 @@
 """The promotion gate: each rule a small pure function with a verdict and a sentence.
 
 A challenger is promoted when every rule passes. Missing evidence is a no, and so is an inconclusive comparison: it
-leaves the champion where it is and says what would settle it (facts: registry-and-data.md, the promotion gate).
+leaves the champion where it is and says what would settle it (docs/methods.md#promotion-gate).
 """
 
 import math

@@ -1,1 +1,1 @@
-"""One training loop for pretraining and fine-tuning, and what it trains."""
+"""One training loop for pretraining and fine-tuning, its data and its networks."""

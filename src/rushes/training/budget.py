@@ -1,7 +1,7 @@
 """What training costs in arithmetic, so that methods can be compared at the same cost.
 
 Backbone training FLOPs: forward and backward passes of the backbone over all elements of the tuples. Heads, validation
-and decoding are not in it, and weights that the optimiser moves cost next to nothing (facts: methods.md, trap 13).
+and decoding are not in it, and weights that the optimiser moves cost next to nothing (docs/methods.md#trap-13).
 """
 
 import functools

@@ -1,6 +1,6 @@
-"""What the loop is fed: tuples and clips of I420 bytes, each a function of (seed, epoch, sample number) alone.
+"""Training data: tuples and clips of I420 bytes, each a function of (seed, epoch, number) alone.
 
-So neither the number of loader workers, nor the rank, nor an interruption changes what is seen.
+So neither the number of loader workers, nor the rank, nor an interruption changes the data.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from rushes.footage.reader import Footage
 from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips
 
 Integers = npt.NDArray[np.int64]
-Place = tuple[int, int]
-"""Epoch and sample number."""
+Position = tuple[int, int]
+"""Epoch, and number within it."""
 
 
-class Stretch(NamedTuple):
-    """Consecutive frames of a segment without a shot cut between them."""
+class FrameRange(NamedTuple):
+    """Consecutive frames of a segment: a shot, or the whole segment."""
 
     row: int
     first: int
@@ -30,20 +30,20 @@ class Stretch(NamedTuple):
 
 
 class Windows:
-    """Which stretch of footage each sample of an epoch looks at: every shot as often as a window fits in it.
+    """The frames that each position of an epoch is drawn from: every shot as often as a window fits in it.
 
-    So an hour of footage weighs as much in one long file as in many short ones, and no draw crosses a cut.
+    So an hour of footage weighs as much in one long file as in many short ones, and no tuple crosses a cut.
 
     Args:
-        footage: where the segments are.
-        rows: [n] segments to look at.
+        footage: the segments.
+        rows: [n] rows of segments to use.
         counts: [n] windows in each.
-        span: frames that a shot must have to be drawn from; 0 takes segments whole.
-        seed: everything follows from it.
-        samples: samples an epoch; 0 takes all windows once.
+        span: frames of a window; shorter shots are left out. 0 takes segments whole.
+        seed: of order and generators.
+        samples: positions per epoch; 0 takes all windows once.
 
     Attributes:
-        segments: how many there are windows in.
+        segments: number of segments that hold a window.
     """
 
     _CHUNK = 4096
@@ -52,7 +52,7 @@ class Windows:
         self, footage: Footage, rows: Integers, counts: Integers, *, span: int, seed: int, samples: int = 0
     ) -> None:
         self.footage, self.span = footage, span
-        # Counts a segment, not a shot: an archive has millions of shots.
+        # Counts per segment, not per shot: an archive has millions of shots.
         self._rows, self._ends = rows[counts > 0], np.cumsum(counts[counts > 0])
         self.segments = len(self._rows)
         self._total = int(self._ends[-1])
@@ -80,34 +80,34 @@ class Windows:
             )
         return cls(footage, rows, counts, span=span, seed=seed, samples=samples)
 
-    def __getitem__(self, place: Place) -> tuple[Stretch, np.random.Generator]:
-        """The stretch that a sample looks at, and the generator of its draws."""
-        epoch, number = place
-        # Several passes when an epoch asks for more samples than there are windows, and the reverse.
-        turn, position = divmod(epoch * self.samples + number, self._total)
+    def __getitem__(self, position: Position) -> tuple[FrameRange, np.random.Generator]:
+        """The frames that a position is drawn from, and its random generator."""
+        epoch, number = position
+        # One epoch may take several passes over the windows, or part of one.
+        turn, index = divmod(epoch * self.samples + number, self._total)
         if self._order is None or self._order[0] != turn:
             order = np.arange(self._total, dtype=np.uint32)
             np.random.default_rng([self.seed, 1, turn]).shuffle(order)
             self._order = turn, order
-        window = int(self._order[1][position])
+        window = int(self._order[1][index])
         segment = int(np.searchsorted(self._ends, window, side="right"))
         row = int(self._rows[segment])
-        stretch = self._stretch(row, window - int(self._ends[segment - 1] if segment else 0))
-        return stretch, np.random.default_rng([self.seed, 2, epoch, number])
+        shot = self._shot(row, window - int(self._ends[segment - 1] if segment else 0))
+        return shot, np.random.default_rng([self.seed, 2, epoch, number])
 
-    def _stretch(self, row: int, window: int) -> Stretch:
-        """The shot that holds a window of a segment, counted from its beginning."""
+    def _shot(self, row: int, window: int) -> FrameRange:
+        """The shot that holds a window of a segment, counted from the segment's beginning."""
         if not self.span:
-            return Stretch(row, 0, int(self.footage.segments.frames[row]))
+            return FrameRange(row, 0, int(self.footage.segments.frames[row]))
         _, first, frames = self.footage.shots([row])
         shot = int(np.searchsorted(np.cumsum(frames // self.span), window, side="right"))
-        return Stretch(row, int(first[shot]), int(frames[shot]))
+        return FrameRange(row, int(first[shot]), int(frames[shot]))
 
 
 class LabelledClips(Dataset[tuple[Tensor, int]]):
     """One random clip of a labelled segment: I420, uint8 [T, S*3/2, S], and the class number.
 
-    An epoch looks at every segment once, or at as many as `samples` says.
+    An epoch takes every segment once, or `samples` of them.
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class LabelledClips(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return self.windows.samples
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, int]:
-        (row, _, length), rng = self.windows[place]
+    def __getitem__(self, position: Position) -> tuple[Tensor, int]:
+        (row, _, length), rng = self.windows[position]
         starts = self._starts(row, length)
         start = starts[rng.integers(len(starts))]
         # A segment shorter than a clip repeats its last frame, as in evaluation and serving.
@@ -144,7 +144,7 @@ class LabelledClips(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(clip), self.classes[row]
 
     def _starts(self, row: int, length: int) -> Integers:
-        """Where a clip may begin: anywhere within a shot, or anywhere at all where no shot is long enough."""
+        """First frames that a clip may have: within a shot, or anywhere where no shot is long enough."""
         _, first, frames = self.footage.shots([row])
         inside = [begin + np.arange(count - self.clip_frames + 1) for begin, count in zip(first, frames, strict=True)]
         found = np.concatenate(inside)
@@ -152,9 +152,9 @@ class LabelledClips(Dataset[tuple[Tensor, int]]):
 
 
 class EvenClips(Dataset[tuple[Tensor, int]]):
-    """The clips that stand for a whole segment: evenly spaced, centre crop, uint8 [clips, T, S*3/2, S], and its row.
+    """Evenly spaced clips of a whole segment, centre crop: uint8 [clips, T, S*3/2, S], and the segment's row.
 
-    The same selection as serving makes (`rushes.video.file_clips.video_clips`), on footage instead of a file.
+    Serving selects the same clips from a file (`rushes.video.file_clips.video_clips`).
     """
 
     def __init__(self, footage: Footage, rows: Integers, *, clips: int, clip_frames: int, crop: int) -> None:
@@ -174,8 +174,8 @@ class EvenClips(Dataset[tuple[Tensor, int]]):
         return evenly_spaced_clips(length, clips=self.clips, clip_frames=self.clip_frames)
 
 
-class Batches(Sampler[list[Place]]):
-    """Batches of places from a step on: what makes a resumed run see what an uninterrupted one would have seen."""
+class Batches(Sampler[list[Position]]):
+    """Batches of positions from a step on, so that a resumed run gets the data that an uninterrupted one gets."""
 
     def __init__(self, *, samples: int, batch: int, first_step: int, last_step: int) -> None:
         self.samples, self.batch, self.first_step, self.last_step = samples, batch, first_step, last_step
@@ -183,15 +183,15 @@ class Batches(Sampler[list[Place]]):
     def __len__(self) -> int:
         return self.last_step - self.first_step
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[Position]]:
         for step in range(self.first_step, self.last_step):
             yield [divmod(number, self.samples) for number in range(step * self.batch, (step + 1) * self.batch)]
 
 
 def few_labels(footage: Footage, rows: Integers, *, per_class: int, seed: int) -> Integers:
-    """At most `per_class` of the labelled rows of each class, ascending; all of them where it is 0.
+    """At most `per_class` of the labelled rows of each class, ascending; all rows where it is 0.
 
-    They are spread over groups, and nested: those of a larger number hold those of a smaller one.
+    They are spread over groups, and nested: a larger number includes the rows of a smaller one.
     """
     if not per_class:
         return rows
@@ -204,17 +204,17 @@ def few_labels(footage: Footage, rows: Integers, *, per_class: int, seed: int) -
 
 
 def _spread(groups: npt.NDArray[np.object_], rng: np.random.Generator) -> Integers:
-    """An order [n] in random turns: one of each group [n], then another of each, and so on."""
+    """A random order [n] in turns: one item of each group [n], then another of each, and so on."""
     order = rng.permutation(len(groups))
     earlier: dict[str, int] = {}
     turns = np.zeros(len(groups), np.int64)
-    for position, place in enumerate(order):
-        turns[position] = earlier[groups[place]] = earlier.get(groups[place], -1) + 1
+    for position, item in enumerate(order):
+        turns[position] = earlier[groups[item]] = earlier.get(groups[item], -1) + 1
     return order[np.argsort(turns, kind="stable")]
 
 
 def crop_at(frames: npt.NDArray[np.uint8], share: npt.NDArray[np.float64], *, size: int) -> npt.NDArray[np.uint8]:
-    """Cuts a square of I420 frames [n, H*3/2, W] at a share (top, left; 0 to 1) of the room; offsets are even."""
+    """Crops a square of I420 frames [n, H*3/2, W] at a share (top, left; 0 to 1) of the margin; offsets are even."""
     height, width = frames.shape[1] * 2 // 3, frames.shape[2]
     top, left = (
         2 * int(part * ((room - size) // 2 + 0.999)) for part, room in zip(share, (height, width), strict=True)
@@ -223,7 +223,7 @@ def crop_at(frames: npt.NDArray[np.uint8], share: npt.NDArray[np.float64], *, si
 
 
 def mirror(clip: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Flips I420 frames [n, S*3/2, S] left to right: whole rows of luma, each chroma plane by itself."""
+    """Flips I420 frames [n, S*3/2, S] left to right: the luma plane and each chroma plane."""
     size = clip.shape[2]
     flipped = clip.copy()
     flipped[:, :size] = clip[:, :size, ::-1]

@@ -1,6 +1,6 @@
 """The training loop: steps, validation, checkpoints, exact resume. Pretraining and fine-tuning are calls of `fit`.
 
-A run is a function of its seed: data by (seed, epoch, sample), dropout by (seed, step). So a run that was killed and
+A run is a function of its seed: data by (seed, epoch, number), dropout by (seed, step). So a run that was killed and
 resumed ends in the same weights, bit for bit on one machine and thread count, as one that was not.
 """
 
@@ -20,7 +20,7 @@ from rushes.config import Optimizer
 from rushes.errors import RushesError, UserError
 from rushes.progress import NullProgress, Progress
 from rushes.store import Store
-from rushes.training.data import Batches, Place
+from rushes.training.data import Batches, Position
 
 State = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -29,7 +29,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How long, how large, how seeded."""
+    """Length, batch, seed and device of a run."""
 
     epochs: int
     batch: int
@@ -42,11 +42,11 @@ class TrainingSettings:
 
 @dataclass(kw_only=True)
 class TrainingResult:
-    """What a run came to: the chosen weights and the curves."""
+    """The chosen weights and the curves of a run."""
 
     weights: dict[str, Tensor]
     history: list[dict[str, float]] = field(default_factory=list)
-    """One record an epoch: epoch, step, loss, accuracy, seconds; val_loss, val_accuracy where there is validation."""
+    """One record per epoch: epoch, step, loss, accuracy, seconds; val_loss, val_accuracy where there is validation."""
     best_epoch: int = 0
 
 
@@ -61,7 +61,7 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         data = buffer.getvalue()
-        # Torch reads altered bytes without a word: the digest in front tells.
+        # Torch reads altered bytes without an error: the digest in front detects them.
         self.store.write(f"{self.folder}/step-{step:09d}.pt", hashlib.sha256(data).digest() + data)
         for name in self.store.names(self.folder)[: -self.keep]:
             self.store.remove(f"{self.folder}/{name}")
@@ -81,16 +81,16 @@ def pick_device(name: str) -> torch.device:
     """`auto` is the first GPU, or the CPU.
 
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: the device is unknown, or a GPU that is missing.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device: {name!r} is not here (torch sees no CUDA device): use device cpu, or auto")
+        raise UserError(f"device: {name!r} is not available (torch sees no CUDA device): use device cpu, or auto")
     try:
         return torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"device: {name!r} is no device; auto, cpu, cuda or cuda:N") from error
+        raise UserError(f"device: {name!r} is not a device; auto, cpu, cuda or cuda:N") from error
 
 
 def fit(
@@ -110,13 +110,13 @@ def fit(
         net: maps clips to logits [B, classes].
         loss: of its logits, in training and in validation.
         data: map-style, indexed by (epoch, number), with a length.
-        validation: the same; its epoch 0 is looked at after each epoch of training.
+        validation: the same; its epoch 0 is evaluated after each epoch of training.
         plan: lengths and seeds.
-        checkpoints: where to resume from and save to.
-        label: what the progress bar says.
-        progress: where to report to.
+        checkpoints: states to resume from, and where to save them.
+        label: of the progress bar.
+        progress: receives the bar.
     """
-    run = _Run(net, loss, plan=plan, samples=len(data))  # type: ignore[arg-type]  # Dataset does not promise a length
+    run = _Run(net, loss, plan=plan, samples=len(data))  # type: ignore[arg-type]  # Dataset has no length
     run.restore(checkpoints.load())
     bar = (progress or NullProgress()).bar(label, total=run.steps, unit="steps")
     bar.advance(run.step)
@@ -131,14 +131,14 @@ def fit(
 
 
 class _Run:
-    """A run between two steps: network, optimiser, how far, best so far."""
+    """A run between two steps: network, optimiser, step, best weights so far."""
 
     def __init__(self, net: nn.Module, loss: Loss, *, plan: TrainingSettings, samples: int) -> None:
         self.plan, self.loss = plan, loss
         self.device = pick_device(plan.device)
         self.net = net.to(self.device)
         self.steps_per_epoch = max(samples // plan.batch, 1)
-        # An epoch is whole batches, so that epochs begin at a batch's beginning.
+        # An epoch is whole batches, so that an epoch begins with a batch.
         self.samples = self.steps_per_epoch * plan.batch
         self.steps = self.steps_per_epoch * plan.epochs
         self.optimizer = make_optimizer(net, plan.optimizer)
@@ -160,7 +160,7 @@ class _Run:
 
     def train_step(self, clips: Tensor, labels: Tensor) -> dict[str, float]:
         self.net.train()
-        # Dropout's mask follows from the step, so that no generator's state has to be carried over a resume.
+        # Dropout's mask follows from the step, so that a resumed run needs no generator's state.
         torch.manual_seed(hash((self.plan.seed, 3, self.step)) % 2**63)
         labels = labels.to(self.device)
         logits = self.net(clips.to(self.device, non_blocking=True))
@@ -204,9 +204,10 @@ class _Run:
     def validate(self, data: Dataset[tuple[Tensor, int]]) -> dict[str, float]:
         self.net.eval()
         count = len(data)  # type: ignore[arg-type]
-        places = [[(0, n) for n in range(i, min(i + self.plan.batch, count))] for i in range(0, count, self.plan.batch)]
+        starts = range(0, count, self.plan.batch)
+        batches = [[(0, number) for number in range(start, min(start + self.plan.batch, count))] for start in starts]
         total = correct = 0.0
-        for clips, labels in DataLoader(data, batch_sampler=places):
+        for clips, labels in DataLoader(data, batch_sampler=batches):
             labels = labels.to(self.device)
             logits = self.net(clips.to(self.device))
             total += float(self.loss(logits, labels)) * len(labels)
@@ -266,15 +267,15 @@ def learning_rate_factor(step: int, *, steps: int, optimizer: Optimizer) -> floa
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-class _Told(Dataset[tuple[Tensor, int] | RushesError]):
-    """A dataset whose deliberate errors are handed over: raised in a worker, torch would bury them in a traceback."""
+class _ErrorsAsItems(Dataset[tuple[Tensor, int] | RushesError]):
+    """A dataset that returns our errors as items: raised in a worker, torch would bury them in a traceback."""
 
     def __init__(self, data: Dataset[tuple[Tensor, int]]) -> None:
         self.data = data
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, int] | RushesError:
+    def __getitem__(self, position: Position) -> tuple[Tensor, int] | RushesError:
         try:
-            return self.data[place]
+            return self.data[position]
         except RushesError as error:
             return error
 
@@ -286,9 +287,9 @@ def _collate(items: list[tuple[Tensor, int] | RushesError]) -> Any:
 
 def _loader(data: Dataset[tuple[Tensor, int]], batches: Batches, plan: TrainingSettings) -> DataLoader[Any]:
     return DataLoader(
-        _Told(data),
+        _ErrorsAsItems(data),
         collate_fn=_collate,
-        batch_sampler=batches,  # places are (epoch, number), not integers
+        batch_sampler=batches,  # positions are (epoch, number), not integers
         num_workers=plan.workers if len(batches) else 0,
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),

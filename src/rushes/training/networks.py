@@ -1,4 +1,4 @@
-"""What every network shares, and the classifier: backbone plus head, reading I420 clips as they are stored."""
+"""Input statistics of every network, and the classifier: backbone plus head, on I420 clips as they are stored."""
 
 import torch
 from torch import Tensor, nn

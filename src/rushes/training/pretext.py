@@ -15,36 +15,36 @@ from torch.utils.data import Dataset
 from rushes.backbones import Backbone, make_backbone
 from rushes.footage.colour import i420_to_rgb
 from rushes.footage.reader import Footage
-from rushes.pretext.task import Draw, PretextTask, Shot
-from rushes.training.data import Place, Stretch, Windows, mirror
+from rushes.pretext.task import ClipTuple, PretextTask, Shot
+from rushes.training.data import FrameRange, Position, Windows, mirror
 from rushes.training.networks import normalise
 from rushes.video.clips import crop_i420
 
 Integers = npt.NDArray[np.int64]
-Pictures = npt.NDArray[np.uint8]
+Frames = npt.NDArray[np.uint8]
 
 
 class PretextTuples(Dataset[tuple[Tensor, int]]):
-    """Questions of a pretext task: I420 clips, uint8 [E, T, S*3/2, S], and the answer.
+    """Tuples of a pretext task by (epoch, number): I420 clips, uint8 [E, T, S*3/2, S], and the label.
 
     Args:
-        footage: where the frames are.
-        rows: segments to draw from.
+        footage: the segments.
+        rows: [n] rows of segments to draw from.
         task: the task.
         clip_frames: frames of an element.
-        crop: side of the square that is cut from each frame.
-        seed: everything follows from it.
-        samples: questions an epoch; 0 takes as many as there are windows.
+        crop: side of the square crop in pixels.
+        seed: of windows and tuples.
+        samples: tuples per epoch; 0 takes as many as there are windows.
 
     Attributes:
         span: frames that a shot must have.
-        too_short: how many of the rows have no such shot, and are not asked about.
+        too_short: number of rows without such a shot, which are left out.
     """
 
     def __init__(
         self,
         footage: Footage,
-        rows: npt.NDArray[np.int64],
+        rows: Integers,
         *,
         task: PretextTask,
         clip_frames: int,
@@ -61,23 +61,23 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return self.windows.samples
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, int]:
-        question = self.question(place)
-        return question.clips, question.draw.label
+    def __getitem__(self, position: Position) -> tuple[Tensor, int]:
+        found = self.decoded(position)
+        return found.clips, found.drawn.label
 
-    def question(self, place: Place) -> "Question":
-        """The sample of a place (epoch, number), with where it is from."""
-        stretch, rng = self.windows[place]
-        pictures = _Pictures(self.footage, stretch)
-        draw = self.task.draw(self._shot(stretch, pictures), clip_frames=self.clip_frames, crop=self.crop, rng=rng)
-        frames = pictures(draw.frames.ravel())
-        return Question(stretch=stretch, draw=draw, clips=torch.from_numpy(shown(draw, frames, crop=self.crop)))
+    def decoded(self, position: Position) -> "DecodedTuple":
+        """The tuple of a position (epoch, number), with the frames that it shows."""
+        source, rng = self.windows[position]
+        read_frames = _FrameReader(self.footage, source)
+        drawn = self.task.draw(self._shot(source, read_frames), clip_frames=self.clip_frames, crop=self.crop, rng=rng)
+        clips = render(drawn, read_frames(drawn.frames.ravel()), crop=self.crop)
+        return DecodedTuple(source=source, drawn=drawn, clips=torch.from_numpy(clips))
 
-    def _shot(self, stretch: Stretch, pictures: Callable[[Integers], Pictures]) -> Shot:
-        row, first, frames = stretch
+    def _shot(self, source: FrameRange, read_frames: Callable[[Integers], Frames]) -> Shot:
+        row, first, frames = source
         segments = self.footage.segments
 
-        def motion() -> tuple[npt.NDArray[np.float32], Pictures]:
+        def read_motion() -> tuple[npt.NDArray[np.float32], Frames]:
             magnitude, grid = self.footage.motion(row)
             return magnitude[first : first + frames], grid[first : first + frames]
 
@@ -85,60 +85,60 @@ class PretextTuples(Dataset[tuple[Tensor, int]]):
             frames=frames,
             height=int(segments.height[row]),
             width=int(segments.width[row]),
-            read_motion=motion,
-            pictures=pictures,
+            read_motion=read_motion,
+            read_frames=read_frames,
         )
 
 
-class Question(NamedTuple):
-    """A sample, and where it is from."""
+class DecodedTuple(NamedTuple):
+    """A tuple with its clips."""
 
-    stretch: Stretch
-    """The frame numbers of the draw count from its first frame."""
-    draw: Draw
+    source: FrameRange
+    """The shot; the frame numbers of `drawn` count from its first frame."""
+    drawn: ClipTuple
     clips: Tensor
     """I420, uint8 [E, T, S*3/2, S]."""
 
 
-class _Pictures:
-    """Frames of a stretch by number, each decoded once."""
+class _FrameReader:
+    """Frames of a shot by number, each decoded once."""
 
-    def __init__(self, footage: Footage, stretch: Stretch) -> None:
-        self.footage, self.stretch = footage, stretch
-        self.known: dict[int, Pictures] = {}
+    def __init__(self, footage: Footage, source: FrameRange) -> None:
+        self.footage, self.source = footage, source
+        self.known: dict[int, Frames] = {}
 
-    def __call__(self, numbers: Integers) -> Pictures:
+    def __call__(self, numbers: Integers) -> Frames:
         if self.known:
             return self._remembered(numbers)
-        found = self.footage.frames(self.stretch.row, self.stretch.first + numbers)
+        found = self.footage.frames(self.source.row, self.source.first + numbers)
         self.known = dict(zip(numbers.tolist(), found, strict=True))
         return found
 
-    def _remembered(self, numbers: Integers) -> Pictures:
-        lacking = np.array(sorted(set(numbers.tolist()) - set(self.known)), dtype=np.int64)
-        if len(lacking):
-            found = self.footage.frames(self.stretch.row, self.stretch.first + lacking)
-            self.known |= dict(zip(lacking.tolist(), found, strict=True))
+    def _remembered(self, numbers: Integers) -> Frames:
+        missing = np.array(sorted(set(numbers.tolist()) - set(self.known)), dtype=np.int64)
+        if len(missing):
+            found = self.footage.frames(self.source.row, self.source.first + missing)
+            self.known |= dict(zip(missing.tolist(), found, strict=True))
         return np.stack([self.known[number] for number in numbers.tolist()])
 
 
-def shown(draw: Draw, frames: Pictures, *, crop: int) -> Pictures:
-    """A question as pictures: I420 frames [E * T, H*3/2, W] cropped, mirrored and split: [E, T, S*3/2, S]."""
-    elements = frames.reshape(*draw.frames.shape, *frames.shape[1:])
+def render(drawn: ClipTuple, frames: Frames, *, crop: int) -> Frames:
+    """Crops a tuple's I420 frames [E * T, H*3/2, W], mirrors them, splits channels: [E, T, S*3/2, S]."""
+    elements = frames.reshape(*drawn.frames.shape, *frames.shape[1:])
     clips = np.stack(
         [
             crop_i420(clip, top=top, left=left, size=crop)
-            for clip, (top, left) in zip(elements, draw.crops.tolist(), strict=True)
+            for clip, (top, left) in zip(elements, drawn.crops.tolist(), strict=True)
         ]
     )
-    if draw.flip:
+    if drawn.flip:
         clips = np.stack([mirror(clip) for clip in clips])
-    if draw.channels is not None:
-        clips = np.stack([one_channel(clip, channel) for clip, channel in zip(clips, draw.channels, strict=True)])
+    if drawn.channels is not None:
+        clips = np.stack([one_channel(clip, channel) for clip, channel in zip(clips, drawn.channels, strict=True)])
     return clips
 
 
-def one_channel(clip: Pictures, channel: int) -> Pictures:
+def one_channel(clip: Frames, channel: int) -> Frames:
     """Shows one channel of I420 frames [n, S*3/2, S] (0 red, 1 green, 2 blue) as grey, rounded to 8 bits."""
     rgb = i420_to_rgb(torch.from_numpy(clip))  # [3, n, S, S]
     grey = np.full_like(clip, 128)
@@ -149,10 +149,10 @@ def one_channel(clip: Pictures, channel: int) -> Pictures:
 class PretextNet(nn.Module):
     """Backbone and the task's head.
 
-    The elements of a tuple are folded into the batch, so that batch norm sees them together (methods.md, trap 8).
+    The elements of a tuple are folded into the batch, so that batch norm sees them together (docs/methods.md#trap-8).
 
     Args:
-        task: the task.
+        task: the pretext task, whose head it has.
         backbone: name of the network.
     """
 

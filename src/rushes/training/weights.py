@@ -18,7 +18,7 @@ Weights = dict[str, Tensor]
 
 
 def read_model(manifest: Manifest, store: Store) -> dict[str, Any]:
-    """The description that lies beside a backbone's or classifier's weights (`model.json`)."""
+    """The description stored beside a backbone's or classifier's weights (`model.json`)."""
     model: dict[str, Any] = json.loads(store.checked(manifest.files["model.json"]).read_text())
     return model
 
@@ -34,15 +34,15 @@ def load_backbone(net: nn.Module, manifest: Manifest, store: Store) -> None:
 
 
 def load_start(net: Backbone, file: Path | None, *, source: str) -> None:
-    """Loads what training begins with: our own weights (a classifier's, without its head), or torchvision's.
+    """Loads initial weights: our own (a classifier's, without its head), or torchvision's.
 
     Args:
         net: keeps its random weights only where `Backbone.torchvision` says that the file has none.
-        file: a state dict as safetensors, or of torch (read without running anything that it may hold); None is random.
-        source: names it in errors.
+        file: a state dict as safetensors, or torch's (no code in it is run); None keeps the random weights.
+        source: names the file in errors.
 
     Raises:
-        UserError: it is no state dict, or of another network; the message names the first keys.
+        UserError: it is no state dict, or another network's; the message names the first keys.
     """
     if file is None:
         return
@@ -60,7 +60,7 @@ def read_state_dict(file: Path, *, source: str) -> Weights:
     """Reads a file of named tensors.
 
     Raises:
-        UserError: it is something else; the message says what.
+        UserError: the file is something else; the message says what.
     """
     with file.open("rb") as opened:
         head = opened.read(9)
@@ -80,7 +80,7 @@ def read_state_dict(file: Path, *, source: str) -> Weights:
 
 
 def renamed(weights: Weights, names: Names) -> Weights:
-    """Weights under our names, without what is dropped; keys that `names` does not know stay as they are."""
+    """Weights under our names, without those dropped; keys that `names` does not know stay as they are."""
     kept: Weights = {}
     for key, value in weights.items():
         if key.startswith(names.dropped):
@@ -99,7 +99,7 @@ def load_classifier(manifest: Manifest, store: Store) -> tuple[Classifier, dict[
 
 
 def _complete(weights: Weights, own: Weights, *, source: str) -> Weights:
-    """The weights, which must have the network's very keys and shapes."""
+    """The weights, if they have exactly the network's keys and shapes."""
     missing = [key for key in own if key not in weights]
     shapes = [
         f"{key} is {list(weights[key].shape)}, not {list(own[key].shape)}"

@@ -1,7 +1,7 @@
 """I420 frames to a small H.264 mp4, the same bytes every time.
 
 Constant quantiser, no B-frames, a key frame every `gop` frames, one thread: rate control would leak a frame's
-position into a still video (facts: CRF), and x264's bytes depend on its thread count.
+position into a still video (docs/methods.md#constant-quantiser), and x264's bytes depend on its thread count.
 
 A frame that equals its predecessor is encoded from the decoded predecessor instead of from the source, so that there
 is nothing to correct and a still video decodes to identical frames at every quantiser. (From the source, x264 refines

@@ -1,16 +1,16 @@
-"""2-D networks within the contract of a backbone: one frame, or a stack of differences of successive frames."""
+"""2-D networks as backbones: one frame, or a stack of differences of successive frames."""
 
 from torch import Tensor, nn
 
 from rushes.backbones.backbone import Backbone
 
 
-def picture_channels(frames: int) -> int:
+def input_channels(frames: int) -> int:
     """Channels that a network of clips of this length sees: 3 of a frame, 15 of 6 frames (5 RGB differences)."""
     return 3 if frames == 1 else 3 * (frames - 1)
 
 
-def picture(clips: Tensor) -> Tensor:
+def as_channels(clips: Tensor) -> Tensor:
     """A frame as it is, or the differences of successive frames as channels.
 
     [N, 3, 1, H, W] -> [N, 3, H, W]; [N, 3, T, H, W] -> [N, (T - 1) * 3, H, W], difference by difference.
@@ -20,15 +20,15 @@ def picture(clips: Tensor) -> Tensor:
     return (clips[:, :, 1:] - clips[:, :, :-1]).transpose(1, 2).flatten(1, 2)
 
 
-class PictureNet(Backbone):
+class FrameNet(Backbone):
     """2-D convolutions, a pool, and fully connected layers that see a grid of cells.
 
-    The grid is fixed, so that weights do not depend on the picture's side: at the side that the layers were published
-    for, `pool` leaves just these cells; at others they are averaged, or repeated, to as many.
+    The grid is fixed, so that weights do not depend on the size of frames: at the published size `pool` leaves exactly
+    these cells; at other sizes cells are averaged or repeated.
 
     Args:
-        convolutions: [N, channels, H, W] -> [N, C, h, w]; for `channels` see `picture_channels`.
-        pool: what comes between the activations and the cells.
+        convolutions: [N, channels, H, W] -> [N, C, h, w]; for `channels` see `input_channels`.
+        pool: applied to the activations before the grid.
         connected: [N, C * cells * cells] -> [N, features].
         features: length of the features.
         frames: clip length: 1, or more for a stack of differences.
@@ -54,7 +54,7 @@ class PictureNet(Backbone):
 
     def activations(self, clips: Tensor) -> Tensor:
         """Last convolution, before the pool: [N, 3, frames, H, W] -> [N, C, 1, h, w]."""
-        activations: Tensor = self.convolutions(picture(clips))
+        activations: Tensor = self.convolutions(as_channels(clips))
         return activations.unsqueeze(2)
 
     def pooled(self, maps: Tensor) -> Tensor:

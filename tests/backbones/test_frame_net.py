@@ -7,19 +7,19 @@ import torch
 from torch import nn
 
 from rushes.backbones import Backbone, make_backbone, parameter_count
-from rushes.backbones.pictures import picture, picture_channels
+from rushes.backbones.frame_net import as_channels, input_channels
 
 
 def test_a_frame_is_seen_as_it_is() -> None:
     clips = torch.randn(2, 3, 1, 4, 5)
-    assert torch.equal(picture(clips), clips[:, :, 0])
-    assert picture_channels(1) == 3
+    assert torch.equal(as_channels(clips), clips[:, :, 0])
+    assert input_channels(1) == 3
 
 
 def test_six_frames_are_seen_as_five_differences_of_three_colours() -> None:
     clips = torch.randn(2, 3, 6, 4, 5)
-    seen = picture(clips)
-    assert seen.shape == (2, picture_channels(6), 4, 5) == (2, 15, 4, 5)
+    seen = as_channels(clips)
+    assert seen.shape == (2, input_channels(6), 4, 5) == (2, 15, 4, 5)
     for step in range(5):
         for colour in range(3):
             assert torch.equal(seen[:, 3 * step + colour], clips[:, colour, step + 1] - clips[:, colour, step])
