@@ -356,10 +356,10 @@ def test_damaged_footage_is_said_in_one_line(tmp_path: Path, workers: int) -> No
 def test_a_device_that_is_not_here_is_a_users_mistake() -> None:
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(UserError, match="'gpu' is no device; auto, cpu, cuda"):
+    with pytest.raises(UserError, match="'gpu' is not a device; auto, cpu, cuda"):
         pick_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="'cuda:1' is not here"):
+        with pytest.raises(UserError, match="'cuda:1' is not available"):
             pick_device("cuda:1")
 
 
