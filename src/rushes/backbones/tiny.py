@@ -37,6 +37,6 @@ def tiny_frame_net(*, frames: int = 1) -> FrameNet:
 
 
 BACKBONES = {
-    "tiny_frame": tiny_picture_net,
-    "tiny_stack": lambda: tiny_picture_net(frames=6),
+    "tiny_frame": tiny_frame_net,
+    "tiny_stack": lambda: tiny_frame_net(frames=6),
 }
