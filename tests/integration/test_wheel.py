@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rushes.orchestration.image import tag
 from rushes.serving.environment import can_run_triton
 from tests.integration.conftest import QUICK, Cli
 
@@ -35,6 +36,7 @@ def test_it_carries_models_pipeline_and_lock(wheel: Path) -> None:
         assert f"rushes/_bundled/{needed}" in names
     assert "rushes/evaluation/templates/report.html" in names
     assert "rushes/py.typed" in names
+    assert not [name for name in names if "__pycache__" in name]
     assert not [name for name in names if name.startswith(("tests/", "components/", "pipelines/"))]
 
 
@@ -74,16 +76,44 @@ def use(python: Path, folder: Path, cli: Cli, videos: Path) -> None:
     assert can_run_triton() is not None or "triton" in answer
 
 
-def test_it_runs_outside_the_checkout(wheel: Path, cli: Cli, videos: Path, tmp_path: Path) -> None:
-    """The dependencies are borrowed from this environment; the soak test installs them from the lock."""
-    python = environment(tmp_path / "venv")
+@pytest.fixture(scope="module")
+def borrowing(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of an environment that holds the wheel, and borrows the packages that it needs from this one."""
+    folder = tmp_path_factory.mktemp("borrowing")
+    python = environment(folder / "venv")
     install(python, str(wheel))
-    here = next(path for path in sys.path if path.endswith("site-packages"))
-    (target,) = (tmp_path / "venv" / "lib").glob("python3*/site-packages")
+    here = [path for path in sys.path if path.endswith("site-packages")]
+    (target,) = (folder / "venv" / "lib").glob("python3*/site-packages")
     # A path file adds the folder, not the path files in it: this checkout's editable install stays out.
-    (target / "borrowed.pth").write_text(here + "\n")
+    (target / "borrowed.pth").write_text("\n".join(here) + "\n")
+    return python
+
+
+def test_it_runs_outside_the_checkout(borrowing: Path, cli: Cli, videos: Path, tmp_path: Path) -> None:
+    """The dependencies are borrowed; the soak test installs them from the lock."""
     (tmp_path / "elsewhere").mkdir()
-    use(python, tmp_path / "elsewhere", cli, videos)
+    use(borrowing, tmp_path / "elsewhere", cli, videos)
+
+
+@pytest.mark.parametrize("flags", [(), ("--comparison",)])
+def test_it_compiles_for_a_profile_what_the_checkout_compiles(
+    borrowing: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "components").mkdir()  # of the user's own
+    (elsewhere / "mine.yaml").write_text("partitions: 8\ngpu: {count: 2}\n")
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RUSHES"))}
+    compiled: dict[Path, bytes] = {}
+    for python in (Path(sys.executable), borrowing):
+        out = tmp_path / f"{len(compiled)}.yaml"
+        command = [str(python), "-m", "rushes.cli", "pipeline", "compile", *flags]
+        command += ["--profile", "mine.yaml", "--out", str(out)]
+        done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, env=settings)
+        assert done.returncode == 0, done.stdout + done.stderr
+        compiled[python] = out.read_bytes()
+    assert compiled[borrowing] == compiled[Path(sys.executable)]
+    assert tag().encode() in compiled[borrowing]
 
 
 @pytest.mark.soak
