@@ -9,14 +9,21 @@ from scipy.stats import binom
 
 from rushes.config import PromoteConfig
 from rushes.tracking.gate import (
+    CHALLENGER,
+    FIRST_CHAMPION,
+    PRECONDITIONS,
     Correct,
+    Evidence,
     PairedCorrectness,
+    Rule,
     Ruling,
     above_chance,
     against_champion,
     not_below_random,
     parity,
     passed,
+    reason,
+    rule_on,
     support,
 )
 
@@ -163,9 +170,9 @@ def test_the_verdict_is_a_function_of_the_seed_and_not_of_the_order_of_videos() 
 
 
 def test_answers_to_other_videos_cannot_be_compared() -> None:
-    with pytest.raises(AssertionError, match="one entry a video"):
+    with pytest.raises(AssertionError, match="one entry per video"):
         PairedCorrectness(challenger=right(0.5, 10), champion=right(0.5, 9), groups=groups(3, 10))
-    with pytest.raises(AssertionError, match="one entry a video"):
+    with pytest.raises(AssertionError, match="one entry per video"):
         not_below_random(right(0.5, 10), right(0.5, 1))
 
 
@@ -193,6 +200,48 @@ def test_every_rule_must_pass() -> None:
     for verdict in ("fail", "inconclusive", "missing"):
         assert not passed([ruling("pass"), ruling(verdict)])
     assert not passed([])
+
+
+def evidence(champion: PairedCorrectness | str | None, correct: Correct = NO_VIDEO, **metrics: Any) -> Evidence:
+    return Evidence(
+        metrics={"per_class": [], "majority": 0.25, "chance": 0.25} | metrics,
+        export={"parity": 0.0} if len(correct) else {},
+        correct=correct,
+        baseline=correct,
+        champion=champion,
+        config=BETTER,
+        tolerance=1e-4,
+        seed=0,
+    )
+
+
+def paired(challenger: Correct, champion: Correct) -> PairedCorrectness:
+    return PairedCorrectness(challenger=challenger, champion=champion, groups=groups(50, len(champion)))
+
+
+@pytest.mark.parametrize("rule", [*PRECONDITIONS, *FIRST_CHAMPION, *CHALLENGER])
+def test_no_rule_in_use_passes_without_evidence(rule: Rule) -> None:
+    for champion in (None, "the champion's bundle is gone", paired(NO_VIDEO, NO_VIDEO)):
+        assert rule(evidence(champion)).verdict == "missing"
+
+
+def test_a_first_champion_is_held_against_chance_and_a_challenger_against_the_champion() -> None:
+    tested = [{"label": "jump", "support": 200}]
+    first = rule_on(evidence(None, right(0.9), per_class=tested))
+    assert [ruling.rule for ruling in first] == ["support", "parity", "above chance", "not below random init"]
+    assert passed(first) and reason(first) == "; ".join(
+        f"{ruling.rule}: pass: {ruling.sentence}" for ruling in first[2:]
+    )
+    second = rule_on(evidence(paired(right(0.9), right(0.7)), right(0.9), per_class=tested))
+    assert [ruling.rule for ruling in second] == ["support", "parity", "better"] and passed(second)
+
+
+def test_a_reason_names_what_did_not_pass_alone() -> None:
+    rulings = rule_on(evidence("the champion's bundle is gone", right(0.9)))
+    assert reason(rulings) == (
+        "support: missing: the evaluation lists no classes: evaluate again; "
+        "champion scored again: missing: the champion's bundle is gone"
+    )
 
 
 # Errors, by simulation -----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from rushes.ledger import Champion, Ledger, LedgerEntry, now
 from rushes.steps.base import Context, read_input, reported, versions
 from rushes.store import Manifest
 from rushes.tracking import gate
-from rushes.tracking.gate import PairedCorrectness, Ruling
+from rushes.tracking.gate import Evidence, PairedCorrectness, Ruling
 from rushes.tracking.registry import Registry
 from rushes.tracking.server import tracking_url
 
@@ -95,15 +95,13 @@ def _decide(case: "_Case", ledger: Ledger, challenger: Champion) -> LedgerEntry:
 def _entry(endpoint: str, last: LedgerEntry | None, challenger: Champion, rulings: Sequence[Ruling]) -> LedgerEntry:
     good = gate.passed(rulings)
     champion = last.champion if last else None
-    open_rules = [ruling for ruling in rulings if ruling.verdict != "pass"]
-    shown = open_rules or [ruling for ruling in rulings if ruling.rule not in ("support", "parity")]
     return LedgerEntry(
         number=(last.number if last else 0) + 1,
         endpoint=endpoint,
         decision="promoted" if good else "refused",
         challenger=challenger,
         champion=challenger if good else champion,
-        reason="; ".join(f"{ruling.rule}: {ruling.verdict}: {ruling.sentence}" for ruling in shown),
+        reason=gate.reason(rulings),
         time=now(),
         report={"rulings": [asdict(ruling) for ruling in rulings]},
     )
@@ -132,22 +130,21 @@ class _Case:
         self.predictions = _columns(store.checked(evaluated.files["predictions.parquet"]))
 
     def rulings(self, champion: Champion | None) -> list[Ruling]:
-        rulings = [
-            gate.support(self.metrics["per_class"]),
-            gate.parity(self.exported.summary, tolerance=self.recipe.export.tolerance),
-        ]
-        right = self._right("fine-tune, pretrained")
-        if champion is None:
-            config = self.recipe.promote
-            majority = max(self.metrics["majority"], self.metrics["chance"])
-            return [
-                *rulings,
-                gate.above_chance(right, majority=majority, confidence=config.confidence),
-                gate.not_below_random(right, self._right("fine-tune, random")),
-            ]
-        return [*rulings, self._against(champion, right)]
+        """What the gate's rules find about the challenger, against this champion or against chance."""
+        evidence = Evidence(
+            metrics=self.metrics,
+            export=self.exported.summary,
+            correct=self._right("fine-tune, pretrained"),
+            baseline=self._right("fine-tune, random"),
+            champion=self._paired(champion) if champion else None,
+            config=self.recipe.promote,
+            tolerance=self.recipe.export.tolerance,
+            seed=self.recipe.seed,
+        )
+        return gate.rule_on(evidence)
 
-    def _against(self, champion: Champion, right: gate.Correct) -> Ruling:
+    def _paired(self, champion: Champion) -> PairedCorrectness | str:
+        """Challenger and champion, scored again, on the same test videos; or why they cannot be compared."""
         from rushes.serving.scoring import score_bundle
 
         scored = score_bundle(
@@ -158,16 +155,14 @@ class _Case:
             labels=self.metrics["labels"],
         )
         if isinstance(scored, str):
-            return Ruling(rule="champion scored again", verdict="missing", sentence=scored)
+            return scored
         answers = dict(zip(scored.keys, scored.answers, strict=True))
-        truth = self.predictions["label"]
-        keys = self.predictions["key"]
-        comparison = PairedCorrectness(
-            challenger=right,
-            champion=np.array([answers[key] == label for key, label in zip(keys, truth, strict=True)]),
+        pairs = zip(self.predictions["key"], self.predictions["label"], strict=True)
+        return PairedCorrectness(
+            challenger=self._right("fine-tune, pretrained"),
+            champion=np.array([answers[key] == label for key, label in pairs]),
             groups=np.array(self.predictions["group"]),
         )
-        return gate.against_champion(comparison, config=self.recipe.promote, seed=self.recipe.seed)
 
     def _right(self, column: str) -> gate.Correct:
         right: gate.Correct = np.array(self.predictions[column]) == np.array(self.predictions["label"])

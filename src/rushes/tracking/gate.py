@@ -1,11 +1,14 @@
-"""The promotion gate: each rule a small pure function with a verdict and a sentence.
+"""The promotion gate: each rule is a small pure function that returns a verdict and a sentence.
 
-A challenger is promoted when every rule passes. Missing evidence is a no, and so is an inconclusive comparison: it
-leaves the champion where it is and says what would settle it (docs/methods.md#promotion-gate).
+A challenger is promoted when every rule passes. Missing evidence does not pass, and neither does an inconclusive
+comparison: the champion stays, and the sentence says what would settle it (docs/methods.md#promotion-gate).
+
+A new rule is a function here and a line in `PRECONDITIONS`, `FIRST_CHAMPION` or `CHALLENGER`. It finds its data in
+`Evidence`, and its settings in `PromoteConfig`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +24,7 @@ Correct = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Ruling:
-    """What one rule found."""
+    """The verdict of one rule."""
 
     rule: str
     verdict: RuleVerdict
@@ -30,19 +33,54 @@ class Ruling:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedCorrectness:
-    """Right or wrong on the same test videos, one entry a video, [n] each."""
+    """Whether challenger and champion are right about the same test videos, [n] each, one entry per video."""
 
     challenger: Correct
     champion: Correct
     groups: npt.NDArray[np.str_]
 
     def __post_init__(self) -> None:
-        assert len(self.challenger) == len(self.champion) == len(self.groups), "one entry a video, in one order"
+        assert len(self.challenger) == len(self.champion) == len(self.groups), "one entry per video, in one order"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the rules judge by."""
+
+    metrics: Mapping[str, Any]
+    """The evaluation's metrics.json."""
+    export: Mapping[str, Any]
+    """The export's summary."""
+    correct: Correct
+    """[n] whether the challenger is right about each test video."""
+    baseline: Correct
+    """[n] the same for the network fine-tuned from random weights."""
+    champion: PairedCorrectness | str | None
+    """Challenger and champion on the same test videos, or why they cannot be compared; None without a champion."""
+    config: PromoteConfig
+    tolerance: float
+    """Largest difference of a probability between torch and onnxruntime (`export.tolerance`)."""
+    seed: int
+
+
+def rule_on(evidence: Evidence) -> list[Ruling]:
+    """The rulings of all rules that apply: those for a first champion, or those against the present one."""
+    rules = FIRST_CHAMPION if evidence.champion is None else CHALLENGER
+    return [rule(evidence) for rule in (*PRECONDITIONS, *rules)]
 
 
 def passed(rulings: Sequence[Ruling]) -> bool:
     """Whether every rule passed; no rule at all is no evidence."""
     return bool(rulings) and all(ruling.verdict == "pass" for ruling in rulings)
+
+
+def reason(rulings: Sequence[Ruling]) -> str:
+    """The decision in a sentence: the rules that did not pass, or all but the preconditions."""
+    shown = [ruling for ruling in rulings if ruling.verdict != "pass"] or rulings[len(PRECONDITIONS) :]
+    return "; ".join(f"{ruling.rule}: {ruling.verdict}: {ruling.sentence}" for ruling in shown)
+
+
+# Rules ---------------------------------------------------------------------------------------------------------------
 
 
 def support(per_class: Sequence[Mapping[str, Any]]) -> Ruling:
@@ -70,7 +108,7 @@ def parity(evidence: Mapping[str, Any], *, tolerance: float) -> Ruling:
 
 
 def above_chance(right: Correct, *, majority: float, confidence: float) -> Ruling:
-    """A first champion must beat always answering the commonest class (one-sided exact binomial test)."""
+    """A first champion must be better than always answering the commonest class (one-sided exact binomial test)."""
     from scipy.stats import binomtest
 
     if not len(right):
@@ -85,10 +123,10 @@ def above_chance(right: Correct, *, majority: float, confidence: float) -> Rulin
 
 
 def not_below_random(right: Correct, baseline: Correct) -> Ruling:
-    """A first champion must not be demonstrably worse than the same network fine-tuned from random weights."""
+    """A first champion must not be significantly worse than the same network fine-tuned from random weights."""
     if not len(right):
         return _no_video("not below random init")
-    assert len(right) == len(baseline), "one entry a video, in one order"
+    assert len(right) == len(baseline), "one entry per video, in one order"
     p = mcnemar_exact(right, baseline)
     worse = right.mean() < baseline.mean() and p < 0.05
     return Ruling(
@@ -99,7 +137,7 @@ def not_below_random(right: Correct, baseline: Correct) -> Ruling:
 
 
 def against_champion(comparison: PairedCorrectness, *, config: PromoteConfig, seed: int) -> Ruling:
-    """The paired difference on the same test videos, bounded below by a bootstrap over groups."""
+    """The paired difference, bounded below by a bootstrap over groups, must be what `config.require` asks for."""
     if not len(comparison.groups):
         return _no_video(config.require)
     difference = comparison.challenger.astype(np.float64) - comparison.champion.astype(np.float64)
@@ -127,12 +165,38 @@ def against_champion(comparison: PairedCorrectness, *, config: PromoteConfig, se
     return Ruling(rule=config.require, verdict=verdict, sentence=figures + _videos_needed(difference, mean - needed))
 
 
+def _against_champion(evidence: Evidence) -> Ruling:
+    if not isinstance(evidence.champion, PairedCorrectness):
+        return Ruling(rule="champion scored again", verdict="missing", sentence=str(evidence.champion))
+    return against_champion(evidence.champion, config=evidence.config, seed=evidence.seed)
+
+
+def _above_chance(evidence: Evidence) -> Ruling:
+    majority = max(evidence.metrics["majority"], evidence.metrics["chance"])
+    return above_chance(evidence.correct, majority=majority, confidence=evidence.config.confidence)
+
+
+Rule = Callable[[Evidence], Ruling]
+PRECONDITIONS: tuple[Rule, ...] = (
+    lambda evidence: support(evidence.metrics["per_class"]),
+    lambda evidence: parity(evidence.export, tolerance=evidence.tolerance),
+)
+"""For every challenger."""
+FIRST_CHAMPION: tuple[Rule, ...] = (
+    _above_chance,
+    lambda evidence: not_below_random(evidence.correct, evidence.baseline),
+)
+"""Where an endpoint has no champion yet."""
+CHALLENGER: tuple[Rule, ...] = (_against_champion,)
+"""Where it has one."""
+
+
 def _no_video(rule: str) -> Ruling:
     return Ruling(rule=rule, verdict="missing", sentence="no test video: label some")
 
 
 def _videos_needed(difference: npt.NDArray[np.float64], gap: float) -> str:
-    """How many videos would make a difference of this size show (80 % power, one-sided 95 %, unclustered)."""
+    """How many videos would show a difference of this size (80 % power, one-sided 95 %, unclustered)."""
     if gap <= 0:
         return ""
     needed = math.ceil((1.645 + 0.842) ** 2 * float(difference.var()) / gap**2)
