@@ -19,6 +19,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from rushes.cli import GROUPS
+from rushes.config import Optimizer, RecipeSections
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/*.md", "models/*/README.md", "benchmarks/*.md")
@@ -42,6 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for path in _found(pattern):
             files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
     files.append(File.generated(config, "cli.md", content=command_line()))
+    files.append(File.generated(config, "recipes.md", content=recipes()))
     return files
 
 
@@ -84,7 +86,7 @@ def command_line() -> str:
         "# Command line",
         "",
         "Made from the commands as the site is built. Commands that take a model also take its recipe's fields as "
-        "flags, such as `--pretrain.epochs 5`: [recipes](api.md#recipes). `rushes COMMAND --help` says the same, "
+        "flags, such as `--pretrain.epochs 5`: [recipes](recipes.md). `rushes COMMAND --help` says the same, "
         "with the chosen model's values as defaults. Exit status: 0 done, 1 failed or found something, 2 a mistake "
         "in what was typed or given, 130 interrupted.",
     ]
@@ -93,6 +95,32 @@ def command_line() -> str:
         for name, command in commands.items():
             lines += ["", f"### rushes {name}", "", *_described(command), "", *_table(name, command)]
     return "\n".join(lines) + "\n"
+
+
+def recipes() -> str:
+    """The page of all hyperparameters, from the dataclasses that a recipe fills."""
+    lines = [
+        "# Recipes",
+        "",
+        "Every hyperparameter, made from `rushes.config` as the site is built. A recipe (`models/<name>/recipe.yaml`) "
+        "has a section for each step; flags (`--pretrain.epochs 5`) override it. Here are the defaults, which a recipe "
+        "may leave as they are. Fields marked * change the speed and no result, and are in no digest.",
+    ]
+    for field in dataclasses.fields(RecipeSections):
+        section = field.default_factory
+        if isinstance(section, type):
+            lines += ["", f"## {field.name}", "", inspect.getdoc(section) or "", "", *_fields(section, field.name)]
+    lines += ["", "## optimizer", "", f"Of `pretrain` and `finetune`. {inspect.getdoc(Optimizer)}", ""]
+    return "\n".join([*lines, *_fields(Optimizer, "SECTION.optimizer")]) + "\n"
+
+
+def _fields(section: type, prefix: str) -> Iterator[str]:
+    """A table of a section's fields."""
+    meanings = _meanings(section)
+    yield from ("| field | default | |", "|---|---|---|")
+    for field in dataclasses.fields(section):
+        star = "" if field.metadata.get("digest", True) else " *"
+        yield f"| `{prefix}.{field.name}`{star} | {_default(field)} | {_cell(meanings.get(field.name, ''))} |"
 
 
 def _described(command: type) -> Iterator[str]:
@@ -111,7 +139,7 @@ def _table(name: str, command: type) -> Iterator[str]:
         text = _cell(meanings.get(field.name, ""))
         yield f"| `{_flag(field)}` | {_default(field)} | {text} |"
     if len(flags) < len(dataclasses.fields(command)):
-        yield "| `--SECTION.FIELD` | the recipe's | [a field of the recipe](api.md#recipes) |"
+        yield "| `--SECTION.FIELD` | the recipe's | [a field of the recipe](recipes.md) |"
 
 
 def _flag(field: "dataclasses.Field[Any]") -> str:
@@ -121,10 +149,14 @@ def _flag(field: "dataclasses.Field[Any]") -> str:
 
 
 def _default(field: "dataclasses.Field[Any]") -> str:
-    if field.default is dataclasses.MISSING:
-        return "required"
     value = field.default
-    return "" if value in ("", (), None) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    if value is dataclasses.MISSING:
+        return "required"
+    if dataclasses.is_dataclass(value):
+        return "see below"
+    return "" if value in ("", (), None, {}) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _meanings(command: type) -> dict[str, str]:
