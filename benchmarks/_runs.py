@@ -172,15 +172,13 @@ def places(*, manifest: str, store: str, span: int, draws: int) -> dict[str, Any
 def plan(*, root: str, seed: int, share: float) -> dict[str, Any]:
     """What `rushes plan` foretells of sampling: [low, middle, high] by name."""
     from rushes.config import load_recipe
-    from rushes.forecast.forecast import sample_part
+    from rushes.forecast.sampling import ListedArchive, sample_part
 
     recipe = dataclasses.replace(load_recipe("vcop-r3d"), seed=seed)
     with tempfile.TemporaryDirectory() as scratch:
         found = sample_part(
             recipe,
-            root=root,
-            listed=list_archive(root),
-            annotations=[],
+            ListedArchive(root=root, files=list_archive(root)),
             share=share,
             scratch=Path(scratch),
             progress=NullProgress(),

@@ -13,7 +13,8 @@ from rushes.cli import main
 from rushes.config import Recipe, SampleConfig, load_recipe
 from rushes.footage.archive import Listed, list_archive
 from rushes.footage.sample import Archive, Source, sample_footage
-from rushes.forecast.forecast import FILES, LEAST, PEAKS, Machine, choose_files, sample_part
+from rushes.forecast.machine import PEAKS, Machine
+from rushes.forecast.sampling import FILES, LEAST, ListedArchive, draw_files, sample_part
 from rushes.kubeflow.profile import Gpu, Profile, Resources
 from rushes.progress import NullProgress
 from rushes.store import Store
@@ -53,9 +54,7 @@ def recipe(seed: int = 0, **sample: Any) -> Recipe:
 def planned(root: Path, scratch: Path, *, seed: int = 0, share: float = 0.1, files: int = FILES) -> Any:
     return sample_part(
         recipe(seed),
-        root=str(root),
-        listed=list_archive(str(root)),
-        annotations=[],
+        ListedArchive(root=str(root), files=list_archive(str(root))),
         share=share,
         scratch=scratch / f"{seed}-{files}",
         progress=NullProgress(),
@@ -101,7 +100,7 @@ def test_not_all_files_are_opened_where_there_are_many(
     assert all(len(one.files) <= 60 for one in found)
     middles = np.array([one.frames.middle for one in found])
     assert np.abs(middles.mean() / whole["frames"] - 1) < 0.2
-    monkeypatch.setattr("rushes.forecast.forecast._error_of_choice", lambda opened, picked: 0.0)
+    monkeypatch.setattr("rushes.forecast.sampling.error_of_files", lambda opened, files: 0.0)
     bold = planned(archive, tmp_path / "bold", seed=0, files=60)
     assert found[0].frames.middle == bold.frames.middle
     assert found[0].frames.high > 1.02 * bold.frames.high, "the range knows of the files that were not opened"
@@ -112,13 +111,13 @@ def test_files_stand_for_those_that_were_not_drawn() -> None:
     listed = [Listed(path=f"{n}.mp4", size=int(size), stamp="") for n, size in enumerate(sizes)]
     counts, bytes_ = [], []
     for seed in range(60):
-        chosen = choose_files(listed, count=200, seed=seed)
+        chosen = draw_files(listed, count=200, seed=seed)
         assert len(chosen) <= 200
         counts.append(sum(chosen.values()))
         bytes_.append(sum(weight * listed[int(path[:-4])].size for path, weight in chosen.items()))
     assert np.mean(counts) == pytest.approx(3000, rel=0.1)
     assert np.mean(bytes_) == pytest.approx(sizes.sum(), rel=0.01)
-    assert choose_files(listed[:200], count=200, seed=0) == {file.path: 1.0 for file in listed[:200]}
+    assert draw_files(listed[:200], count=200, seed=0) == {file.path: 1.0 for file in listed[:200]}
 
 
 # The command ---------------------------------------------------------------------------------------------------------
@@ -145,7 +144,7 @@ def plan(videos: Path, *flags: str) -> int:
     return main(["plan", "pace-r2plus1d", "--size", "cpu", "--videos", str(videos), *FLAGS, *flags])
 
 
-def test_a_row_a_step_and_the_next_command(
+def test_one_row_per_step_and_the_next_command(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -265,5 +264,5 @@ def test_enough_is_drawn_to_tell_a_range_and_no_more_than_minutes(
 ) -> None:
     found = planned(archive, tmp_path / "little", share=1e-6)
     assert LEAST / 2 <= found.drawn <= LEAST
-    monkeypatch.setattr("rushes.forecast.forecast.MOST", 1e-6)
+    monkeypatch.setattr("rushes.forecast.sampling.MOST", 1e-6)
     assert planned(archive, tmp_path / "much", share=1.0).drawn == found.drawn

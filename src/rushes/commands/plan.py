@@ -1,6 +1,7 @@
-"""`rushes plan`: what a run of a model on an archive will cost, as ranges, from a small part of it."""
+"""`rushes plan`: what a run of a model on an archive will cost, estimated from a small part of it."""
 
 import dataclasses
+import functools
 import json
 import shlex
 import tempfile
@@ -18,65 +19,51 @@ from rushes.footage.archive import list_archive
 from rushes.footage.reference import DataReference
 from rushes.forecast.estimate import Range
 from rushes.forecast.forecast import Forecast, make_forecast
+from rushes.forecast.sampling import ListedArchive
 from rushes.kubeflow.profile import DEFAULT, read_profile
-from rushes.progress import EventLog, NullProgress, Progress
+from rushes.progress import EventLog, NullProgress
 
 
-def plan(
-    recipe: Recipe,
-    *,
-    size: str,
-    data: DataReference,
-    profile: str,
-    share: float,
-    as_json: bool,
-) -> int:
-    """Prints a row a step.
+def plan(recipe: Recipe, *, size: str, data: DataReference, profile: str, share: float, as_json: bool) -> int:
+    """Prints one row per step.
 
     Args:
         recipe: the model.
         size: the recipe's variant, for the command that comes next.
         data: the videos and their labels.
-        profile: the cluster's, by name or file; empty for this machine.
+        profile: of the cluster, by name or file; empty for this machine.
         share: of the sampling that is done for this, above 0 and up to 1.
         as_json: one JSON object, and nothing else.
 
     Raises:
-        UserError: no video there, none that decodes, labels or a profile that cannot be read.
+        UserError: no videos, none that decodes, or labels or a profile that cannot be read.
     """
     if not 0 < share <= 1:
         raise UserError(f"share: {share!r} is not allowed; above 0, up to 1")
     cluster = read_profile(profile) if profile else None
-    listed = list_archive(data.root)
-    annotations, _ = known_annotations(data, listed)
-
-    def make(scratch: Path, progress: Progress) -> Forecast:
-        return make_forecast(
-            recipe,
-            root=data.root,
-            listed=listed,
-            annotations=annotations,
-            profile=cluster,
-            share=share,
-            scratch=scratch,
-            progress=progress,
-        )
-
+    archive = _listed(data)
     with tempfile.TemporaryDirectory(prefix="rushes-plan-") as folder:
         scratch, events = Path(folder), Path(folder) / "progress.jsonl"
+        make = functools.partial(make_forecast, recipe, archive, profile=cluster, share=share, scratch=scratch)
         if as_json:
-            console.print_json(json.dumps(record_of(make(scratch, NullProgress()))))
+            console.print_json(json.dumps(record_of(make(progress=NullProgress()))))
             return 0
         with watching(events):
-            forecast = make(scratch, EventLog(events, step="plan"))
+            forecast = make(progress=EventLog(events, step="plan"))
     _show(forecast)
-    following = [recipe.name, "--size", size, "--videos", data.videos, *data.flags()]
-    console.print(f"\nNext: {shlex.join(_next(following, profile))}", markup=False, soft_wrap=True)
+    following = _next([recipe.name, "--size", size, "--videos", data.videos, *data.flags()], profile)
+    console.print(f"\nNext: {shlex.join(following)}", markup=False, soft_wrap=True)
     return 0
 
 
+def _listed(data: DataReference) -> ListedArchive:
+    files = list_archive(data.root)
+    annotations, _ = known_annotations(data, files)
+    return ListedArchive(root=data.root, files=files, annotations=annotations)
+
+
 def _next(model: Sequence[str], profile: str) -> list[str]:
-    """The command that does what was planned; of a cluster of one's own, the one before it."""
+    """The command that runs the model; for a profile of one's own, the one that compiles the pipeline for it."""
     if not profile:
         return ["rushes", "run", *model]
     if profile == DEFAULT:
@@ -85,7 +72,7 @@ def _next(model: Sequence[str], profile: str) -> list[str]:
 
 
 def record_of(forecast: Forecast) -> dict[str, Any]:
-    """Plain data of a forecast."""
+    """A forecast as plain data."""
     footage = forecast.footage
     return {
         "files": forecast.files,
@@ -117,11 +104,11 @@ def _show(forecast: Forecast) -> None:
     console.print(table)
     footage = forecast.footage
     lines = [
-        f"from {footage.drawn} segments, {100 * footage.share:.3g} % of the sampling, of {len(footage.files)} files "
-        f"that were opened of {forecast.files:,}",
+        f"from {footage.drawn} segments ({100 * footage.share:.3g} % of the sampling) of {len(footage.files)} opened "
+        f"files of {forecast.files:,}",
         f"for {forecast.machine.says}; cores like this machine's",
         *forecast.notes,
-        "export, register, promote and deploy take minutes, whatever the archive",
+        "export, register, promote and deploy take minutes for any archive",
     ]
     if footage.unusable:
         lines.insert(1, f"{100 * footage.unusable:.3g} % of the opened files cannot be used: see `rushes footage show`")
@@ -131,7 +118,7 @@ def _show(forecast: Forecast) -> None:
 
 
 def text_of(figure: Range | None) -> str:
-    """Low and high with as many digits as they are worth: `1.2 - 1.9`; empty for none."""
+    """Low and high with two or more significant digits: `1.2 - 1.9`; empty for None."""
     if figure is None:
         return ""
     low, high = _digits(figure.low), _digits(figure.high)

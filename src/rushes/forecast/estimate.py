@@ -1,8 +1,8 @@
-"""From a few to all: totals of a large collection, and how sure they are, from draws of it.
+"""Totals of a large collection with confidence intervals, from random draws of it.
 
-Of everything a size is known that foretells, more or less, the value that measuring tells of a few. The total is then
-(sum of all sizes) * (sum of values / sum of sizes of what was drawn), each divided by the odds of its draw: the ratio
-estimator. The better the size foretells the value, the narrower the range; whatever it is, the total is right.
+The size of every item is known and predicts, more or less well, a value that is measured for a few. The total is then
+(sum of all sizes) * (sum of values / sum of sizes of the drawn items), each divided by the odds of its draw: the ratio
+estimator. The better the size predicts the value, the narrower the interval; the total is unbiased in any case.
 
 Source: W. G. Cochran, Sampling Techniques, 3rd edition (1977), chapters 5 (odds by cost), 6 (ratios), 8 (even steps).
 """
@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Range:
-    """A figure and between what it probably lies."""
+    """A figure with its confidence interval."""
 
     low: float
     middle: float
@@ -29,11 +29,11 @@ class Range:
 
     @classmethod
     def exactly(cls, value: float) -> "Range":
-        """A figure that is known."""
+        """A figure that is known exactly."""
         return cls(value, value, value)
 
     def __mul__(self, factor: "float | Range") -> "Range":
-        """Times a figure; errors of two ranges are taken for independent, in the logarithm."""
+        """Times a figure; the errors of two ranges are assumed independent, in the logarithm."""
         if not isinstance(factor, Range):
             return Range(self.low * factor, self.middle * factor, self.high * factor)
         middle = self.middle * factor.middle
@@ -44,11 +44,11 @@ class Range:
         return Range(middle * math.exp(-down), middle, middle * math.exp(up))
 
     def __add__(self, other: "Range") -> "Range":
-        """Plus another; their errors are taken for one and the same, which is the wider way."""
+        """Plus another; their errors are assumed equal, which gives the wider interval."""
         return Range(self.low + other.low, self.middle + other.middle, self.high + other.high)
 
     def spread(self, low: float, high: float) -> "Range":
-        """The same with its ends moved: by what is assumed and was not measured."""
+        """The same with its ends moved, by an assumption that was not measured."""
         return Range(self.low * low, self.middle * math.sqrt(low * high), self.high * high)
 
 
@@ -57,39 +57,39 @@ def _distance(high: float, low: float) -> float:
 
 
 def draw(odds: Doubles, count: int, *, seed: int) -> Integers:
-    """Draws places [count] in proportion to their odds [n], at even steps through them, from a random start on.
+    """Draws indices [count] in proportion to their odds [n], at even steps from a random start (systematic sampling).
 
-    So neighbours are seldom drawn together: where those are alike, each kind gets its share. What has large odds may be
-    drawn several times.
+    Neighbours are seldom drawn together, so that each kind gets its share if neighbours are alike. An item of large
+    odds may be drawn several times.
     """
     ends = np.cumsum(odds)
     points = (np.arange(count) + np.random.default_rng([seed, 7]).random()) / count * ends[-1]
-    places: Integers = np.minimum(np.searchsorted(ends, points, side="right"), len(odds) - 1)
-    return places
+    indices: Integers = np.minimum(np.searchsorted(ends, points, side="right"), len(odds) - 1)
+    return indices
 
 
 def how_many(sizes: Doubles, odds: Doubles, *, budget: float) -> int:
-    """Draws whose sizes come to about the budget, of places with these sizes [n] and odds [n]."""
+    """Number of draws whose sizes add up to about the budget, of items with these sizes [n] and odds [n]."""
     return round(budget / (float(odds @ sizes) / float(odds.sum())))
 
 
 def error_of(values: Doubles, sizes: Doubles) -> float:
-    """Half the width of the confidence interval of a ratio of sums of draws [n], in shares of it: Student's t."""
+    """Half the confidence interval of a ratio of sums over draws [n], relative to the ratio: Student's t."""
     if len(values) < 2:
         return math.log(10.0)
-    rests = values - sizes * (values.mean() / sizes.mean())
-    error = float(rests.std(ddof=1)) / math.sqrt(len(values)) / float(values.mean())
+    residuals = values - sizes * (values.mean() / sizes.mean())
+    error = float(residuals.std(ddof=1)) / math.sqrt(len(values)) / float(values.mean())
     return float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * error
 
 
 def total(values: Doubles, sizes: Doubles, *, whole: float, error: float = 0.0) -> Range:
-    """The sum of all values, from those of the draws.
+    """The sum of all values, from those of the drawn items.
 
     Args:
-        values: [n] of what was drawn, each divided by its odds.
-        sizes: [n] of the same, each divided by its odds.
+        values: [n] of the drawn items, each divided by its odds.
+        sizes: [n] of the same items, each divided by its odds.
         whole: the sum of all sizes.
-        error: a further error that is independent of the draws' (of `whole`, of a clock), in shares.
+        error: a further relative error that is independent of the draws (of `whole`, of a clock).
     """
     middle = whole * float(values.mean() / sizes.mean())
     if not middle:

@@ -1,219 +1,235 @@
-"""What sampling an archive costs, found out on some of its segments: by the very code that the step runs.
+"""What sampling an archive takes and makes: totals from some of its files and segments, drawn and really sampled."""
 
-    opened = open_files(archive, config=Sample(), workers=2, progress=progress)
-    costs = sample_some(opened, [3, 14], root=root, config=Sample(), scratch=scratch, progress=progress)
-
-Time is the processor's (user and system of the process that does the work), since the clock on the wall depends on who
-else is busy.
-"""
-
-import dataclasses
-import hashlib
-import os
-import resource
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from rushes.config import SampleConfig
+import numpy as np
+
+from rushes.config import NO_TASK, Recipe
+from rushes.errors import UserError
 from rushes.footage.archive import Listed
-from rushes.footage.catalogue import INDEX, SHARDS, Probed
-from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.labels import Annotation
-from rushes.footage.rows import SAMPLED, EncodingStats, Shard
-from rushes.footage.segment_plan import Failure, Planned
-from rushes.footage.segments import plan_segments
-from rushes.footage.shards import ProbeTask, ShardTask, probe_sources, try_sources, write_shard
-from rushes.footage.sources import Source
-from rushes.footage.workers import Crashed, Pool, Workers
+from rushes.forecast.estimate import Doubles, Integers, Range, draw, error_of, how_many, total
+from rushes.forecast.measured_sampling import OpenedFiles, OpenedSegment, SamplingCost, open_files, sample_some
+from rushes.forecast.rows import CLOCK
+from rushes.pretext import make_task
 from rushes.progress import Progress
-from rushes.store import Manifest, Store
-from rushes.video.probe import Probe
 
-_DECODE = 3.3e-9
-"""Core-seconds to decode and scale a pixel of the source, roughly: a size to draw by, which measuring then corrects."""
-_ENCODE = 1.9e-8
-"""Core-seconds to encode and look at a pixel of the footage, roughly."""
-_BLOCK = 512  # of a tar
-_MOTION = 22  # bytes a frame of the sidecar
-_LITTLE = 0.2  # seconds
+FILES = 400
+"""Files that are opened at most."""
+LEAST = 16
+"""Draws at least: fewer would give no range."""
+MOST = 600.0
+"""Core-seconds of sampling at most, roughly: a hundredth of a large archive would take hours without better ranges."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
-    """A segment that would be sampled."""
+class ListedArchive:
+    """The files of an archive, and what is known about them."""
 
-    planned: Planned
-    probe: Probe
-    work: float
-    """Core-seconds that sampling it takes, roughly."""
-
-    @property
-    def seconds(self) -> float:
-        """Its length."""
-        return self.planned.segment.end - self.planned.segment.start
+    root: str
+    """Folder or URL."""
+    files: Sequence[Listed]
+    """All video files."""
+    annotations: Sequence[Annotation] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
-    """What opening files told."""
+class SamplingForecast:
+    """What sampling the archive takes and makes."""
 
-    pieces: Sequence[Piece]
-    """In order of file and start."""
-    seconds: Mapping[str, float]
-    """Core-seconds that opening took, by path."""
-    failures: Mapping[str, Failure]
-    """Why files cannot be used, by path."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What sampling a piece took and gave."""
-
-    piece: Piece
+    core_seconds: Range
+    size: Range
+    """Bytes."""
+    frames: Range
     seconds: float
-    """Core-seconds."""
-    measured: EncodingStats
-    shard: Shard
+    """Duration of the videos, as their files say."""
+    segments: float
+    windows: Range
+    """Windows of the pretext task in the footage for pretraining."""
+    labelled: Mapping[str, float]
+    """Labelled segments by split."""
+    files: Sequence[Listed]
+    """The files that were opened."""
+    unusable: float
+    """Share of the opened files that cannot be used."""
+    drawn: int
+    """Segments that were sampled."""
+    share: float
+    """Their share of the work."""
+    costs: Sequence[SamplingCost]
+
+
+def sample_part(
+    recipe: Recipe, archive: ListedArchive, *, share: float, scratch: Path, progress: Progress, files: int = FILES
+) -> SamplingForecast:
+    """Opens up to `files` files, samples some of their segments, and estimates totals of the archive.
+
+    Raises:
+        UserError: nothing decodes.
+    """
+    weights = draw_files(archive.files, count=files, seed=recipe.seed)
+    drawn_files = [file for file in archive.files if file.path in weights]
+    known = [annotation for annotation in archive.annotations if annotation.path in weights]
+    opened = open_files(archive.root, drawn_files, annotations=known, config=recipe.sample, progress=progress)
+    _require_any(opened)
+    draws = _draw_segments(opened.segments, weights, share=share, seed=recipe.seed)
+    costs = sample_some(
+        archive.root,
+        [opened.segments[n] for n in draws.unique],
+        config=recipe.sample,
+        scratch=scratch,
+        progress=progress,
+    )
+    _require_sampled(costs)
+    error = 0.0 if len(weights) == len(archive.files) else error_of_files(opened, drawn_files)
+    opening = sum(weights[path] * seconds for path, seconds in opened.seconds.items())
+    core_seconds = draws.total(costs, lambda cost: cost.seconds, error=math.hypot(error, CLOCK))
+    span = task_span(recipe)
+    return SamplingForecast(
+        core_seconds=core_seconds + Range.exactly(opening),
+        size=draws.total(costs, lambda cost: cost.size, error=error),
+        frames=draws.total(costs, lambda cost: cost.measured.frames, error=error),
+        seconds=float(draws.weights @ np.array([segment.seconds for segment in draws.segments])),
+        segments=float(draws.weights.sum()),
+        windows=draws.total(costs, lambda cost: cost.windows(span), error=error) * _pretraining_share(draws),
+        labelled={split: _labelled(draws, split) for split in ("train", "test")},
+        files=drawn_files,
+        unusable=len(opened.failures) / len(drawn_files),
+        drawn=len(draws.unique),
+        share=float(draws.works[draws.unique].sum()) / draws.whole,
+        costs=[cost for cost in costs if cost],
+    )
+
+
+def task_span(recipe: Recipe) -> int:
+    """Frames that a shot must have for a tuple of the task."""
+    config = recipe.pretrain
+    if config.task == NO_TASK:
+        return config.clip_frames
+    return make_task(config.task, config.options).span(clip_frames=config.clip_frames)
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def draw_files(files: Sequence[Listed], *, count: int, seed: int) -> dict[str, float]:
+    """Draws files to open (all, or `count` by their size); returns for each path how many files it stands for.
+
+    A file that is twice as likely to be drawn stands for half as many.
+    """
+    if len(files) <= count:
+        return {file.path: 1.0 for file in files}
+    odds = np.array([_odds(file) for file in files])
+    indices, times = np.unique(draw(odds, count, seed=seed), return_counts=True)
+    weights = times * odds.sum() / (count * odds[indices])
+    return {files[index].path: float(weight) for index, weight in zip(indices, weights, strict=True)}
+
+
+def _odds(file: Listed) -> float:
+    """Odds of large files are higher, but not in proportion: bytes predict work badly where the bit rate is low.
+
+    A power between 1/2 and 1 is usually best (Brewer, Combined Survey Sampling Inference, 2002).
+    """
+    return math.pow(file.size + 1.0, 0.75)
+
+
+def error_of_files(opened: OpenedFiles, files: Sequence[Listed]) -> float:
+    """Relative error of the archive's work, because only these files were opened."""
+    works = dict.fromkeys((file.path for file in files), 0.0)
+    for segment in opened.segments:
+        works[segment.planned.segment.source] += segment.work
+    return error_of(np.array([works[file.path] / _odds(file) for file in files]), np.ones(len(files)))
+
+
+# Segments ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draws:
+    """Segments of the opened files [n], and those that were drawn to be sampled [k]."""
+
+    segments: Sequence[OpenedSegment]
+    works: Doubles = field(repr=False)
+    """[n]: core-seconds, roughly."""
+    weights: Doubles = field(repr=False)
+    """[n]: how many segments of the archive each stands for."""
+    odds: Doubles = field(repr=False)
+    """[n]: of a draw, per segment of the archive."""
+    drawn: Integers = field(repr=False)
+    """[k]: indices, some more than once."""
+
+    @cached_property
+    def unique(self) -> Integers:
+        """Indices [u] of the drawn segments, each once, in order."""
+        return np.unique(self.drawn)
 
     @property
-    def size(self) -> int:
-        """Bytes in the store, its share of a shard's last block left out."""
-        if not self.measured.length:
-            return 0
-        blocks = -(-self.measured.length // _BLOCK)
-        return _BLOCK * (blocks + 3) + _MOTION * self.measured.frames
+    def whole(self) -> float:
+        """Work of the archive."""
+        return float(self.works @ self.weights)
 
-    def windows(self, span: int) -> int:
-        """Windows of so many frames in its shots."""
-        edges = (0, *self.measured.cuts, self.measured.frames)
-        return sum((stop - start) // span for start, stop in pairwise(edges))
+    def total(
+        self, costs: Sequence[SamplingCost | None], value: Callable[[SamplingCost], float], *, error: float
+    ) -> Range:
+        """The archive's sum of a value that was measured per drawn segment; a crashed one counts as 0.
 
-
-# Opening -------------------------------------------------------------------------------------------------------------
-
-
-def open_files(
-    root: str, files: Sequence[Listed], *, annotations: Sequence[Annotation], config: SampleConfig, progress: Progress
-) -> Opened:
-    """Opens files and plans their segments, as the step would.
-
-    Args:
-        root: folder or URL.
-        files: some or all of its files, each once.
-        annotations: of these files.
-        config: how they would be sampled.
-        progress: where to report to.
-    """
-    sources = [Source(path=file.path, sha256=identity(file), size=file.size) for file in files]
-    bar = progress.bar("open", total=len(sources), unit="files")
-    probed = Probed()
-    found: dict[str, Probe | Failure] = {}
-    seconds: dict[str, float] = {}
-    tasks = [ProbeTask(root=root, paths={source.sha256: source.path}, config=config) for source in sources]
-    with Pool(_workers(config)) as pool:
-        for task, result in pool.run(_timed_probe, tasks):
-            ((sha256, path),) = task.paths.items()
-            spent, outcome = (0.0, _CRASHED) if isinstance(result, Crashed) else result
-            probed.add(sha256, outcome)
-            found[path], seconds[path] = outcome, spent
-            bar.advance()
-    pieces = []
-    for planned in plan_segments(sources, annotations, probed, config):
-        probe = found[planned.segment.source]
-        if isinstance(probe, Probe):
-            pieces.append(Piece(planned=planned, probe=probe, work=work_of(planned, probe, config)))
-    failures = {path: outcome for path, outcome in found.items() if isinstance(outcome, Failure)}
-    return Opened(pieces=pieces, seconds=seconds, failures=failures)
+        Args:
+            costs: [u], as in `unique`.
+            value: of a segment.
+            error: relative error that is independent of the draws.
+        """
+        of_each = [costs[n] for n in np.searchsorted(self.unique, self.drawn)]
+        values = np.array([value(cost) if cost else 0.0 for cost in of_each])
+        odds = self.odds[self.drawn]
+        return total(values / odds, self.works[self.drawn] / odds, whole=self.whole, error=error)
 
 
-_CRASHED = Failure(reason="decoder_crash", message="the decoder's process crashed")
+def _draw_segments(
+    segments: Sequence[OpenedSegment], weights: Mapping[str, float], *, share: float, seed: int
+) -> _Draws:
+    """Draws segments to sample, by the root of their work: their error grows with it, and so does their cost."""
+    # In order of path: the even steps of `draw` then reach each folder, whose files are often alike.
+    works = np.array([segment.work for segment in segments])
+    stands_for = np.array([weights[segment.planned.segment.source] for segment in segments])
+    odds = np.sqrt(works)
+    count = how_many(works, odds * stands_for, budget=min(share * float(works @ stands_for), MOST))
+    drawn = draw(odds * stands_for, max(LEAST, count), seed=seed)
+    return _Draws(segments=segments, works=works, weights=stands_for, odds=odds, drawn=drawn)
 
 
-def identity(file: Listed) -> str:
-    """Stands for the SHA-256 of a file's content, which is not read for this."""
-    return hashlib.sha256(f"{file.path}\0{file.size}\0{file.stamp}".encode()).hexdigest()
+def _pretraining_share(draws: _Draws) -> float:
+    """Share of the archive's duration that pretraining sees."""
+    seconds = draws.weights * np.array([segment.seconds for segment in draws.segments])
+    seen = np.array([segment.planned.segment.split in ("unlabelled", "train") for segment in draws.segments])
+    return float(seconds[seen].sum() / seconds.sum()) if seconds.sum() else 0.0
 
 
-def work_of(planned: Planned, probe: Probe, config: SampleConfig) -> float:
-    """Core-seconds that sampling a segment takes, roughly; above 0."""
-    seconds = max(planned.segment.end - planned.segment.start, 1 / planned.fps)
-    shorter = min(probe.width, probe.height)
-    ratio = config.short_side / shorter
-    decoded = probe.width * probe.height * probe.fps
-    encoded = probe.width * probe.height * ratio**2 * planned.fps
-    return seconds * (_DECODE * decoded + _ENCODE * encoded)
+def _labelled(draws: _Draws, split: str) -> float:
+    segments = (segment.planned.segment for segment in draws.segments)
+    return float(sum(n for n, one in zip(draws.weights, segments, strict=True) if one.label and one.split == split))
 
 
-def _timed_probe(task: ProbeTask) -> tuple[float, Probe | Failure]:
-    began = _clock()
-    (outcome,) = probe_sources(task).values()
-    return _clock() - began, outcome
+# Nothing to sample ---------------------------------------------------------------------------------------------------
 
 
-# Sampling ------------------------------------------------------------------------------------------------------------
+def _require_any(opened: OpenedFiles) -> None:
+    if not opened.segments:
+        reasons = _counted(failure.reason for failure in opened.failures.values())
+        raise UserError(
+            f"videos: none of {len(opened.failures)} files can be opened: {reasons}; see `rushes footage show`"
+        )
 
 
-def sample_some(
-    root: str, pieces: Sequence[Piece], *, config: SampleConfig, scratch: Path, progress: Progress
-) -> list[Cost | None]:
-    """Samples pieces, each into a shard of its own in a store under `scratch`; None where the process died of it."""
-    store, folder = Store(str(scratch / "store")), scratch / "partial"
-    folder.mkdir(parents=True)
-    tasks = [
-        ShardTask(number=number, root=root, planned=[piece.planned], config=config, store=store.url, folder=str(folder))
-        for number, piece in enumerate(pieces)
-    ]
-    bar = progress.bar("sample", total=sum(piece.seconds for piece in pieces), unit="seconds of video")
-    costs: list[Cost | None] = [None] * len(pieces)
-    with Pool(_workers(config)) as pool:
-        for task, result in pool.run(_timed_shard, tasks):
-            piece = pieces[task.number]
-            if not isinstance(result, Crashed):
-                seconds, measured, shard = result
-                costs[task.number] = Cost(piece=piece, seconds=seconds, measured=measured, shard=shard)
-            bar.advance(piece.seconds)
-    return costs
+def _require_sampled(costs: Sequence[SamplingCost | None]) -> None:
+    if not any(cost and cost.measured.frames for cost in costs):
+        reasons = _counted(cost.measured.reason if cost else "decoder_crash" for cost in costs)
+        raise UserError(f"videos: none of {len(costs)} segments decodes: {reasons}; see `rushes footage show`")
 
 
-def _timed_shard(task: ShardTask) -> tuple[float, EncodingStats, Shard]:
-    _warm_up(task)
-    began = _clock()
-    record = write_shard(task)
-    return _clock() - began, record.segments[0].measured, record.shard
-
-
-def _warm_up(task: ShardTask) -> None:
-    """Does a little of it, once a process, since libraries take their time at the first call."""
-    global _warm
-    if not _warm:
-        (planned,) = task.planned
-        little = dataclasses.replace(planned, limit=planned.segment.start + _LITTLE, expected=0)
-        try_sources(dataclasses.replace(task, planned=[little]))
-        _warm = True
-
-
-_warm = False
-
-
-def _clock() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def _workers(config: SampleConfig) -> Workers:
-    return Workers(count=config.workers or os.cpu_count() or 1, memory=round(config.max_memory_gb * 2**30))
-
-
-def footage_of(costs: Sequence[Cost], *, config: SampleConfig, scratch: Path) -> tuple[Manifest, Store]:
-    """The footage that was made, for a look at what reading it costs."""
-    rows, store = IndexRows(), Store(str(scratch / "store"))
-    used = [cost for cost in costs if cost.measured.status == SAMPLED]
-    for number, cost in enumerate(used):
-        rows.add(cost.piece.planned.segment, dataclasses.replace(cost.measured, shard=number))
-    geometry = Geometry(short_side=config.short_side, fps=config.fps, qp=config.qp, gop=config.gop)
-    write_index(scratch / INDEX, rows.table(), geometry)
-    write_shards(scratch / SHARDS, [dataclasses.replace(cost.shard, shard=n) for n, cost in enumerate(used)])
-    files = {name: store.put(scratch / name) for name in (INDEX, SHARDS)}
-    return Manifest(kind="footage", step="sample", digest="plan", inputs={}, config={}, code="", files=files), store
+def _counted(reasons: Iterable[str]) -> str:
+    return ", ".join(f"{reason} ({count})" for reason, count in sorted(Counter(reasons).items()))

@@ -9,7 +9,7 @@ from rushes.footage.archive import list_archive
 from rushes.footage.reader import Footage
 from rushes.footage.rows import EncodingStats, Shard
 from rushes.footage.sample import Archive, Source, sample_footage
-from rushes.forecast.sampling import Cost, Piece, footage_of, open_files, sample_some
+from rushes.forecast.measured_sampling import OpenedSegment, SamplingCost, footage_of, open_files, sample_some
 from rushes.progress import NullProgress
 from rushes.store import Store
 from tests.integration.conftest import write_videos
@@ -25,9 +25,9 @@ def test_segments_measured_alone_add_up_to_the_whole(tmp_path: Path) -> None:
     opened = open_files(root, listed, annotations=[], config=CONFIG, progress=NullProgress())
     assert list(opened.failures) == ["broken.mp4"]
     assert set(opened.seconds) == {file.path for file in listed}
-    costs = sample_some(root, opened.pieces, config=CONFIG, scratch=tmp_path / "scratch", progress=NullProgress())
+    costs = sample_some(root, opened.segments, config=CONFIG, scratch=tmp_path / "scratch", progress=NullProgress())
     made = [cost for cost in costs if cost]
-    assert len(made) == len(opened.pieces) == 24 and all(cost.seconds > 0 for cost in made)
+    assert len(made) == len(opened.segments) == 24 and all(cost.seconds > 0 for cost in made)
     sources = [Source(path=file.path, sha256=f"{n:016x}" * 4, size=file.size) for n, file in enumerate(listed)]
     whole = sample_footage(
         archive=Archive(root=root, sources=sources),
@@ -48,6 +48,6 @@ def test_segments_measured_alone_add_up_to_the_whole(tmp_path: Path) -> None:
 
 def test_windows_do_not_cross_cuts() -> None:
     shard = Shard(shard=0, sha256="", size=0, segments=1, frames=50, motion_sha256="", motion_size=0, sources=())
-    cost = Cost(piece=Piece(planned=None, probe=None, work=1.0), seconds=1.0,  # type: ignore[arg-type]
-                measured=EncodingStats(frames=50, cuts=(20, 29)), shard=shard)  # fmt: skip
+    segment = OpenedSegment(planned=None, probe=None, work=1.0)  # type: ignore[arg-type]
+    cost = SamplingCost(segment=segment, seconds=1.0, measured=EncodingStats(frames=50, cuts=(20, 29)), shard=shard)
     assert [cost.windows(span) for span in (50, 21, 20, 10, 1)] == [0, 1, 2, 4, 50]
