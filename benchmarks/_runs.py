@@ -25,8 +25,10 @@ from typing import Any
 import rushes
 from rushes.config import SampleConfig
 from rushes.footage.archive import content_digest, list_archive
-from rushes.footage.catalogue import INDEX, PROBES, SHARDS
-from rushes.footage.sample import Archive, Source, sample_footage
+from rushes.footage.catalogue import INDEX, SHARDS
+from rushes.footage.probes import PROBES
+from rushes.footage.sample import Archive, sample_footage
+from rushes.footage.sources import Source
 from rushes.progress import NullProgress
 from rushes.store import Manifest, Store
 

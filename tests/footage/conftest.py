@@ -10,10 +10,12 @@ import pytest
 
 from rushes.config import SampleConfig
 from rushes.footage.archive import list_videos
-from rushes.footage.catalogue import INDEX, PROBES, SHARDS
+from rushes.footage.catalogue import INDEX, SHARDS
 from rushes.footage.labels import Annotation
+from rushes.footage.probes import PROBES
 from rushes.footage.reader import Footage
-from rushes.footage.sample import Archive, Source, sample_footage
+from rushes.footage.sample import Archive, sample_footage
+from rushes.footage.sources import Source
 from rushes.progress import NullProgress
 from rushes.store import Manifest, Store, sha256_file
 from rushes.video.encode import encode_h264

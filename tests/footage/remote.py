@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from rushes.footage.catalogue import INDEX, PROBES, SHARDS
+from rushes.footage.catalogue import INDEX, SHARDS
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
+from rushes.footage.probes import PROBES
 from rushes.footage.rows import CODEC, MOTION, EncodingStats, Segment, Shard
 from rushes.footage.shards import Sidecar, add_member, put_sidecar
 from rushes.store import Manifest, Store

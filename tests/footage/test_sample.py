@@ -267,7 +267,7 @@ def test_only_what_the_dead_left_counts_as_abandoned(tmp_path: Path) -> None:
 
 def _dies(task: ShardTask) -> bool:
     sources = {planned.segment.source for planned in task.planned}
-    return "2.mp4" in sources - set(task.banned)
+    return "2.mp4" in sources - set(task.crashed)
 
 
 def dying_write(task: ShardTask) -> ShardRecord:

@@ -12,7 +12,8 @@ import pytest
 from rushes.cli import main
 from rushes.config import Recipe, SampleConfig, load_recipe
 from rushes.footage.archive import Listed, list_archive
-from rushes.footage.sample import Archive, Source, sample_footage
+from rushes.footage.sample import Archive, sample_footage
+from rushes.footage.sources import Source
 from rushes.forecast.machine import PEAKS, Machine
 from rushes.forecast.sampling import FILES, LEAST, ListedArchive, draw_files, sample_part
 from rushes.kubeflow.profile import Gpu, Profile, Resources

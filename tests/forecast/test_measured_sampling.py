@@ -8,7 +8,8 @@ from rushes.config import SampleConfig
 from rushes.footage.archive import list_archive
 from rushes.footage.reader import Footage
 from rushes.footage.rows import EncodingStats, Shard
-from rushes.footage.sample import Archive, Source, sample_footage
+from rushes.footage.sample import Archive, sample_footage
+from rushes.footage.sources import Source
 from rushes.forecast.measured_sampling import OpenedSegment, SamplingCost, footage_of, open_files, sample_some
 from rushes.progress import NullProgress
 from rushes.store import Store

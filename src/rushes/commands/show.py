@@ -26,9 +26,10 @@ from rushes.commands.peek import is_pointer, peek
 from rushes.config import SampleConfig
 from rushes.console import console, watching
 from rushes.errors import UserError
-from rushes.footage.catalogue import INDEX, PROBES
+from rushes.footage.catalogue import INDEX
 from rushes.footage.columns import plain
 from rushes.footage.index import read_index
+from rushes.footage.probes import PROBES
 from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
 from rushes.footage.rows import MOTION_QUANTILES, QUARANTINED, SAMPLED

@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rushes.errors import UserError
-from rushes.footage.catalogue import FORGOTTEN, INDEX, PROBES, SHARDS
+from rushes.footage.catalogue import FORGOTTEN, INDEX, SHARDS
 from rushes.footage.columns import column, plain, text
 from rushes.footage.index import read_columns, read_index, read_shards, write_index, write_shards
+from rushes.footage.probes import PROBES
 from rushes.footage.rows import Shard
 from rushes.footage.shards import ShardRecord, Sidecar, add_member, motion_file, put_sidecar, shard_file
 from rushes.footage.summary import summarise

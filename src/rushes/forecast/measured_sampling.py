@@ -18,13 +18,15 @@ from pathlib import Path
 
 from rushes.config import SampleConfig
 from rushes.footage.archive import Listed
-from rushes.footage.catalogue import INDEX, SHARDS, Probed
+from rushes.footage.catalogue import INDEX, SHARDS
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.labels import Annotation
+from rushes.footage.probes import ProbeTable
+from rushes.footage.probing import ProbeTask, probe_sources
 from rushes.footage.rows import SAMPLED, EncodingStats, Shard
 from rushes.footage.segment_plan import Failure, Planned
 from rushes.footage.segments import plan_segments
-from rushes.footage.shards import ProbeTask, ShardTask, probe_sources, try_sources, write_shard
+from rushes.footage.shards import ShardTask, try_sources, write_shard
 from rushes.footage.sources import Source
 from rushes.footage.workers import Crashed, Pool, Workers
 from rushes.progress import Progress
@@ -108,7 +110,7 @@ def open_files(
     """
     sources = [Source(path=file.path, sha256=identity(file), size=file.size) for file in files]
     bar = progress.bar("open", total=len(sources), unit="files")
-    probed = Probed()
+    probed = ProbeTable()
     found: dict[str, Probe | Failure] = {}
     seconds: dict[str, float] = {}
     tasks = [ProbeTask(root=root, paths={source.sha256: source.path}, config=config) for source in sources]

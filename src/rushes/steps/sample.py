@@ -78,7 +78,8 @@ def _whole(*, recipe: Recipe, source: Manifest, out: Path) -> Manifest:
 def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: "Partition | None" = None) -> Build:
     from rushes.footage.catalogue import forgotten_contents
     from rushes.footage.labels import Annotation
-    from rushes.footage.sample import Archive, Source, sample_footage
+    from rushes.footage.sample import Archive, sample_footage
+    from rushes.footage.sources import Source
 
     def build(folder: Path, digest: str) -> Mapping[str, Any]:
         summary: Mapping[str, Any] = sample_footage(

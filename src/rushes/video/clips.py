@@ -9,8 +9,13 @@ from rushes.video.frames import Frames
 def evenly_spaced_clips(frames: int, *, clips: int, clip_frames: int) -> npt.NDArray[np.int64]:
     """Frame numbers int64 `[clips, clip_frames]` of consecutive frames.
 
-    The first clip begins at the first frame, the last ends at the last one (a single clip lies in the middle). A video
+    The first clip begins at the first frame, the last ends at the last one (a single clip is in the middle). A video
     shorter than a clip repeats its last frame.
+
+    Args:
+        frames: of the video.
+        clips: how many.
+        clip_frames: of each clip.
     """
     if frames < 1 or clips < 1 or clip_frames < 1:
         raise ValueError(f"frames {frames}, clips {clips}, clip_frames {clip_frames}: each must be at least 1")

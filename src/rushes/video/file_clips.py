@@ -1,6 +1,6 @@
-"""Clips for a classifier: the one way from a video file to what a network sees.
+"""Clips for a classifier: the one way from a video file to the input of a network.
 
-Evaluation, serving and `predict --offline` all call `video_clips`, so none of them can differ from another.
+Evaluation, serving and `predict --offline` all call `video_clips`, so that none of them can differ from another.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def video_clips(
         VideoError: it cannot be decoded, or is beyond the limits.
     """
     frames = decode_i420(source, short_side=short_side, fps=fps, limits=limits)
-    # Cropped as they come: a long video then costs the crop's memory, not the frame's.
+    # Cropped one by one: a long video then takes the memory of the crops, not of whole frames.
     cropped = [centre_crop_i420(frame[None], size=crop)[0] for frame in frames]
     if not cropped:
         raise VideoError("no_frames", "the video holds no frame that decodes")
