@@ -17,8 +17,7 @@ import psutil
 import pytest
 
 from rushes.config import SampleConfig
-from rushes.footage import sample as sampling
-from rushes.footage import shards
+from rushes.footage import encoding, shard_writer, shards
 from rushes.footage.archive import list_videos
 from rushes.footage.index import read_index
 from rushes.footage.labels import Annotation
@@ -233,7 +232,7 @@ def test_many_damaged_videos(videos: list[Path], sample: Sampler, tmp_path: Path
 
 
 def starved_write(task: ShardTask) -> ShardRecord:
-    """Writes a shard whose first two segments leave the encoder no memory, as it says itself and as Python does."""
+    """Writes a shard whose first two segments leave the encoder no memory, by FFmpeg's error and by Python's."""
     errors: list[Exception] = [MemoryError(), av.error.ExternalError(1, "Generic error in an external library")]
 
     def encode(frames: Iterable[Frames], *, fps: float, qp: int, gop: int) -> bytes:
@@ -241,7 +240,7 @@ def starved_write(task: ShardTask) -> ShardRecord:
             raise errors.pop()
         return encode_h264(frames, fps=fps, qp=qp, gop=gop)
 
-    vars(shards)["encode_h264"] = encode
+    vars(encoding)["encode_h264"] = encode
     return shards.write_shard(task)
 
 
@@ -250,7 +249,7 @@ def test_an_encoder_without_memory_costs_its_file_only(
 ) -> None:
     for name in "abc":
         write_video(tmp_path / "videos" / f"{name}.mp4", frames=30, first=ord(name))
-    monkeypatch.setattr(sampling, "write_shard", starved_write)
+    monkeypatch.setattr(shard_writer, "write_shard", starved_write)
     footage, summary, _ = sample(tmp_path / "videos")
     assert footage.texts("source").tolist() == ["c.mp4"]
     assert {(bad["source"], bad["reason"]) for bad in summary["quarantine"]} == {

@@ -21,7 +21,7 @@ import pytest
 
 from rushes.config import SampleConfig
 from rushes.errors import UserError
-from rushes.footage import sample as sampling
+from rushes.footage import probes, shard_writer
 from rushes.footage.archive import list_videos
 from rushes.footage.labels import Annotation, read_annotations
 from rushes.footage.reader import Footage
@@ -123,8 +123,8 @@ def test_processes_that_probed_many_files_are_replaced_and_no_byte_changes(
     monkeypatch.setattr(Pool, "close", counted)
     few, _, out_few = sample(tmp_path / "videos", annotations, name="few")
     assert ended == [True]
-    monkeypatch.setattr(sampling, "_PROBES_A_TASK", 1)
-    monkeypatch.setattr(sampling, "_LASTING", 1)
+    monkeypatch.setattr(probes, "_FILES_PER_TASK", 1)
+    monkeypatch.setattr(probes, "_LASTING", 1)
     many, _, out_many = sample(tmp_path / "videos", annotations, name="many")
     assert ended == [True, True, True], "after probing, and at the end"
     assert contents(out_few, few) == contents(out_many, many)
@@ -139,7 +139,7 @@ def slow_first(task: ShardTask) -> ShardRecord:
 def test_shards_that_finish_out_of_order_are_listed_in_order(
     tmp_path: Path, sample: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "write_shard", slow_first)
+    monkeypatch.setattr(shard_writer, "write_shard", slow_first)
     annotations = small_dataset(tmp_path / "videos")
     footage, _, out = sample(tmp_path / "videos", annotations, config=dataclasses.replace(SMALL, workers=2))
     assert footage.segments.shard.tolist() == sorted(footage.segments.shard.tolist())
@@ -285,8 +285,8 @@ def dying_try(task: ShardTask) -> int:
 def test_a_file_that_kills_the_decoder_is_quarantined_alone(
     tmp_path: Path, sample: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "write_shard", dying_write)
-    monkeypatch.setattr(sampling, "try_sources", dying_try)
+    monkeypatch.setattr(shard_writer, "write_shard", dying_write)
+    monkeypatch.setattr(shard_writer, "try_sources", dying_try)
     _, summary, _ = sample(tmp_path / "videos", small_dataset(tmp_path / "videos"))
     assert [(bad["source"], bad["reason"]) for bad in summary["quarantine"]] == [("2.mp4", "decoder_crash")]
     assert "exit -11" in summary["quarantine"][0]["message"]
