@@ -1,47 +1,37 @@
-"""dvc.yaml, made from the steps' commands: the pipeline's chain for one model, with the demo's recipe.
+"""dvc.yaml, made from the steps' signatures: the pipeline's chain for one model, with the demo's recipe.
 
     python -m pipelines.dvc            writes dvc.yaml
-    python -m pipelines.dvc --check    fails where it differs from what is committed
+    python -m pipelines.dvc --check    fails where the committed file differs
 
-DVC versions the pointers (kilobytes); whether work is done again is the store's to say, so every stage depends on the
-whole package and a stage that DVC runs without need costs a second.
+DVC versions the pointers (kilobytes). The store knows what is already done, so every stage depends on the whole
+package, and a stage that DVC runs without need costs a second.
 """
 
 import argparse
-import dataclasses
+import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rushes.cli import COMMANDS
-from rushes.steps import STEPS
+from rushes.steps import STEP_TRAITS, STEPS
 
 ROOT = Path(__file__).parents[1]
 DVC_YAML = ROOT / "dvc.yaml"
 MODEL, SIZE, VIDEOS, ENDPOINT = "pace-r2plus1d", "cpu", "data/demo", "demo"
-HEAD = "# Written by `python -m pipelines.dvc` from the steps' commands; do not edit.\n"
-LOOKS_EACH_TIME = ("pin", "register", "promote", "deploy")
-"""Stages whose result hangs on the world outside the workspace."""
-WRITER = {
-    "pin": "pin",
-    "footage": "sample",
-    "backbone": "pretrain",
-    "classifier": "finetune",
-    "baseline": "finetune-random",
-    "evaluation": "evaluate",
-    "bundle": "export",
-    "version": "register",
-    "decision": "promote",
-}
-"""The stage whose pointer a flag takes."""
+HEAD = "# Written by `python -m pipelines.dvc` from the steps' signatures; do not edit.\n"
+LEFT_OUT = ("choose",)
+"""Steps that this chain of one model does not need."""
+WRITER = {traits.output: step for step, traits in STEP_TRAITS.items()} | {"baseline": "finetune-random"}
+"""The stage that writes the pointer of each name."""
 
 
 def stages() -> dict[str, dict[str, Any]]:
-    """A stage a step, fine-tuning also from random weights; of one model there is nothing to choose."""
+    """One stage per step; fine-tuning also from random weights."""
     recipe = yaml.safe_load((ROOT / "models" / MODEL / "recipe.yaml").read_text())
-    names = [name for step in STEPS if step != "choose" for name in _stages_of(step)]
+    names = [name for step in STEPS if step not in LEFT_OUT for name in _stages_of(step)]
     return {name: _stage(name, recipe) for name in names}
 
 
@@ -56,25 +46,25 @@ def _stages_of(step: str) -> list[str]:
 
 def _stage(name: str, recipe: dict[str, Any]) -> dict[str, Any]:
     step, _, init = name.partition("-")
-    fields = [f.name for f in dataclasses.fields(COMMANDS[step])]
+    taken = inspect.signature(getattr(importlib.import_module(f"rushes.steps.{step}"), step)).parameters
     words = ["rushes", step]
-    if "recipe" in fields:
+    if "recipe" in taken:
         words += [MODEL, "--size", SIZE]
     if init:
         words += ["--init", init]
-    if "endpoint" in fields:
+    if "endpoint" in taken:
         words += ["--endpoint", ENDPOINT]
-    if "videos" in fields:
+    if "data" in taken:
         words += ["--videos", VIDEOS]
-    inputs = {flag: f"artifacts/{WRITER[flag]}.json" for flag in fields if flag in WRITER}
-    for flag, path in inputs.items():
-        words += [f"--{flag}", path]
+    inputs = {key: f"artifacts/{WRITER[key]}.json" for key in taken if key in WRITER}
+    for key, path in inputs.items():
+        words += [f"--{key}", path]
     stage: dict[str, Any] = {"cmd": " ".join([*words, "--out", f"artifacts/{name}.json"])}
-    stage["deps"] = ["src/rushes", *([VIDEOS] if step == "pin" else []), *inputs.values()]
-    if "recipe" in fields:
+    stage["deps"] = ["src/rushes", *([VIDEOS] if "data" in taken else []), *inputs.values()]
+    if "recipe" in taken:
         stage["params"] = [{f"models/{MODEL}/recipe.yaml": _parameters(step, recipe)}]
     stage["outs"] = [f"artifacts/{name}.json"]
-    if step in LOOKS_EACH_TIME:
+    if STEP_TRAITS[step].looks_outside:
         stage["always_changed"] = True
     return stage
 
@@ -93,7 +83,7 @@ def main() -> int:
         return 0
     if render() == DVC_YAML.read_text():
         return 0
-    sys.stderr.write(f"{DVC_YAML} is not what the pipeline makes: run `make compile` and commit it\n")
+    sys.stderr.write(f"{DVC_YAML} does not match the steps: run `make compile` and commit it\n")
     return 1
 
 

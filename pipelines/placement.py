@@ -1,6 +1,6 @@
-"""What a task's pod is like on clusters that are like a profile: image, limits, secrets by reference, GPU nodes."""
+"""The pod of each task on clusters that a profile describes: image, limits, secrets by reference, GPU nodes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,20 +8,24 @@ from kfp import dsl, kubernetes
 
 from rushes.kubeflow.profile import Keys, Profile, Resources
 from rushes.orchestration.image import PLACEHOLDER
+from rushes.steps import STEP_TRAITS, Needs
 
-TRAINING = ("pretrain", "finetune", "evaluate", "chain")
-"""Components that a GPU is for."""
-HEAVY = ("sample", "export", "promote", "folds", "comparison")
-"""Components that take many cores, or much memory, but no GPU."""
-LONG = ("pin", "plan")
-"""Components that take one core for as long as those: they may hash a whole archive."""
+NEEDS: Mapping[str, Needs] = {step: traits.needs for step, traits in STEP_TRAITS.items()} | {
+    "summary": "little",
+    "plan": "time",
+    "folds": "cores",
+    "chain": "gpu",
+    "comparison": "cores",
+}
+"""What the pod of each component needs: the steps say it themselves."""
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
 
 def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
-    """Gives a task what its pod is to be like; returns the task."""
-    trains = task.component_spec.name in TRAINING
+    """Sets a task's image, retries, limits, environment and volumes; returns the task."""
+    needs = NEEDS[task.component_spec.name]
+    trains = needs == "gpu"
     task.set_caching_options(False)
     task.set_container_image(_image(profile, gpu=trains and profile.gpu.count > 0))
     task.set_retry(
@@ -30,7 +34,7 @@ def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
         backoff_factor=2.0,
         backoff_max_duration=profile.retry.longest,
     )
-    _limit(task, _resources(task.component_spec.name, profile))
+    _limit(task, _resources(needs, profile))
     kubernetes.set_security_context(task, run_as_user=profile.user, run_as_group=profile.user, run_as_non_root=True)
     if profile.pull_secret:
         kubernetes.set_image_pull_secrets(task, [profile.pull_secret])
@@ -44,12 +48,14 @@ def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
     return task
 
 
-def _resources(name: str, profile: Profile) -> Resources:
-    if name in TRAINING:
-        return profile.train
-    if name in HEAVY:
-        return profile.cpu
-    return replace(profile.light, timeout_minutes=profile.cpu.timeout_minutes) if name in LONG else profile.light
+def _resources(needs: Needs, profile: Profile) -> Resources:
+    resources: Mapping[Needs, Resources] = {
+        "little": profile.light,
+        "time": replace(profile.light, timeout_minutes=profile.cpu.timeout_minutes),
+        "cores": profile.cpu,
+        "gpu": profile.train,
+    }
+    return resources[needs]
 
 
 def _limit(task: dsl.PipelineTask, resources: Resources) -> None:

@@ -131,6 +131,19 @@ def test_workers_that_outlived_a_crash_are_ended_by_the_next_start_and_by_stop(t
         processes.stop(name="toy", home=tmp_path)
 
 
+def test_a_childs_whole_group_is_ended(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", WITH_WORKER + "import time; time.sleep(60)"], start_new_session=True
+    )
+    deadline = time.monotonic() + 10
+    while len(group_members(child.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(group_members(child.pid)) == 2
+    processes.end_group(child)
+    assert group_members(child.pid) == [] and child.returncode == -signal.SIGTERM
+    processes.end_group(child)
+
+
 def test_a_reused_process_id_is_not_mistaken_for_the_server(tmp_path: Path) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     time.sleep(0.1)

@@ -206,6 +206,20 @@ def start_time(pid: int) -> str | None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends a child that leads a session, and all processes that it started: SIGTERM, then SIGKILL after 10 s."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + 10
+        try:
+            os.killpg(process.pid, number)
+            while time.monotonic() < deadline:
+                process.poll()  # reaps the child: until then, its group exists
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
+        except ProcessLookupError:
+            return
+
+
 def _folder(home: Path) -> Path:
     return home / "servers"
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.pipeline import compile_to
 from rushes.kubeflow.profile import Retry, read_profile
-from rushes.orchestration.run import end_group
+from rushes.processes import end_group
 from rushes.progress import read_events
 from rushes.strict import to_record
 from tests.integration.conftest import QUICK, Cli

@@ -15,7 +15,7 @@ from typing import Any
 from rushes.comparing.chain_process import ORDER
 from rushes.comparing.initialisations import Initialisation
 from rushes.errors import RushesError, UserError
-from rushes.orchestration.run import end_group
+from rushes.processes import end_group
 from rushes.progress import first_error, read_events
 from rushes.strict import to_record
 

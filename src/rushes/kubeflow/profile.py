@@ -149,11 +149,11 @@ class Profile:
     """Models, or a comparison's chains, that train at the same time."""
     retry: Retry = field(default_factory=Retry)
     light: Resources = field(default_factory=Resources)
-    """choose, register, deploy, summary; for as long as `cpu` says, pin; plan."""
+    """Of components that need little; `pin` and `plan` may run for as long as `cpu` says (`rushes.steps`)."""
     cpu: Resources = field(default_factory=lambda: Resources(cpu="4", memory="8Gi", timeout_minutes=24 * 60))
-    """sample, export, promote; folds, comparison."""
+    """Of components that need many cores, such as `sample`."""
     train: Resources = field(default_factory=lambda: Resources(cpu="8", memory="32Gi", timeout_minutes=7 * 24 * 60))
-    """pretrain, finetune, evaluate; chain."""
+    """Of components that need a GPU, such as `pretrain`."""
     gpu: Gpu = field(default_factory=Gpu)
 
     def __post_init__(self) -> None:

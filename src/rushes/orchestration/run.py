@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from rushes.errors import RushesError
 from rushes.footage.reference import DataReference
 from rushes.journal import RUN
 from rushes.orchestration.local import Runner, compiled_pipeline
+from rushes.processes import end_group
 from rushes.progress import read_events
 from rushes.strict import to_record
 
@@ -129,17 +129,6 @@ class Background:
         self._thread.join(60)
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process that leads a session, and all that it started: SIGTERM, SIGKILL after 10 s."""
-    for signal_number, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-        if not _group_alive(process):
-            return
-        os.killpg(process.pid, signal_number)
-        deadline = time.monotonic() + seconds
-        while _group_alive(process) and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-
 def _new_folder(parent: Path, name: str) -> Path:
     for number in range(1000):
         folder = parent / (name if not number else f"{name}-{number}")
@@ -149,12 +138,3 @@ def _new_folder(parent: Path, name: str) -> Path:
             continue
         return folder
     raise RushesError(f"{parent}: no free name for a run")
-
-
-def _group_alive(process: subprocess.Popen[bytes]) -> bool:
-    process.poll()
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
