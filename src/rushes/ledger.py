@@ -1,8 +1,8 @@
-"""The ledger of promotions: the truth about which model an endpoint serves.
+"""The ledger of promotions: the record of which model an endpoint serves.
 
-One record a decision, `ledger/<endpoint>/000001.json` in the store, created exclusively: of two decisions made at
-once on the same champion, one wins and the other must look again. MLflow's alias and Triton's routing are its
-projections and are repaired from it.
+One file per decision, `ledger/<endpoint>/000001.json` in the store, created exclusively: of two decisions made at once
+about the same champion, one is recorded and the other must be made again. MLflow's alias and Triton's routing follow
+the ledger and are repaired from it.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ class Ledger:
         return _entry(json.loads(record)) if record is not None else None
 
     def append(self, entry: LedgerEntry) -> bool:
-        """Records a decision made in view of entry `number - 1`; False if another decision came first."""
+        """Records a decision that was made after entry `number - 1`; False if another decision came first."""
         name = f"{self._folder}/{entry.number:06d}.json"
         text = json.dumps(dataclasses.asdict(entry), indent=1, sort_keys=True) + "\n"
         return self.store.create(name, text.encode())
@@ -72,12 +72,12 @@ class Ledger:
 
 
 def endpoints(store: Store) -> list[str]:
-    """Endpoints that a decision was ever made about."""
+    """Endpoints with at least one decision."""
     return store.names("ledger")
 
 
 def now() -> str:
-    """The time of a decision (ISO 8601, UTC)."""
+    """The present time (ISO 8601, UTC)."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

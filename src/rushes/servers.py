@@ -1,4 +1,4 @@
-"""The servers that a machine of its own needs: MLflow and Triton, started, looked at and stopped together."""
+"""The servers of one machine, MLflow and Triton, started and stopped together."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ def running(home: Path) -> list[Server]:
 
 
 def start_all(home: Path, *, progress: Progress) -> list[str]:
-    """Starts what does not run; returns the names of those that this call started.
+    """Starts the servers that do not run; returns the names of those that it started.
 
-    MLflow is left out where MLFLOW_TRACKING_URI names another, Triton where its binary cannot run. What was started is
-    stopped again where the rest fails.
+    MLflow is left out if MLFLOW_TRACKING_URI names another server, Triton if its binary cannot run. If one fails, those
+    that were started are stopped again.
     """
     started: list[str] = []
     before = {server.name for server in running(home)}
@@ -44,7 +44,13 @@ def start_all(home: Path, *, progress: Progress) -> list[str]:
 
 
 def abandon(home: Path, names: Sequence[str], *, starting: Callable[[], None]) -> None:
-    """Stops servers that may still be on their way up; `starting` waits for whoever is starting them."""
+    """Stops servers that may still be starting.
+
+    Args:
+        home: their home.
+        names: of the servers.
+        starting: waits until their start, which is interrupted, has returned.
+    """
     for name in names:
         processes.interrupt(name=name, home=home)
     starting()

@@ -53,12 +53,12 @@ class Eye(Backbone):
         return torch.cat([light, light / 2, torch.zeros_like(light), -light / 8], dim=1).relu()
 
 
-def found(*, units: int = 4, pictures: int = 2, clips: int = 3, clip_frames: int = 4, every: int = 1) -> list[Unit]:
+def found(*, units: int = 4, per_unit: int = 2, clips: int = 3, clip_frames: int = 4, every: int = 1) -> list[Unit]:
     rows = np.arange(len(PLACES))
     data = EvenClips(cast(Footage, Squares()), rows, clips=clips, clip_frames=clip_frames, crop=SIDE)
     bar = NullProgress().bar("", total=1, unit="")
     device = torch.device("cpu")
-    return strongest_units(Eye(every=every), data, units=units, pictures=pictures, device=device, batch=4, bar=bar)
+    return strongest_units(Eye(every=every), data, units=units, per_unit=per_unit, device=device, batch=4, bar=bar)
 
 
 def test_units_come_by_their_response_and_what_never_responds_not_at_all() -> None:
@@ -69,7 +69,7 @@ def test_units_come_by_their_response_and_what_never_responds_not_at_all() -> No
 
 
 def test_activations_are_the_strongest_first_each_of_another_segment() -> None:
-    for unit in found(pictures=3)[:2]:
+    for unit in found(per_unit=3)[:2]:
         assert [activation.row for activation in unit.activations] == [3, 2, 1]
         responses = [activation.response for activation in unit.activations]
         assert responses == sorted(set(responses), reverse=True)
@@ -77,29 +77,29 @@ def test_activations_are_the_strongest_first_each_of_another_segment() -> None:
 
 @pytest.mark.parametrize(("clips", "clip_frames", "every"), [(20, 1, 1), (5, 4, 1), (2, 20, 4)])
 def test_the_shown_frame_is_one_in_which_it_happens(clips: int, clip_frames: int, every: int) -> None:
-    unit, *_ = found(pictures=4, clips=clips, clip_frames=clip_frames, every=every)
+    unit, *_ = found(per_unit=4, clips=clips, clip_frames=clip_frames, every=every)
     assert [activation.row for activation in unit.activations] == [3, 2, 1, 0]
     for activation in unit.activations:
         assert activation.frame >= moment(activation.row)
         top, left = PLACES[activation.row]
-        lit = activation.picture.mean(axis=2) > 80
+        lit = activation.image.mean(axis=2) > 80
         assert lit.sum() == 64 and lit[top : top + 8, left : left + 8].all()
 
 
 def test_the_region_lies_where_the_light_is() -> None:
-    for activation in found(pictures=4)[0].activations:
+    for activation in found(per_unit=4)[0].activations:
         top, left = PLACES[activation.row]
         down, across = np.nonzero(activation.region >= 0.9)
         assert (down.mean(), across.mean()) == pytest.approx((top + 3.5, left + 3.5), abs=0.5)
-        assert activation.region.shape == activation.picture.shape[:2] == (SIDE, SIDE)
+        assert activation.region.shape == activation.image.shape[:2] == (SIDE, SIDE)
         assert activation.region.min() >= 0 and activation.region.max() == pytest.approx(1)
 
 
 def test_the_picture_is_bright_and_outlined_only_where_the_unit_responds() -> None:
     region = np.zeros((SIDE, SIDE), np.float32)
     region[8:24, 8:24] = 1
-    picture = np.full((SIDE, SIDE, 3), 200, np.uint8)
-    drawn = np.asarray(highlighted(Activation(row=0, frame=0, picture=picture, region=region, response=1))).astype(int)
+    image = np.full((SIDE, SIDE, 3), 200, np.uint8)
+    drawn = np.asarray(highlighted(Activation(row=0, frame=0, image=image, region=region, response=1))).astype(int)
     middle, corner = drawn[56, 56], drawn[7, 7]
     assert abs(middle - 200).max() <= 1 and abs(corner - 70).max() <= 1
     yellow = (drawn == (255, 214, 64)).all(axis=2)
@@ -110,7 +110,7 @@ def test_the_picture_is_bright_and_outlined_only_where_the_unit_responds() -> No
 
 
 def test_the_sheet_has_a_column_a_network_and_a_row_a_unit(tmp_path: Path) -> None:
-    one, two = found(units=1, pictures=2), found(units=3, pictures=2)
+    one, two = found(units=1, per_unit=2), found(units=3, per_unit=2)
     narrow = draw_units({"pretrained": two}, tmp_path / "one.png")
     wide = draw_units({"pretrained": two, "random": one}, tmp_path / "two.png")
     low = draw_units({"pretrained": one}, tmp_path / "low.png")

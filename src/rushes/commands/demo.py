@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from rushes.commands.predict import answerer, show
+from rushes.commands.predict import predictor, show
 from rushes.commands.run import run_pipeline, show_results
 from rushes.config import Recipe
 from rushes.console import console, watching
@@ -46,7 +46,7 @@ def demo(*, recipe: Recipe, folder: Path | None = None) -> int:
     if finished.served:
         video, label = test_video(folder)
         console.print(f"\nA test video of [bold]{label}[/], sent to the endpoint as it is on disk:")
-        show(video, answerer(home, endpoint=ENDPOINT, offline=False)(video), top=3, as_json=False)
+        show(video, predictor(home, endpoint=ENDPOINT, offline=False)(video), top=3, as_json=False)
     console.print("\nNext:", style="bold")
     console.print("  rushes predict YOUR_VIDEO.mp4     ask it yourself", markup=False)
     console.print("  rushes run pace-r2plus1d --size cpu --videos YOUR_FOLDER", markup=False)

@@ -113,7 +113,7 @@ def _units(
     device = pick_device(options.device)
     bar = progress.bar(label, total=len(rows), unit="segments")
     return strongest_units(
-        net.to(device), data, units=options.units, pictures=options.pictures, device=device, batch=32, bar=bar
+        net.to(device), data, units=options.units, per_unit=options.pictures, device=device, batch=32, bar=bar
     )
 
 

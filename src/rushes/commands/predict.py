@@ -1,4 +1,4 @@
-"""`rushes predict`: what happens in these videos?"""
+"""`rushes predict`: the actions in videos."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from rushes.console import console
 from rushes.errors import UserError
 from rushes.home import home_folder
 from rushes.serving.bundle import InProcessModel
-from rushes.serving.client import predict as ask
+from rushes.serving.client import predict as request_prediction
 from rushes.serving.client import routed_bundle
 from rushes.serving.environment import can_run_triton
 from rushes.serving.prediction import Prediction
@@ -23,21 +23,21 @@ from rushes.serving.server import address, triton_status
 def predict(
     videos: Sequence[Path], *, endpoint: str, offline: bool, protocol: Literal["grpc", "http"], top: int, as_json: bool
 ) -> int:
-    """Asks the endpoint, or the same graph here, and prints an answer a video."""
+    """Prints one prediction per video, by the endpoint or by the same graph in this process."""
     if not videos:
         raise UserError("videos: none given: rushes predict FILE ...")
     for video in videos:
         if not video.is_file():
             raise UserError(f"videos: {video} is not a file")
     home = home_folder()
-    answer = answerer(home, endpoint=the_endpoint(home, endpoint), offline=offline, protocol=protocol)
+    answer = predictor(home, endpoint=choose_endpoint(home, endpoint), offline=offline, protocol=protocol)
     for video in videos:
         show(video, answer(video), top=top, as_json=as_json)
     return 0
 
 
-def the_endpoint(home: Path, name: str) -> str:
-    """The endpoint asked for, or the only one.
+def choose_endpoint(home: Path, name: str) -> str:
+    """The endpoint with this name, or the only one if the name is empty.
 
     Raises:
         UserError: it is not served here, or there are several.
@@ -52,22 +52,22 @@ def the_endpoint(home: Path, name: str) -> str:
     return name or known[0]
 
 
-def answerer(
+def predictor(
     home: Path, *, endpoint: str, offline: bool, protocol: Literal["grpc", "http"] = "grpc"
 ) -> Callable[[Path], Prediction]:
-    """What answers a video: Triton, or the routed bundle in this process where asked for or where Triton cannot run."""
+    """Predicts for a video by Triton, or by the routed bundle in this process if `offline` or if Triton cannot run."""
     if offline or can_run_triton() is not None:
         bundle, version = routed_bundle(home=home, endpoint=endpoint)
         graph = InProcessModel(bundle, version=version)
         return lambda video: graph.predict(video.read_bytes())
     server = triton_status(home=home)
     if server is None:
-        raise UserError("Triton is not running: start it with `rushes up`, or ask with --offline")
-    return lambda video: ask(video, endpoint=endpoint, url=address(server, protocol), protocol=protocol)
+        raise UserError("Triton is not running: start it with `rushes up`, or use --offline")
+    return lambda video: request_prediction(video, endpoint=endpoint, url=address(server, protocol), protocol=protocol)
 
 
 def show(video: Path, answer: Prediction, *, top: int, as_json: bool) -> None:
-    """Prints an answer as a table, or as one line of JSON."""
+    """Prints a prediction as a table, or as one line of JSON."""
     if as_json:
         console.print(json.dumps({"video": str(video), **answer.to_record()}), markup=False, soft_wrap=True)
         return

@@ -1,4 +1,4 @@
-"""`rushes up`, `down`, `status`, `reconcile`, once or again and again."""
+"""`rushes up`, `down`, `status`, and `reconcile`, once or in a loop."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from rushes.tracking.server import tracking_url
 
 
 def up() -> int:
-    """Starts what does not run."""
+    """Starts the servers that do not run."""
     home = home_folder()
     reason = can_run_triton()
     if reason is not None:
@@ -40,7 +40,7 @@ def up() -> int:
 
 
 def down() -> int:
-    """Stops what runs."""
+    """Stops the servers that run."""
     stopped = servers.stop(home_folder())
     console.print(f"Stopped {' and '.join(stopped)}." if stopped else "Nothing was running.", markup=False)
     return 0
@@ -64,7 +64,7 @@ def status(*, as_json: bool) -> int:
 
 
 def reconcile(server: str) -> int:
-    """One look at every endpoint of the ledger."""
+    """Reconciles every endpoint of the ledger once."""
     home = home_folder()
     local = triton_status(home=home)
     results = reconcile_all(home=home, store=open_store(), server=server or (address(local) if local else None))
@@ -76,7 +76,7 @@ def reconcile(server: str) -> int:
 
 
 def watch_triton(server: str, *, every: float, port: int) -> int:
-    """Looks until a signal ends it."""
+    """Reconciles in a loop until a signal ends it."""
     home = home_folder()
     local = triton_status(home=home)
     if not server:
@@ -89,7 +89,7 @@ def watch_triton(server: str, *, every: float, port: int) -> int:
 
 
 class _Lines:
-    """Progress as lines of a log."""
+    """Progress as lines of a log, without bars."""
 
     def bar(self, label: str, *, total: float, unit: str) -> Bar:
         return NullProgress().bar(label, total=total, unit=unit)

@@ -1,11 +1,11 @@
-"""Activation maps: what drives a network's strongest units, and where in the picture it is.
+"""Activation maps: what drives a network's strongest units, and where in the frame it is.
 
-    units = strongest_units(net, EvenClips(footage, rows, ...), units=8, pictures=5, ...)
+    units = strongest_units(net, EvenClips(footage, rows, ...), units=8, per_unit=5, ...)
     draw_units({"pretrained": units, "random": others}, Path("activations.png"))
 
-A unit is a channel of `Backbone.maps`; its response to a clip is the map's highest value. The map is laid over the
-picture by bilinear scaling, as in the article: no receptive field is computed, so what drives a unit may lie round the
-region as well.
+A unit is a channel of `Backbone.maps`; its response to a clip is the map's highest value. The map is scaled to the
+frame bilinearly, as in the article: no receptive field is computed, so what drives a unit may also lie around the
+region.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,62 +33,62 @@ _TILE, _SEAM, _MARGIN, _NOTE, _HEADER = 112, 4, 24, 20, 44
 _PAPER, _INK, _FAINT = "#14181f", "#eef2f6", "#9aa7b5"
 _EDGE = (255, 214, 64)
 _DARK = 0.35  # brightness where a unit does not respond
-_REGION = 0.5  # share of the picture's highest response that the outline encloses
+_REGION = 0.5  # share of the highest response that the outline encloses
 
 
 @dataclass(frozen=True, kw_only=True)
 class Activation:
-    """A moment that drives a unit."""
+    """A frame in which a unit responds."""
 
     row: int
-    """Of the footage."""
+    """Row of the footage."""
     frame: int
-    """Number within the segment."""
-    picture: npt.NDArray[np.uint8]
+    """Index within the segment."""
+    image: npt.NDArray[np.uint8]
     """[S, S, 3], RGB: that frame."""
     region: Floats
-    """[S, S]: the unit's response, as a share of its highest in this picture, 0 to 1."""
+    """[S, S]: the unit's response, as a share of its highest in this frame, 0 to 1."""
     response: float
-    """The highest in this picture."""
+    """The highest in this frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A channel of the maps, and what drives it most."""
+    """A channel of the maps, and its strongest activations."""
 
     channel: int
     activations: tuple[Activation, ...]
-    """The strongest first, each of another segment."""
+    """Strongest first, one per segment."""
 
 
 @torch.no_grad()
 def strongest_units(
-    net: Backbone, data: EvenClips, *, units: int, pictures: int, device: torch.device, batch: int, bar: Bar
+    net: Backbone, data: EvenClips, *, units: int, per_unit: int, device: torch.device, batch: int, bar: Bar
 ) -> list[Unit]:
-    """Finds the channels that respond most, by the mean over their `pictures` best segments; those that never do not.
+    """Finds the channels that respond most, by the mean over their `per_unit` best segments; none that never responds.
 
     Args:
         net: a backbone in evaluation mode, on `device`.
-        data: the clips to show it.
+        data: its clips.
         units: channels to return, at most.
-        pictures: activations of each, at most.
+        per_unit: activations of each, at most.
         device: where to compute.
-        batch: clips a forward pass.
-        bar: advanced by a segment at a time.
+        batch: clips per forward pass.
+        bar: advances by segments.
 
     Raises:
         UserError: the backbone does not take clips of this geometry.
     """
     peaks = _peaks(net, data, device=device, batch=batch, bar=bar)  # [segments, clips, C]
-    strength = np.sort(peaks.max(axis=1), axis=0)[::-1][:pictures].mean(axis=0)
+    strength = np.sort(peaks.max(axis=1), axis=0)[::-1][:per_unit].mean(axis=0)
     channels = [int(channel) for channel in np.argsort(-strength, kind="stable")[:units] if strength[channel] > 0]
-    return [_unit(net, data, peaks[:, :, channel], channel, pictures=pictures, device=device) for channel in channels]
+    return [_unit(net, data, peaks[:, :, channel], channel, per_unit=per_unit, device=device) for channel in channels]
 
 
 def draw_units(columns: Mapping[str, Sequence[Unit]], path: Path) -> tuple[int, int]:
-    """Writes a PNG: a column a network, a row a unit, its activations from left to right.
+    """Writes a PNG with one column per network and one row per unit, its activations from left to right.
 
-    Where the unit responds the picture is bright; the outline is half of its highest response in this picture.
+    A frame is bright where the unit responds; the outline is half of its highest response in this frame.
 
     Returns:
         (width, height) in pixels.
@@ -109,8 +109,8 @@ def draw_units(columns: Mapping[str, Sequence[Unit]], path: Path) -> tuple[int, 
         for row, unit in enumerate(units):
             top = _MARGIN + _HEADER + row * tall
             draw.text((left, top), f"unit {unit.channel}", fill=_FAINT, font=_font(12))
-            for place, activation in enumerate(unit.activations):
-                across = left + place * (_TILE + _SEAM)
+            for index, activation in enumerate(unit.activations):
+                across = left + index * (_TILE + _SEAM)
                 sheet.paste(highlighted(activation), (across, top + _NOTE))
                 anchor = (across + _TILE, top)
                 draw.text(anchor, f"{activation.response:.3g}", fill=_FAINT, font=_font(12), anchor="ra")
@@ -119,10 +119,10 @@ def draw_units(columns: Mapping[str, Sequence[Unit]], path: Path) -> tuple[int, 
 
 
 def highlighted(activation: Activation) -> Image.Image:
-    """The picture, dark where the unit does not respond, with an outline round where it responds by half or more."""
-    picture = Image.fromarray(activation.picture).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
+    """The frame, dark where the unit does not respond, with an outline around a response of half or more."""
+    frame = Image.fromarray(activation.image).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
     share = np.asarray(Image.fromarray(activation.region).resize((_TILE, _TILE), Image.Resampling.BILINEAR))
-    pixels = (np.asarray(picture) * (_DARK + (1 - _DARK) * share.clip(0, 1))[..., None]).astype(np.uint8)
+    pixels = (np.asarray(frame) * (_DARK + (1 - _DARK) * share.clip(0, 1))[..., None]).astype(np.uint8)
     inside = np.pad(share >= _REGION, 1)
     core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
     pixels[inside[1:-1, 1:-1] & ~core] = _EDGE
@@ -140,9 +140,9 @@ def _peaks(net: Backbone, data: EvenClips, *, device: torch.device, batch: int, 
     return peaks
 
 
-def _unit(net: Backbone, data: EvenClips, peaks: Floats, channel: int, *, pictures: int, device: torch.device) -> Unit:
+def _unit(net: Backbone, data: EvenClips, peaks: Floats, channel: int, *, per_unit: int, device: torch.device) -> Unit:
     """A channel with its best activations, given its responses [segments, clips]."""
-    best = np.argsort(-peaks.max(axis=1), kind="stable")[:pictures]
+    best = np.argsort(-peaks.max(axis=1), kind="stable")[:per_unit]
     activations = [
         _activation(net, data, int(index), int(peaks[index].argmax()), channel, device=device)
         for index in best
@@ -154,7 +154,7 @@ def _unit(net: Backbone, data: EvenClips, peaks: Floats, channel: int, *, pictur
 def _activation(
     net: Backbone, data: EvenClips, index: int, number: int, channel: int, *, device: torch.device
 ) -> Activation:
-    """Clip `number` of segment `index`, at the moment at which the channel responds most."""
+    """Clip `number` of segment `index`, at the time of the channel's highest response."""
     clips, row = data[index]
     clip = clips[number : number + 1].to(device)
     maps = _maps(net, clip)[0, channel]  # [t, h, w]
@@ -166,7 +166,7 @@ def _activation(
     return Activation(
         row=row,
         frame=int(data.numbers(index)[number, shown]),
-        picture=(rgb * 255).round().to(torch.uint8).cpu().numpy(),
+        image=(rgb * 255).round().to(torch.uint8).cpu().numpy(),
         region=(region / response).clamp(0, 1).cpu().numpy(),
         response=response,
     )

@@ -19,7 +19,7 @@ Network = Callable[[Tensor], Tensor]
 def clip_means(
     data: EvenClips, networks: Mapping[str, Network], *, device: torch.device, batch: int, bar: Bar
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Runs every network over every segment, decoding once; returns the means over a segment's clips, [n, k] each."""
+    """Runs every network over every segment, decoding once; returns means over the clips of a segment, [n, k] each."""
     outputs: dict[str, list[Tensor]] = {name: [] for name in networks}
     segments = max(batch // data.clips, 1)
     for clips, _ in DataLoader(data, batch_size=segments):

@@ -1,4 +1,4 @@
-"""What frozen features know: a linear probe and the nearest neighbour, fitted on the training segments."""
+"""Protocols for frozen features: a linear probe and the nearest neighbour, fitted to the training segments."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ Classes = npt.NDArray[np.int64]
 def linear_probe(train: Features, classes: Classes, test: Features, *, c: float) -> Classes:
     """Predicted classes [m] of `test` [m, d] by a logistic regression on standardised `train` [n, d].
 
-    `c` is fixed in the recipe, not searched: a few labels leave nothing to search on.
+    `c` is fixed in the recipe, not searched: with few labels there is no data to search on.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page that a person reads before a model is served."""
+"""report.html: one self-contained page, to be read before a model is served."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ def write_report(
     footage: Mapping[str, Any],
     lineage: Mapping[str, str],
 ) -> None:
-    """Writes the page: accuracy beside random initialisation, confusion, curves, the data, the lineage."""
+    """Writes the page: accuracy beside that of random initialisation, confusion, curves, data and lineage."""
     environment = Environment(loader=PackageLoader("rushes.evaluation"), autoescape=True)
     page = environment.get_template("report.html").render(
         metrics=metrics,
@@ -34,7 +34,7 @@ def write_report(
 
 
 def interval_text(interval: Mapping[str, Any], *, signed: bool = False) -> str:
-    """A share as people read it: `71.2 % [65.0, 77.1]`, or a difference of shares (`signed`), in points."""
+    """A share as text, `71.2 % [65.0, 77.1]`, or a difference of shares (`signed`), in points."""
     sign = "+" if signed else ""
     value = f"{100 * interval['value']:{sign}.1f} {'points' if signed else '%'}"
     if interval["low"] is None:
@@ -43,7 +43,7 @@ def interval_text(interval: Mapping[str, Any], *, signed: bool = False) -> str:
 
 
 def picture(draw: Any, data: Any) -> str:
-    """What `draw(pyplot, data)` makes, as the data URI of an SVG."""
+    """The figure that `draw(pyplot, data)` makes, as the data URI of an SVG."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean and what it may be: both bounds None where there are too few groups to say."""
+    """A mean with its confidence interval; both bounds are None with too few groups."""
 
     value: float
     low: float | None
@@ -62,19 +62,19 @@ def mcnemar_exact(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -
 def sign_flip_p(differences: Floats, groups: npt.NDArray[np.str_], *, resamples: int, seed: int) -> float:
     """Two-sided p-value that the mean of paired `differences` [n] is 0, by swapping the pair in whole groups [n].
 
-    Exact for any number of groups if, without an effect, either of a pair could have been the other; a bootstrap's
-    p-value is too small with few groups. The smallest possible one is 2 / 2^groups.
+    Exact for any number of groups if the two of a pair are exchangeable without an effect; a bootstrap's p-value is too
+    small with few groups. The smallest possible one is 2 / 2^groups.
     """
     _, member = np.unique(groups, return_inverse=True)
     sums = np.bincount(member, weights=differences)
     signs = np.random.default_rng([seed, 6]).choice([-1.0, 1.0], size=(resamples, len(sums)))
-    # Equal sums that were added up in another order differ in the last bits.
+    # Equal sums that were added in another order differ in the last bits.
     as_large = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
     return float((1 + as_large.sum()) / (1 + resamples))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, in their order (Holm 1979): of those below a, some is wrong with chance a."""
+    """p-values adjusted for their number (Holm 1979), in the given order: they bound the family-wise error rate."""
     order = np.argsort(p_values, kind="stable")
     factors = len(p_values) - np.arange(len(p_values))
     adjusted = np.empty(len(p_values))
@@ -83,7 +83,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def labels_needed(numbers: Floats, accuracies: Floats, target: Floats) -> Floats:
-    """With how many labels accuracy first reaches a target, by straight lines between the numbers that were tried.
+    """The number of labels at which accuracy first reaches a target, by linear interpolation.
 
     Args:
         numbers: [k] labels, ascending.
@@ -91,7 +91,7 @@ def labels_needed(numbers: Floats, accuracies: Floats, target: Floats) -> Floats
         target: [...] accuracies to reach.
 
     Returns:
-        [...] numbers of labels: the first one where that is enough already, infinite where the last one is not.
+        [...] numbers of labels: the first if it is enough already, infinite if the last is not.
     """
     needed = np.full(target.shape, np.inf)
     for n in reversed(range(1, len(numbers))):
@@ -102,7 +102,7 @@ def labels_needed(numbers: Floats, accuracies: Floats, target: Floats) -> Floats
 
 
 def resampled_means(values: Floats, groups: npt.NDArray[np.str_], *, resamples: int, seed: int) -> Floats:
-    """Means of the columns of `values` [n, k] over the same draws of whole groups [n]: [resamples, k]."""
+    """Means of the columns of `values` [n, k], resampling the same whole groups [n] for each: [resamples, k]."""
     return np.stack(
         [_resampled_means(column, groups, resamples=resamples, seed=seed)[0] for column in values.T], axis=1
     )

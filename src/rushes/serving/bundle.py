@@ -1,7 +1,7 @@
-"""A bundle: the folder that is served. `model.onnx`, `contract.json`, and `golden.mp4`, a request with a known answer.
+"""A bundle: the folder that is served, with `model.onnx`, `contract.json`, and `golden.mp4`, whose answer is known.
 
-`export_bundle` (rushes.serving.export) writes it, the store keeps it, the reconciler publishes it. The same graph
-answers here in process: for `rushes predict --offline`, for the golden answer, and where Triton cannot run.
+`export_bundle` (rushes.serving.export) writes it, the store keeps it, the reconciler publishes it. Its graph also runs
+in process: for `rushes predict --offline`, for the golden answer, and where Triton cannot run.
 """
 
 import shutil
@@ -27,27 +27,27 @@ OUTPUTS = ["probabilities", "embedding"]
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A folder that holds what `contract` says."""
+    """A folder with a model, and its contract."""
 
     folder: Path
     contract: Contract
 
     @property
     def onnx(self) -> Path:
-        """The graph."""
+        """Path of the graph."""
         return self.folder / ONNX
 
     @property
     def golden(self) -> Path:
-        """The request with a known answer."""
+        """Path of the golden clip."""
         return self.folder / self.contract.golden.video
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Opens a bundle and verifies that its files are those that the contract was written for.
+    """Opens a bundle and verifies its files by the digests in the contract.
 
     Raises:
-        UserError: a file is missing, or is not what the contract says.
+        UserError: a file is missing, or its digest is another one.
     """
     bundle = Bundle(folder=folder, contract=Contract.read(folder / CONTRACT))
     expected = {bundle.onnx: bundle.contract.onnx_sha256, bundle.golden: bundle.contract.golden.sha256}
@@ -61,7 +61,7 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def fetch_bundle(manifest: Manifest, store: Store, *, folder: Path) -> Bundle:
-    """Copies a bundle from the store into a new folder, every byte verified on the way.
+    """Copies a bundle from the store into a new folder and verifies it.
 
     Raises:
         UserError: the manifest is of another kind, or an object is missing or damaged.
@@ -78,7 +78,7 @@ def session(onnx: Path) -> Any:
     """An onnxruntime session on the CPU.
 
     Raises:
-        UserError: not a graph that onnxruntime reads.
+        UserError: onnxruntime cannot read the graph.
     """
     import onnxruntime
 
@@ -91,7 +91,7 @@ def session(onnx: Path) -> Any:
 
 
 class InProcessModel:
-    """A bundle that answers in this process; loading the graph once serves many videos."""
+    """A bundle that answers in this process; the graph is loaded once."""
 
     def __init__(self, bundle: Bundle, *, version: int | None = None) -> None:
         self.bundle, self.version = bundle, version
@@ -101,7 +101,7 @@ class InProcessModel:
         """Answers an encoded video.
 
         Raises:
-            VideoError: it cannot be decoded, or is beyond the limits of a request.
+            VideoError: it cannot be decoded, or exceeds the limits of a request.
         """
         contract = self.bundle.contract
         clips = request_clips(video, contract)

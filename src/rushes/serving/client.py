@@ -1,6 +1,6 @@
-"""Asks an endpoint what happens in a video, over gRPC or HTTP; every failure is one clear sentence.
+"""The client of an endpoint, over gRPC or HTTP; every failure becomes one clear sentence.
 
-answer = predict(Path("clip.mp4"), endpoint="ut_interaction", url="127.0.0.1:8001")
+prediction = predict(Path("clip.mp4"), endpoint="ut_interaction", url="127.0.0.1:8001")
 """
 
 import socket
@@ -36,12 +36,13 @@ def predict(
         endpoint: name of the endpoint.
         url: `host:port` of the protocol.
         protocol: "grpc" or "http".
-        version: another loaded version than the one that is routed; for probes.
-        request_id: comes back in the answer; drawn by the server if empty.
+        version: a loaded version other than the routed one; for probes.
+        request_id: returned with the prediction; chosen by the server if empty.
         timeout: seconds.
 
     Raises:
-        UserError: no server there, no such endpoint, or a video that it refuses (`VideoError` where this side sees it).
+        UserError: no server there, no such endpoint, or a video that the server refuses (`VideoError` if it is refused
+            before it is sent).
         ServiceError: the server failed.
     """
     data = read_video(video) if isinstance(video, Path) else video
@@ -66,7 +67,7 @@ def predict(
 
 
 def routed_bundle(*, home: Path, endpoint: str) -> tuple[Bundle, int]:
-    """The bundle that an endpoint of this home answers with, and its version: for answers in process.
+    """The bundle and the version that an endpoint of this home answers with: for predictions in process.
 
     Raises:
         UserError: nothing has been deployed under that name.

@@ -1,8 +1,7 @@
-"""The contract: what a served model promises and what a request must look like.
+"""The contract of a served model: its labels, and the geometry of its input.
 
-It travels with the ONNX file (`contract.json` in every version folder of Triton's repository), so that a rollback
-brings back the labels and the geometry of the version it goes back to. Standard library only: Triton's Python
-backends read it.
+It lies beside the ONNX file (`contract.json` in every version folder of Triton's repository), so that a rollback also
+restores labels and geometry. Standard library only: Triton's Python backends read it.
 """
 
 import dataclasses
@@ -17,16 +16,16 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenClip:
-    """A request with a known answer: what a health probe sends."""
+    """A request with a known answer, for the health probe."""
 
     video: str
     """File beside the contract (an mp4)."""
     sha256: str
-    """Of that file."""
+    """SHA-256 of that file."""
     probabilities: tuple[float, ...]
     """The answer, from onnxruntime on the machine that exported."""
     tolerance: float
-    """Largest difference of a probability that another machine may show."""
+    """Largest difference of a probability that is allowed on another machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +35,19 @@ class Contract:
     labels: tuple[str, ...]
     """Class names, in the order of the probabilities."""
     clips: int
-    """Clips a video is cut into, evenly spaced; the graph averages their logits."""
+    """Clips per video, evenly spaced; the graph averages their logits."""
     clip_frames: int
-    """Frames a clip."""
+    """Frames per clip."""
     crop: int
     """Side of the square centre crop, pixels."""
     short_side: int
-    """Shorter side a video is scaled to before the crop, pixels."""
+    """Shorter side of a video after scaling, before the crop; pixels."""
     fps: float | None
-    """Frame rate a video is brought to; none keeps its own."""
+    """Frame rate to which a video is converted; None keeps its own."""
     embedding: int
     """Length of the embedding."""
     onnx_sha256: str
-    """Of model.onnx: the identity of the graph."""
+    """SHA-256 of model.onnx: the identity of the graph."""
     opset: int
     """ONNX operator set."""
     classifier: str

@@ -1,7 +1,7 @@
 """Triton's own Python environment: made once, from a lock file with hashes, and shared by all projects of a user.
 
-Its own, because nvidia-pytriton (which carries Triton's binary) holds numpy below 2, and because it must be what the
-container image holds: numpy, av, onnxruntime, and no torch. It lies in the cache folder under the digest of the lock.
+It is separate because nvidia-pytriton, which ships Triton's binary, requires numpy below 2, and because it must equal
+the container image: numpy, av, onnxruntime, no torch. It lies in the cache folder under the digest of the lock file.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from rushes.resources import bundled
 from rushes.store import locked
 
 PYTHONS = ((3, 11), (3, 12))
-"""Minor versions that the lock's wheels and Triton's stubs both exist for."""
+"""Minor versions for which both the locked wheels and Triton's stubs exist."""
 GLIBC = (2, 35)
 OFF = "RUSHES_NO_TRITON"
 _COMPLETE = "complete"
 
 
 def can_run_triton() -> str | None:
-    """Why Triton's binary cannot run here, in a few words, or None if it can. Answers at once."""
+    """Why Triton's binary cannot run here, in a few words, or None if it can. Takes no time."""
     if os.environ.get(OFF, "") not in ("", "0"):
         return f"switched off by {OFF}"
     if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -47,7 +47,7 @@ def lock_file() -> Path:
 
 
 def environment_folder() -> Path:
-    """Where the environment of this lock and this Python lies, made or not."""
+    """The environment's folder for this lock file and Python; it need not exist."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256(lock_file().read_bytes() + python.encode()).hexdigest()[:12]
@@ -60,10 +60,10 @@ def is_ready() -> bool:
 
 
 def ensure_environment(progress: Progress | None = None) -> Path:
-    """Returns the environment's folder; makes it first if need be (130 MB of downloads, 480 MB on disk).
+    """Returns the environment's folder, after making it if it is missing (130 MB of downloads, 480 MB on disk).
 
     Raises:
-        ServiceError: it could not be made; nothing half-made is left.
+        ServiceError: it could not be made; nothing incomplete is left.
     """
     folder = environment_folder()
     with locked(folder.with_suffix(".lock")):
@@ -79,7 +79,7 @@ def ensure_environment(progress: Progress | None = None) -> Path:
 
 
 def site_packages(environment: Path) -> Path:
-    """Its site-packages."""
+    """The site-packages of an environment."""
     return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 

@@ -1,7 +1,7 @@
-"""What is served, as one torch module: I420 clips of several videos in, probabilities and embeddings out.
+"""The served model as one torch module: I420 clips of several videos in, probabilities and embeddings out.
 
-Colour conversion, normalisation, network, averaging over clips and softmax are all inside, so that a request is the
-bytes of decoded frames and nothing is left for a server to do differently. `rushes.serving.export` writes it as ONNX.
+Colour conversion, normalisation, network, averaging over clips and softmax are all inside: a server only decodes
+frames, so it cannot compute anything differently from training. `rushes.serving.export` writes it as ONNX.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from rushes.footage.colour import i420_to_rgb
 
 
 class ServingGraph(nn.Module):
-    """A classifier of videos, each seen as several clips.
+    """Classifies videos, given several clips of each.
 
     Args:
         net: video network, `[N, 3, T, S, S]` float -> features `[N, D]`.
         head: linear layer, `[N, D]` -> logits `[N, classes]`.
         mean: of the RGB channels (0 to 1) that the network was trained with.
-        std: of the same.
+        std: of the same channels.
     """
 
     mean: Tensor
@@ -33,7 +33,7 @@ class ServingGraph(nn.Module):
         self.eval()
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Answers for I420 clips, uint8 `[V, C, T, S*3/2, S]`.
+        """Classifies I420 clips, uint8 `[V, C, T, S*3/2, S]`.
 
         Returns:
             probabilities `[V, classes]`: softmax of the mean over clips of the logits;

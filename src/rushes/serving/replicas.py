@@ -1,7 +1,7 @@
-"""The replicas of a cluster's Triton: what each of them says that it serves (`rushes.serving.sidecar`).
+"""The replicas of a cluster's Triton, and what each reports that it serves (`rushes.serving.sidecar`).
 
-`RUSHES_REPLICAS=host:port` names them: a name that stands for every replica's address (a headless Service that also
-lists those that are not ready), and the port of their reconcilers' probes.
+`RUSHES_REPLICAS=host:port` names them: a host name that resolves to the address of every replica (a headless Service
+that also lists those that are not ready), and the port of their reconcilers' probes.
 """
 
 import http.client
@@ -35,21 +35,21 @@ def replicas_address() -> str | None:
 def await_replicas(
     address: str, *, endpoint: str, wanted: Callable[[], int], seconds: float, progress: Progress | None = None
 ) -> int:
-    """Waits until every replica answers an endpoint with the version that is wanted; returns that version.
+    """Waits until every replica serves an endpoint with the wanted version; returns that version.
 
     Args:
         address: `host:port` of all of them.
         endpoint: which endpoint.
-        wanted: the version, asked for again each time: another promotion may come first.
-        seconds: how long it may take.
-        progress: told what is waited for.
+        wanted: returns the version; called each time, since another promotion may come first.
+        seconds: the time limit.
+        progress: where to report to.
 
     Raises:
-        ServiceError: one still serves another version, or none; says which, and what it says about it.
+        ServiceError: a replica still serves another version, or none; says which, and the problem it reports.
     """
     progress = progress or NullProgress()
     deadline = time.monotonic() + seconds
-    told = ""
+    reported = ""
     while True:
         version = wanted()
         states = _states(address)
@@ -58,17 +58,17 @@ def await_replicas(
         }
         if states and not behind:
             return version
-        words = "; ".join(_said(where, state, endpoint) for where, state in sorted(behind.items()))
+        words = "; ".join(_summary(where, state, endpoint) for where, state in sorted(behind.items()))
         waiting = f"version {version} of {endpoint}: {words or f'no replica is found at {address}'}"
         if time.monotonic() >= deadline:
             raise ServiceError(f"not every replica serves it after {seconds:g} s: {waiting}")
-        if waiting != told:
+        if waiting != reported:
             progress.say(f"waiting for {waiting}")
-            told = waiting
+            reported = waiting
         time.sleep(1.0)
 
 
-def _said(where: str, state: Mapping[str, Any], endpoint: str) -> str:
+def _summary(where: str, state: Mapping[str, Any], endpoint: str) -> str:
     version = state.get("endpoints", {}).get(endpoint)
     serves = "serves nothing" if version is None else f"serves version {version}"
     return f"{where} {serves}" + (f" ({state['problem']})" if state.get("problem") else "")

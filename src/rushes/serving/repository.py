@@ -1,14 +1,12 @@
-"""Triton's model repository, generated: two Triton models an endpoint.
+"""Triton's model repository, generated: two Triton models per endpoint.
 
-    <home>/triton/models/<endpoint>/             python: encoded video -> answer
+    <home>/triton/models/<endpoint>/             python: encoded video -> prediction
         config.pbtxt, 1/model.py, routing.json   routing.json names the version that answers
     <home>/triton/models/<endpoint>_classifier/  the ONNX graphs
         config.pbtxt, <version>/{model.onnx, contract.json, golden.mp4}
     <home>/triton/backends/, lib/                what a local Triton needs beside it (rushes.serving.server)
 
-The same bytes serve here and in NVIDIA's container. Dims are -1 and there is no label file, because both belong to a
-Triton model and not to a version: a new class list or clip length must not break the version one rolls back to.
-Only the reconciler writes here.
+The same bytes serve here and in NVIDIA's container. Only the reconciler writes here.
 """
 
 import re
@@ -28,10 +26,10 @@ BACKENDS = Path(__file__).parent / "backends"
 
 
 def check_endpoint(endpoint: str) -> None:
-    """Refuses a name that cannot be a Triton model's and a folder's.
+    """Checks that a name can be that of a Triton model and of a folder.
 
     Raises:
-        UserError: it is such a name.
+        UserError: it cannot.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", endpoint) or endpoint.endswith(CLASSIFIER_SUFFIX):
         raise UserError(
@@ -64,7 +62,7 @@ class Repository:
         return models_folder(self.home) / self.endpoint
 
     def version_folder(self, version: int) -> Path:
-        """Where a version's bundle lies."""
+        """Folder of a version's bundle."""
         return self._classifier_folder / str(version)
 
     def versions(self) -> list[int]:
@@ -73,23 +71,27 @@ class Repository:
         return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
 
     def bundle(self, version: int) -> Bundle | None:
-        """The bundle of a version if it is here and whole."""
+        """The bundle of a version, or None if it is absent or damaged."""
         try:
             return read_bundle(self.version_folder(version))
         except UserError:
             return None
 
     def routing(self) -> Routing | None:
-        """What answers now, or None before the first deployment."""
+        """What is routed now, or None before the first deployment.
+
+        Raises:
+            UserError: routing.json is damaged.
+        """
         path = self._endpoint_folder / ROUTING
         return Routing.read(path) if path.exists() else None
 
     def route(self, routing: Routing) -> None:
-        """Switches to a version, atomically."""
+        """Routes requests to a version, atomically."""
         write_atomic(self._endpoint_folder / ROUTING, routing.to_json().encode())
 
     def publish(self, staged: Path, version: int) -> Path | None:
-        """Moves a staged bundle to its version folder; other bytes under that number are set aside and returned."""
+        """Moves a staged bundle to its version folder; returns where the folder that had that number is now, if any."""
         for name in FILES:
             fsync(staged / name)
         fsync(staged)
@@ -100,19 +102,19 @@ class Repository:
         return replaced
 
     def restore(self, version: int, replaced: Path | None) -> None:
-        """Undoes `place`."""
+        """Undoes `publish`."""
         self.remove(version)
         if replaced is not None:
             replaced.rename(self.version_folder(version))
 
     def remove(self, version: int) -> None:
-        """Deletes a version folder, which is out of Triton's sight before its files go."""
+        """Deletes a version folder; it is moved out of the repository first, so that Triton never sees half of it."""
         gone = self._move_aside(version)
         if gone is not None:
             shutil.rmtree(gone, ignore_errors=True)
 
     def prune(self, *, keep: tuple[int, ...]) -> None:
-        """Deletes the versions not to keep, and whatever an interrupted reconciliation left."""
+        """Deletes all other versions, and what interrupted runs left."""
         for version in set(self.versions()) - set(keep):
             self.remove(version)
         for left in staging_folder(self.home).glob(f"{self.endpoint}-*"):
@@ -123,16 +125,16 @@ class Repository:
             return None
         staging_folder(self.home).mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f"{self.endpoint}-{version}-aside-", dir=staging_folder(self.home)))
-        # Onto an empty folder a rename is atomic.
+        # A rename onto an empty folder is atomic.
         return self.version_folder(version).rename(aside)
 
     def write_classifier(self, versions: tuple[int, ...]) -> None:
-        """Says which versions the next load brings up."""
+        """Writes which versions the next load brings up."""
         config = classifier_config(self.endpoint, versions=versions)
         _write_if_new(self._classifier_folder / "config.pbtxt", config_text(config))
 
     def write_endpoint(self) -> bool:
-        """Writes the endpoint's model; True if that changed it, so that it must be loaded anew."""
+        """Writes the endpoint's model; True if that changed it, so that it must be loaded again."""
         source = (BACKENDS / "action_recognition" / "model.py").read_text()
         changed = _write_if_new(self._endpoint_folder / "1" / "model.py", source)
         text = config_text(endpoint_config(self.endpoint))
@@ -145,7 +147,7 @@ def models_folder(home: Path) -> Path:
 
 
 def staging_folder(home: Path) -> Path:
-    """Unfinished versions: on the repository's file system, out of Triton's sight."""
+    """For unfinished versions: on the repository's file system, but outside the repository."""
     return home / "triton" / "staging"
 
 
@@ -155,7 +157,7 @@ def deployed_endpoints(home: Path) -> list[str]:
 
 
 def _write_if_new(path: Path, text: str) -> bool:
-    # Triton reloads what has a new modification time: equal text must not look new.
+    # Triton reloads what has a new modification time, so equal text is not written again.
     if path.is_file() and path.read_text() == text:
         return False
     write_atomic(path, text.encode())

@@ -1,4 +1,4 @@
-"""From a request's bytes to the clips that the graph reads: the same code in Triton and in process.
+"""Decodes the bytes of a request to the clips that the graph reads: the same code in Triton and in process.
 
 Standard library, numpy and av only: Triton's Python backend imports this.
 """
@@ -11,11 +11,11 @@ from rushes.video.frames import Frames
 from rushes.video.source import Limits, VideoError
 
 LIMITS = Limits(max_bytes=64 << 20, max_pixels=4096 * 2304, max_seconds=600.0, decode_seconds=30.0)
-"""What one request may cost."""
+"""Limits of one request."""
 
 
 def read_video(path: Path) -> bytes:
-    """The bytes of a request; a file beyond the limit is not even read.
+    """Reads a file for a request; a file above the size limit is not read.
 
     Raises:
         VideoError: it cannot be read, or is too large.
@@ -33,7 +33,7 @@ def request_clips(video: bytes, contract: Contract) -> Frames:
     """Decodes a request to uint8 `[clips, T, crop * 3/2, crop]`, as the contract says.
 
     Raises:
-        VideoError: it cannot be decoded, or is beyond the limits.
+        VideoError: it cannot be decoded, or exceeds the limits.
     """
     return video_clips(
         video,

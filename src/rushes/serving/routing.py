@@ -1,4 +1,4 @@
-"""`routing.json`: which version an endpoint answers with. Replacing this one small file is the promotion.
+"""`routing.json`: the version that an endpoint answers with. A new version is served once this file is replaced.
 
 Standard library only: Triton's Python backend reads it at every request.
 """
@@ -21,9 +21,9 @@ class Routing:
     version: int
     """Version of the endpoint's registered model."""
     onnx_sha256: str
-    """Of its graph."""
+    """SHA-256 of its graph."""
     history: tuple[int, ...]
-    """Versions that were routed, the present one first, each once."""
+    """Versions that have been routed, the present one first, each once."""
     schema: int = SCHEMA
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""A bundle's answers on footage: what the gate compares when a champion is scored again on a challenger's test set."""
+"""Predictions of a bundle for footage: the gate scores the champion again on the challenger's test set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rushes.training.data import EvenClips
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentPredictions:
-    """Keys of the test segments and the class that the bundle gives each."""
+    """Keys of the test segments, and the class that the bundle predicts for each."""
 
     keys: tuple[str, ...]
     answers: tuple[str, ...]
@@ -25,7 +25,7 @@ class SegmentPredictions:
 def score_bundle(
     bundle: str, footage: Manifest, *, store: Store, labels: Sequence[str], progress: Progress
 ) -> SegmentPredictions | str:
-    """Runs a bundle (by its ref) over the labelled test segments; a sentence instead where that means nothing."""
+    """Runs a bundle (by its ref) over the labelled test segments; returns a sentence if the two cannot be compared."""
     manifest = store.find(bundle)
     if manifest is None:
         return f"the champion's bundle {bundle} is not in the store: restore it, or use another --endpoint"

@@ -1,7 +1,7 @@
 """A local Triton: `rushes up` starts it, it outlives the command, `rushes down` stops it.
 
-Explicit model control (only the reconciler loads and unloads), loopback only. The `onnxruntime` backend is the
-Python-based one of `backends/`, so the model repository is the one that NVIDIA's container serves.
+It uses explicit model control (only the reconciler loads and unloads) and the loopback interface only. Its
+`onnxruntime` backend is the Python one of `backends/`; NVIDIA's container serves the same model repository.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ def default_port() -> int:
     """The first of Triton's three ports: from `RUSHES_TRITON_PORT`, or 8000.
 
     Raises:
-        UserError: the variable is no number.
+        UserError: the variable is not a number.
     """
     text = os.environ.get(PORT_VARIABLE) or str(PORT)
     if not text.isdecimal():
-        raise UserError(f"{PORT_VARIABLE}: {text!r} is not a port: give the first of three free ones in a row")
+        raise UserError(f"{PORT_VARIABLE}: {text!r} is not a port: give the first of three consecutive free ones")
     return int(text)
 
 
@@ -44,12 +44,12 @@ def start_triton(
     Args:
         home: folder of servers, logs and the model repository.
         port: HTTP; gRPC and metrics take the next two.
-        progress: told about the making of Triton's environment, where that is still to do.
-        timeout: seconds it may take to be live.
+        progress: where to report the making of Triton's environment, if that is still to be done.
+        timeout: seconds until it must be live.
 
     Raises:
         UserError: Triton cannot run on this machine, or a port is in use.
-        ServiceError: it did not come up; the message ends with its log's last lines.
+        ServiceError: it did not start; the message ends with the end of its log.
     """
     reason = can_run_triton()
     if reason is not None:
@@ -70,10 +70,10 @@ def start_triton(
 
 
 def stop_triton(*, home: Path, grace: float = 20.0) -> bool:
-    """Stops Triton and waits until it is gone, with its stubs and their shared memory. False if none ran."""
+    """Stops Triton with its stubs, waits until they are gone, and frees their shared memory. False if none ran."""
     stopped = processes.stop(name=NAME, home=home, grace=grace)
     if triton_status(home=home) is None:
-        _sweep_shared_memory(home)
+        _free_shared_memory(home)
     return stopped
 
 
@@ -92,15 +92,15 @@ def _is_live(server: Server) -> bool:
 
 
 def _prepare(home: Path, environment: Path) -> None:
-    """Lays out the folders that Triton reads beside the models, and clears what a killed server left."""
-    _sweep_shared_memory(home)
+    """Writes the folders that Triton reads beside the models, and removes what a killed server left."""
+    _free_shared_memory(home)
     triton = home / "triton"
     pytriton = site_packages(environment) / "pytriton" / "tritonserver"
     models_folder(home).mkdir(parents=True, exist_ok=True)
     python = triton / "backends" / "python"
     shutil.rmtree(triton / "backends", ignore_errors=True)
     python.mkdir(parents=True)
-    # Copies (5 MB): Triton refuses a backend library that a link takes out of its folder.
+    # Copies (5 MB): Triton refuses a backend library that is a link to another folder.
     for source in (pytriton / "backends" / "python").glob("*.*"):
         shutil.copy2(source, python)
     stub = f"python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}/triton_python_backend_stub"
@@ -108,7 +108,7 @@ def _prepare(home: Path, environment: Path) -> None:
     shutil.copytree(
         BACKENDS / "onnxruntime", triton / "backends" / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__")
     )
-    # The endpoint's model.py imports this package from here, and nothing else of this environment.
+    # The endpoint's model.py imports this package through this link, and nothing else of this environment.
     library = triton / "lib"
     shutil.rmtree(library, ignore_errors=True)
     library.mkdir()
@@ -132,7 +132,7 @@ def _argv(home: Path, environment: Path, first: int) -> list[str]:
         f"--metrics-port={first + 2}",
         "--allow-gpu-metrics=false",
         "--metrics-config=summary_latencies=true",
-        # A model whose stub was killed never finishes unloading, so this is what a stop then takes.
+        # A model whose stub was killed never finishes unloading: a stop then takes this long.
         "--exit-timeout-secs=5",
     ]
 
@@ -144,7 +144,7 @@ def _environment(environment: Path) -> Mapping[str, str]:
         for name, value in os.environ.items()
         if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
     }
-    # The stub takes the environment of the first `python3` on PATH; PYTHONPATH it ignores.
+    # The stub uses the environment of the first `python3` on PATH and ignores PYTHONPATH.
     return inherited | {
         "PATH": f"{environment / 'bin'}:{inherited.get('PATH', '')}",
         "LD_LIBRARY_PATH": str(libraries),
@@ -152,11 +152,11 @@ def _environment(environment: Path) -> Mapping[str, str]:
 
 
 def _shared_memory_prefix(home: Path) -> str:
-    """Names this home's regions, so that what a killed stub leaks can be told from another server's."""
+    """Prefix of this home's shared memory regions, so that those of another server are not removed."""
     return f"rushes_{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}_"
 
 
-def _sweep_shared_memory(home: Path) -> None:
+def _free_shared_memory(home: Path) -> None:
     if _SHARED_MEMORY.is_dir():
         for region in _SHARED_MEMORY.glob(f"{_shared_memory_prefix(home)}*"):
             region.unlink(missing_ok=True)

@@ -1,13 +1,13 @@
-"""The reconciler beside a Triton on a cluster: `rushes reconcile --no-once` looks again and again, and answers probes.
+"""The reconciler beside a Triton on a cluster: `rushes reconcile --no-once` runs in a loop and answers probes.
 
-    GET /live    200 while it looks                 liveness; its start is what Triton waits for
-    GET /ready   200 while this replica may be asked; the body says what answers, and what is wrong
+    GET /live    200 while the loop runs                   liveness; Triton starts once it answers
+    GET /ready   200 while this replica can take requests   the body says what it serves, and what is wrong
 
 A replica becomes ready once every endpoint of the ledger answers its golden clip with the champion. From then on it
-stays ready while what is routed answers: where a newer champion cannot be served, or the store is away, the version
-before it goes on answering, and the body says why. Triton's own readiness tells neither (a killed stub stays "ready").
+stays ready while the routed versions answer: if a newer champion cannot be served, or the store is unreachable, the
+previous version stays, and the body says why. Triton's own readiness shows neither: a killed stub stays "ready".
 
-`rushes drain` is the other half: called before Triton is told to end, it waits until nobody asks any more.
+`rushes drain` is called before Triton is stopped and waits until requests have ceased.
 """
 
 import http.client
@@ -27,22 +27,22 @@ from rushes.serving.repository import models_folder
 from rushes.store import Store
 
 STALE_SECONDS = 900.0
-"""A look that takes longer hangs: loading and trying a version takes at most a few minutes."""
+"""A run that takes longer hangs: loading and probing a version takes at most a few minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicaState:
-    """What this replica does, as `/ready` tells it."""
+    """What `/ready` reports about this replica."""
 
     ready: bool = False
     endpoints: Mapping[str, int] = field(default_factory=dict)
-    """Endpoint to the version that answered its golden clip."""
+    """Endpoint to the version that passed its golden clip."""
     problem: str | None = "nothing has been looked at yet"
-    """Why it is not as the ledger says."""
+    """Why it does not serve what the ledger says."""
 
 
 class Watcher:
-    """Reconciles one Triton, and knows whether it may be asked."""
+    """Reconciles one Triton, and knows whether it can take requests."""
 
     def __init__(self, *, home: Path, store: Store, server: str, progress: Progress | None = None) -> None:
         self.home, self.store, self.server = home, store, server
@@ -52,10 +52,10 @@ class Watcher:
         models_folder(home).mkdir(parents=True, exist_ok=True)  # Triton refuses to start without it
 
     def reconcile(self) -> ReplicaState:
-        """Brings the replica to the ledger's champions, as far as that is possible."""
+        """Brings the replica to the ledger's champions, as far as possible; raises nothing."""
         try:
             state = self._reconciled()
-        except Exception as error:  # the store's libraries raise their own; none of them may end the loop
+        except Exception as error:  # the store's libraries raise their own; none may end the loop
             state = self._as_before(" ".join(str(error).split()) or type(error).__name__)
         if state != self.state:
             self.progress.say(json.dumps(asdict(state)))
@@ -64,12 +64,12 @@ class Watcher:
 
     @property
     def live(self) -> bool:
-        """Whether it still looks."""
+        """Whether the last run is recent."""
         return time.monotonic() - self.last_reconciled < STALE_SECONDS
 
     def _reconciled(self) -> ReplicaState:
-        outcomes = reconcile(home=self.home, store=self.store, server=self.server, progress=self.progress)
-        served = {outcome.endpoint: outcome.version for outcome in outcomes if outcome.version is not None}
+        states = reconcile(home=self.home, store=self.store, server=self.server, progress=self.progress)
+        served = {state.endpoint: state.version for state in states if state.version is not None}
         return ReplicaState(
             ready=bool(served), endpoints=served, problem=None if served else "no version has been promoted"
         )
@@ -82,13 +82,13 @@ class Watcher:
 
 
 def watch(watcher: Watcher, *, every: float, port: int, stop: threading.Event | None = None) -> None:
-    """Looks every few seconds and answers probes, until stopped.
+    """Reconciles every few seconds and answers probes, until stopped.
 
     Args:
-        watcher: what looks.
-        every: seconds between two looks.
-        port: of the probes, on every interface: the kubelet asks from outside the pod.
-        stop: ends it; a signal does as well.
+        watcher: of the replica.
+        every: seconds between two runs.
+        port: of the probes, on every interface: the kubelet calls from outside the pod.
+        stop: ends the loop; a signal does as well.
     """
     stop = stop or threading.Event()
     with serve_probes(watcher, port=port):
@@ -100,14 +100,14 @@ def watch(watcher: Watcher, *, every: float, port: int, stop: threading.Event | 
 def drain(*, metrics: str, settle: float, quiet: float, limit: float) -> bool:
     """Waits until Triton has no more requests; False if it still had some at the limit.
 
-    A pod that is told to go is taken off its Service at the same moment, but clients hear of it later, and Triton
-    unloads its models as soon as it is told. What then still runs, Triton itself waits for (`--exit-timeout-secs`).
+    A pod that is terminated leaves its Service at once, but clients notice later, and Triton unloads its models on the
+    signal. Triton itself waits for the requests that are then still running (`--exit-timeout-secs`).
 
     Args:
         metrics: URL of Triton's metrics.
-        settle: seconds that it takes at least: until load balancers have heard.
-        quiet: seconds without a request waiting or ended that count as none.
-        limit: seconds that it takes at most.
+        settle: seconds to wait at least, until load balancers have noticed.
+        quiet: seconds in which no request may be waiting or end.
+        limit: seconds to wait at most.
     """
     began = time.monotonic()
     calm_since, before = began, -1.0
@@ -122,7 +122,7 @@ def drain(*, metrics: str, settle: float, quiet: float, limit: float) -> bool:
 
 
 def _requests(metrics: str) -> tuple[float, float]:
-    """Requests that wait, and requests that have ended; none where Triton does not answer any more."""
+    """Numbers of requests that wait and that have ended; zeros if Triton no longer answers."""
     try:
         with urllib.request.urlopen(metrics, timeout=5) as reply:  # noqa: S310 - the pod's own Triton
             lines = reply.read().decode().splitlines()
@@ -139,7 +139,7 @@ def _total(lines: list[str], name: str) -> float:
 
 @contextmanager
 def serve_probes(watcher: Watcher, *, port: int, host: str = "") -> Iterator[None]:
-    """Answers probes meanwhile, on one address or on all."""
+    """Answers probes inside the block, on one address or on all."""
     answers: Mapping[str, Callable[[], tuple[bool, object]]] = {
         "/live": lambda: (watcher.live, {"live": watcher.live}),
         "/ready": lambda: (watcher.state.ready, asdict(watcher.state)),
@@ -157,7 +157,7 @@ def serve_probes(watcher: Watcher, *, port: int, host: str = "") -> Iterator[Non
             self.wfile.write(text)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Probes come every few seconds: no line for each."""
+            """Logs nothing: probes come every few seconds."""
 
     server = ThreadingHTTPServer((host, port), ProbeHandler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,4 +1,4 @@
-"""MLflow's registry: one model version a bundle, with the lineage as tags; aliases repaired from the ledger."""
+"""MLflow's registry: one model version per bundle, with its lineage as tags; the alias is repaired from the ledger."""
 
 import contextlib
 import http.client
@@ -17,20 +17,20 @@ BUNDLE_TAG = "rushes.bundle"
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What is written down about a bundle."""
+    """What is recorded about a bundle."""
 
     endpoint: str
     """Name of the registered model."""
     bundle: str
-    """Ref of the export; the version's identity."""
+    """Ref of the export; identifies the version."""
     experiment: str
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
     curves: Mapping[str, Iterable[Mapping[str, float]]]
-    """Name of a training to its records an epoch."""
+    """Name of a training to its records, one per epoch."""
     tags: Mapping[str, str]
     artifacts: Mapping[str, Path]
-    """Name under the run to a local file."""
+    """Name within the run to a local file."""
     model: Path
     """Folder of the bundle: model.onnx, contract.json, golden.mp4."""
 
@@ -51,7 +51,7 @@ class Registry:
         self.client = mlflow.MlflowClient(tracking_uri=url)
 
     def register(self, registration: Registration) -> int:
-        """Returns the version of this bundle; makes it, run and all, unless it is there already."""
+        """Returns the version of this bundle; creates run and version unless the bundle is registered already."""
         found = self.find(registration.endpoint, registration.bundle)
         return found if found is not None else self._create(registration)
 
@@ -62,7 +62,7 @@ class Registry:
         return min((int(v.version) for v in versions if v.status == "READY"), default=None)
 
     def repair_alias(self, entry: LedgerEntry | None, *, endpoint: str) -> None:
-        """Moves the alias `champion` to where the ledger's last entry says, whoever moved it meanwhile."""
+        """Sets the alias `champion` to the champion of the ledger's last entry, wherever it points now."""
         from mlflow.exceptions import MlflowException
 
         champion = entry.champion if entry else None
@@ -98,7 +98,7 @@ class Registry:
             )
         except MlflowException as error:
             raise ServiceError(f"MLflow at {self.url}: registration failed: {error}") from error
-        # Two runs may have registered the same bundle at once: the lower version is the one that everybody finds.
+        # Two runs may have registered the same bundle at once: `find` returns the lower version to both.
         return self.find(registration.endpoint, registration.bundle) or int(version.version)
 
     def _log(self, run_id: str, registration: Registration) -> None:
@@ -144,7 +144,7 @@ class _Source:
 
 
 def _await_health(url: str, *, seconds: float) -> None:
-    """Waits until the server answers; a fresh one migrates its database first, which takes tens of seconds."""
+    """Waits until the server answers; a new one first migrates its database, which takes tens of seconds."""
     deadline = time.monotonic() + seconds
     while True:
         with (
@@ -158,7 +158,7 @@ def _await_health(url: str, *, seconds: float) -> None:
 
 
 def _example(bundle: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A request of the graph's shapes and the answer to it, for the signature."""
+    """A request and an answer of the graph's shapes, for the signature."""
     import json
 
     import numpy as np

@@ -15,11 +15,11 @@ PORT = 5000
 
 
 def start_mlflow(*, home: Path, port: int | None = None) -> Server:
-    """Starts the server and waits until it answers; a fresh database is migrated first, which takes tens of seconds.
+    """Starts the server and waits until it answers; a new database is migrated first, which takes tens of seconds.
 
     Raises:
         UserError: the port is in use.
-        ServiceError: it did not come up.
+        ServiceError: it did not start.
     """
     folder = home / "mlflow"
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def start_mlflow(*, home: Path, port: int | None = None) -> Server:
     return processes.start(
         name=NAME,
         argv=argv,
-        # The job runner serves features that nothing here uses, and takes seconds and memory.
+        # The job runner is for features that are not used here, and costs seconds and memory.
         env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         home=home,
         ports={"http": port},
@@ -55,7 +55,7 @@ def start_mlflow(*, home: Path, port: int | None = None) -> Server:
 
 
 def tracking_url(home: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the local server's address, running or not."""
+    """MLFLOW_TRACKING_URI, or the address of the local server, whether it runs or not."""
     configured = os.environ.get("MLFLOW_TRACKING_URI")
     if configured:
         return configured.rstrip("/")

@@ -1,8 +1,8 @@
 """The endpoint: an encoded video in, actions out. A Triton Python model that calls the classifier (BLS).
 
-Decodes the video by the contract of the version that `routing.json` names, asks the classifier for exactly that
-version, and says in every answer which version that was. A request parameter `version` asks for another loaded
-version: the reconciler tries a candidate so before it routes to it.
+Decodes the video by the contract of the version that `routing.json` names, runs exactly that version of the classifier,
+and returns its number with every prediction. The request parameter `version` selects another loaded version: so the
+reconciler probes a candidate before it routes to it.
 Runs in Triton's environment (numpy, av and this package, which a local server finds by the link `<home>/triton/lib`).
 """
 
@@ -20,7 +20,7 @@ INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, INTERNAL = "INVALID_ARG", "NOT_FOUND",
 
 
 class Refused(Exception):  # noqa: N818
-    """A request that gets an error for an answer."""
+    """A request that is answered with an error."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class TritonPythonModel:
     """One instance; it decodes one video at a time."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Finds the repository; the first version may come later."""
+        """Finds the repository; there may be no version yet."""
         self.folder = Path(args["model_repository"])
         self.classifier = f"{args['model_name']}_classifier"
         library = self.folder.parents[1] / "lib"
@@ -41,7 +41,7 @@ class TritonPythonModel:
         self._contracts: dict[tuple[int, int], Any] = {}
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answers each request by itself: a bad video fails nobody else."""
+        """Answers each request on its own: a bad video fails no other request."""
         return [self._respond(request) for request in requests]
 
     def _respond(self, request: Any) -> Any:
@@ -62,7 +62,7 @@ class TritonPythonModel:
         try:
             contract, outputs = self._classify(data, version)
         except Refused as error:
-            # The version may have gone out of service while this video was decoded: then the new one answers.
+            # The version may have been unloaded while this video was decoded: then the new one answers.
             if error.code == INVALID_ARGUMENT or pinned or version == (version := self._routed()):
                 raise
             contract, outputs = self._classify(data, version)

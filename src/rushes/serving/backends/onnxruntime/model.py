@@ -1,8 +1,8 @@
-"""Triton's `onnxruntime` backend, in Python, for where the C++ one is not there.
+"""Triton's `onnxruntime` backend in Python, for installations without the C++ one.
 
 Triton loads a folder `<backend directory>/onnxruntime/model.py` in place of `libtriton_onnxruntime.so`. The model
-repository does not change: NVIDIA's container serves the same `config.pbtxt` and `model.onnx` with its own backend.
-Runs in Triton's environment (numpy, onnxruntime), once a version and instance.
+repository is the same: NVIDIA's container serves its `config.pbtxt` and `model.onnx` with the C++ backend.
+Runs in Triton's environment (numpy, onnxruntime), once per version and instance.
 """
 
 import json
@@ -23,7 +23,7 @@ class TritonPythonModel:
         options = onnxruntime.SessionOptions()
         threads = config.get("parameters", {}).get("intra_op_thread_count", {}).get("string_value", "0")
         options.intra_op_num_threads = int(threads)
-        # Spinning threads of several versions and instances would take the cores from the decoder.
+        # Spinning threads of several versions and instances would starve the decoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -35,12 +35,12 @@ class TritonPythonModel:
             raise ValueError(f"{path}: inputs and outputs are not those of config.pbtxt ({', '.join(sorted(missing))})")
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Runs all requests of a batch at once; a failure answers every one of them."""
+        """Runs all requests of a batch at once; a failure fails each of them."""
         try:
             feeds = {name: self._stacked(requests, name) for name in self.inputs}
             results = self.session.run(self.outputs, feeds)
         except Exception as error:
-            # An error object of its own for each: one that two responses share crashes the whole server.
+            # One error object per response: sharing one between responses crashes the server.
             return [pb_utils.InferenceResponse(error=pb_utils.TritonError(f"onnxruntime: {error}")) for _ in requests]
         sizes = [pb_utils.get_input_tensor_by_name(request, self.inputs[0]).shape()[0] for request in requests]
         cuts = np.cumsum(sizes)[:-1]
