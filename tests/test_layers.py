@@ -1,5 +1,6 @@
 """The contracts on imports hold for every room: a violation planted anywhere is found."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def broken_contracts(checkout: Path) -> list[str]:
     code = "import sys; sys.path.insert(0, 'src'); from importlinter.cli import lint_imports_command as run; run()"
     command = [sys.executable, "-c", code, "--no-cache"]
     ran = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
-    lines = [line.split(" BROKEN")[0] for line in ran.stdout.splitlines() if line.endswith(" BROKEN")]
+    lines = re.findall(r"(?m)^(.+) BROKEN\b", ran.stdout)
     assert (ran.returncode == 0) == (not lines), ran.stdout + ran.stderr
     return lines
 
