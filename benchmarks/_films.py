@@ -1,6 +1,6 @@
 """Generated videos for the benchmarks: cheap to make, different from each other, and moving.
 
-What `ffmpeg` makes needs its command line tool.
+Functions that call `ffmpeg` need its command line tool.
 """
 
 import hashlib
@@ -18,12 +18,13 @@ import numpy.typing as npt
 from rushes.video.encode import encode_h264
 from rushes.video.frames import Frames
 
+_H264 = ("-c:v", "libx264", "-preset", "veryfast")
 _CLIP = (48, 64)
 _SCENE = (144, 192)
 
 
 def ffmpeg(*arguments: str) -> None:
-    """Runs the tool, silently.
+    """Runs the tool without output.
 
     Raises:
         CalledProcessError: it fails.
@@ -37,51 +38,51 @@ def hd_film(videos: Sequence[Path], target: Path, *, seconds: float) -> None:
     scaled = ";".join(f"[{n}:v]scale=1280:720,setsar=1,fps=30[v{n}]" for n in range(len(videos)))
     joined = "".join(f"[v{n}]" for n in range(len(videos)))
     graph = f"{scaled};{joined}concat=n={len(videos)}:v=1,noise=alls=6:allf=t,format=yuv420p"
-    ffmpeg(*inputs, "-filter_complex", graph, "-t", str(seconds), "-c:v", "libx264", "-preset", "veryfast",
-           str(target))  # fmt: skip
+    ffmpeg(*inputs, "-filter_complex", graph, "-t", str(seconds), *_H264, str(target))
 
 
 def long_film(target: Path, *, minutes: int) -> None:
     """One minute of moving shapes, 320 x 240 at 25 frames a second, repeated as it is encoded; H.264 in mp4."""
     minute = target.with_name(f"minute-{target.name}")
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=60", "-c:v", "libx264", "-preset", "veryfast",
-           "-pix_fmt", "yuv420p", str(minute))  # fmt: skip
+    source = ("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=60")
+    ffmpeg(*source, *_H264, "-pix_fmt", "yuv420p", str(minute))
     ffmpeg("-stream_loop", str(minutes - 1), "-i", str(minute), "-c", "copy", str(target))
     minute.unlink()
 
 
 def beginning(film: Path, target: Path, *, seconds: float) -> None:
-    """The first seconds of a film, as they are."""
+    """The first seconds of a film, without encoding them again."""
     ffmpeg("-i", str(film), "-t", str(seconds), "-c", "copy", str(target))
 
 
 def varied(folder: Path, *, count: int, seed: int = 0) -> None:
     """Files of many kinds: 24 films of five sizes, three rates and four contents, cut at random lengths.
 
-    Lengths are log-normal, a second or two, some much longer; most pictures are small. H.264 in mp4.
+    Lengths are log-normal, a second or two, some much longer; most frames are small. H.264 in mp4.
     """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     sizes = ["320x240"] * 4 + ["480x360"] * 3 + ["640x360"] * 2 + ["854x480", "1280x720"]
     for number in range(24):
         size, rate, grain = rng.choice(sizes), rng.choice([24, 25, 30]), rng.integers(0, 12)
-        picture = _PICTURES[number % len(_PICTURES)].format(size=size, rate=rate)
+        source = _SOURCES[number % len(_SOURCES)].format(size=size, rate=rate)
         film = folder / f"film-{number:02d}.mkv"
-        ffmpeg("-f", "lavfi", "-i", picture, "-t", str(_LOOP), "-vf", f"noise=alls={grain}:allf=t,format=yuv420p",
-               "-c:v", "libx264", "-preset", "veryfast", "-g", str(rng.integers(12, 60)), str(film))  # fmt: skip
+        noise = ("-vf", f"noise=alls={grain}:allf=t,format=yuv420p")
+        gop = str(rng.integers(12, 60))
+        ffmpeg("-f", "lavfi", "-i", source, "-t", str(_LOOP), *noise, *_H264, "-g", gop, str(film))
         ends = np.cumsum(np.clip(rng.lognormal(0.2, 0.8, count // 24), 0.4, 120))
         times = ",".join(f"{end:.2f}" for end in ends[:-1])
-        ffmpeg("-stream_loop", str(int(ends[-1] // _LOOP)), "-i", str(film), "-t", f"{ends[-1]:.2f}", "-c", "copy",
-               "-f", "segment", "-segment_times", times, "-reset_timestamps", "1",
-               str(folder / f"{number:02d}-%05d.mp4"))  # fmt: skip
+        repeated = ("-stream_loop", str(int(ends[-1] // _LOOP)), "-i", str(film), "-t", f"{ends[-1]:.2f}")
+        cut = ("-c", "copy", "-f", "segment", "-segment_times", times, "-reset_timestamps", "1")
+        ffmpeg(*repeated, *cut, str(folder / f"{number:02d}-%05d.mp4"))
         film.unlink()
-        for cut in folder.glob(f"{number:02d}-*.mp4"):
-            with cut.open("ab") as file:  # an empty box, so that no two files are the same
-                file.write(struct.pack(">I4s8s", 16, b"free", cut.stem.encode()))
+        for piece in folder.glob(f"{number:02d}-*.mp4"):
+            with piece.open("ab") as file:  # an empty box, so that no two files are the same
+                file.write(struct.pack(">I4s8s", 16, b"free", piece.stem.encode()))
 
 
 _LOOP = 12  # seconds of a film until it repeats itself
-_PICTURES = (
+_SOURCES = (
     "testsrc2=size={size}:rate={rate}",
     "cellauto=size={size}:rate={rate}",
     "sierpinski=size={size}:rate={rate}",

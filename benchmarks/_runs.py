@@ -1,10 +1,10 @@
-"""Work in a process of its own, whose time and memory the benchmarks measure: a job in JSON in, figures in JSON out.
+"""A job in its own process, whose time and memory the benchmarks measure: JSON in, figures in JSON out.
 
     python -m benchmarks._runs sample '{"root": ..., "listing": ..., "store": ..., "out": ..., "config": {...}}'
     python -m benchmarks._runs plan '{"root": ..., "seed": 0, "share": 0.01}'
-    python -m benchmarks._runs places '{"manifest": ..., "store": ..., "span": 64, "draws": 1000}'
+    python -m benchmarks._runs reader_memory '{"manifest": ..., "store": ..., "span": 64, "draws": 1000}'
 
-It imports nothing that the work itself does not need.
+It imports only what the job itself needs.
 """
 
 import compileall
@@ -32,7 +32,7 @@ from rushes.footage.sources import Source
 from rushes.progress import NullProgress
 from rushes.store import Manifest, Store
 
-_INTERVAL = 0.1  # seconds between two looks at a tree's memory
+_INTERVAL = 0.1  # seconds between two measurements of memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +41,13 @@ class Run:
 
     figures: dict[str, Any]
     peak: int
-    """Largest sum over the process and its descendants of what each holds in memory, shared pages by share; bytes."""
+    """Peak of the sum of PSS over the process and its descendants; bytes."""
     worker: int
-    """Most that one descendant had resident, seen from outside ten times a second; bytes."""
+    """Peak resident memory of one descendant, sampled ten times per second; bytes."""
 
 
 def run(job: str, *, memory: bool = False, **arguments: object) -> Run:
-    """Runs a job in a fresh process; looks at its memory only where `memory` asks for it.
+    """Runs a job in a fresh process; measures its memory only if `memory` is set.
 
     Raises:
         CalledProcessError: it fails.
@@ -73,7 +73,7 @@ def processor() -> str:
 
 @cache
 def _compile() -> None:
-    """Writes the package's bytecode, as an installer does: else each process may have to compile what it imports."""
+    """Writes the package's bytecode, as an installer does, so that no process has to compile what it imports."""
     compileall.compile_dir(Path(rushes.__file__).parent, quiet=1)
 
 
@@ -88,7 +88,7 @@ def sampled(root: Path, work: Path, *, memory: bool = False, **config: object) -
 
 
 def footage(out: Path, store: Store) -> Manifest:
-    """The manifest of footage whose tables lie in `out`."""
+    """The manifest of footage whose tables are in `out`."""
     files = {name: store.put(out / name) for name in (INDEX, SHARDS, PROBES) if (out / name).exists()}
     return Manifest(kind="footage", step="sample", digest="0" * 16, inputs={}, config={}, code="", files=files)
 
@@ -125,7 +125,7 @@ def _children(process: Any) -> list[Any]:
 
 
 def sample(*, root: str, listing: str, store: str, out: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Samples as the `sample` step does; seconds are of the whole call, with the start of its workers."""
+    """Samples as the `sample` step does; seconds of the whole call, the start of its workers included."""
 
     def archive() -> Archive:
         files = json.loads(Path(listing).read_text())
@@ -144,8 +144,8 @@ def sample(*, root: str, listing: str, store: str, out: str, config: dict[str, A
     return {"seconds": seconds, "summary": summary, "parent": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
-def places(*, manifest: str, store: str, span: int, draws: int) -> dict[str, Any]:
-    """Resident memory as what a reader worker holds comes in: libraries, PyTorch, footage, windows, draws."""
+def reader_memory(*, manifest: str, store: str, span: int, draws: int) -> dict[str, Any]:
+    """Resident memory of a reader worker after each part is loaded: libraries, PyTorch, footage, windows, draws."""
     import psutil
 
     held: dict[str, int] = {}
@@ -172,7 +172,7 @@ def places(*, manifest: str, store: str, span: int, draws: int) -> dict[str, Any
 
 
 def plan(*, root: str, seed: int, share: float) -> dict[str, Any]:
-    """What `rushes plan` foretells of sampling: [low, middle, high] by name."""
+    """What `rushes plan` predicts for sampling: [low, middle, high] by name."""
     from rushes.config import load_recipe
     from rushes.forecast.sampling import ListedArchive, sample_part
 
@@ -187,11 +187,11 @@ def plan(*, root: str, seed: int, share: float) -> dict[str, Any]:
         )
     ranges = {"core-seconds": found.core_seconds, "bytes": found.size, "frames": found.frames}
     figures = {name: dataclasses.astuple(one) for name, one in ranges.items()}
-    told = {"hours": found.seconds / 3600, "share": found.share, "segments": found.drawn, "opened": len(found.files)}
-    return {"ranges": figures, **told}
+    known = {"hours": found.seconds / 3600, "share": found.share, "segments": found.drawn, "opened": len(found.files)}
+    return {"ranges": figures, **known}
 
 
-JOBS: dict[str, Callable[..., dict[str, Any]]] = {"sample": sample, "places": places, "plan": plan}
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {"sample": sample, "reader_memory": reader_memory, "plan": plan}
 
 if __name__ == "__main__":
     print(json.dumps(JOBS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -2,12 +2,12 @@
 
     python benchmarks/control.py --work /tmp/control --out benchmarks/control.md
 
-Films of moving shapes are drawn, for clips those in which time has a direction, for frames those in which where
-something is tells when (`rushes demo-videos --size directed` and `places`). Held films show one frame of each all the
-time; counted films are held ones with a small block in a corner that grows brighter with the frame number. Each task is
-trained and tested from scratch on each of the three (`rushes.evaluation.no_motion`), on `--size cpu` settings, with as
-many batches as `STEPS` says. Held films must not be solved, moving and counted ones must. What is finished is found in
-the work folder, so the script can be interrupted.
+Films of moving shapes are drawn: tasks on clips get films in which time has a direction, tasks on frames get films in
+which a shape's position depends on time (`rushes demo-videos --size directed` and `places`). Held films show one frame
+of each throughout; counted films are held ones with a small block in a corner that grows brighter with the frame
+number. Each task is trained and tested from scratch on each of the three (`rushes.evaluation.no_motion`), on `--size
+cpu` settings, with as many batches as `STEPS` says. Held films must not be solved, moving and counted ones must.
+Finished trainings are found in the work folder, so the script can be interrupted.
 """
 
 import argparse
@@ -57,7 +57,7 @@ QUIET = NullProgress()
 def count(frames: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     """I420 frames with a block in the upper left corner whose brightness grows with the square of their number.
 
-    The square, since networks that see differences of frames only could not tell moments of an even growth apart.
+    The square, because networks that see only differences of frames could not tell moments of linear growth apart.
     """
     for number, frame in enumerate(frames):
         marked = frame.copy()
@@ -68,12 +68,12 @@ def count(frames: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 def footages(work: Path, kind: Kind, *, groups: int, options: NoMotionOptions) -> dict[str, Sampled]:
     """Draws and samples the three variants of films, or finds them in the work folder."""
     work.mkdir(parents=True, exist_ok=True)
-    places = {name: work / f"{name}.json" for name in FILMS}
+    pointers = {name: work / f"{name}.json" for name in FILMS}
     config = quick(SampleConfig(short_side=56))
-    if not all(place.exists() for place in places.values()):
+    if not all(pointer.exists() for pointer in pointers.values()):
         for name, (manifest, _) in sample_all(work, config, kind, groups=groups, options=options).items():
-            manifest.write(places[name])
-    return {name: (Manifest.read(place), Store(str(work / name / "store"))) for name, place in places.items()}
+            manifest.write(pointers[name])
+    return {name: (Manifest.read(pointer), Store(str(work / name / "store"))) for name, pointer in pointers.items()}
 
 
 def sample_all(
@@ -117,9 +117,9 @@ def sample_all(
 def measured(
     work: Path, model: str, film: str, sampled: Sampled, options: NoMotionOptions
 ) -> tuple[HeldOutScores, float]:
-    """How a model does trained on a kind of film, and CPU seconds; found in the work folder if they are there."""
-    place = work / f"{model}-{film}-{options.steps}-{options.questions}.json"
-    if not place.exists():
+    """Scores of a model trained on a kind of film, and CPU seconds; from the work folder if they are there."""
+    record_path = work / f"{model}-{film}-{options.steps}-{options.questions}.json"
+    if not record_path.exists():
         began = cpu_seconds()
         found = answers(
             load_recipe(model, size="cpu"),
@@ -131,9 +131,9 @@ def measured(
         )
         seconds = cpu_seconds() - began
         record = {"correct": found.correct.tolist(), "groups": found.groups.tolist(), "seconds": seconds}
-        place.write_text(json.dumps(record))
+        record_path.write_text(json.dumps(record))
         print(f"{model}, {film}: {100 * found.correct.mean():.1f} %, {seconds:.0f} s of CPU time", flush=True)
-    record = json.loads(place.read_text())
+    record = json.loads(record_path.read_text())
     return HeldOutScores(correct=np.array(record["correct"]), groups=np.array(record["groups"])), record["seconds"]
 
 
@@ -144,7 +144,7 @@ def cpu_seconds() -> float:
 
 
 def row(model: str, found: dict[str, HeldOutScores], seconds: float, steps: int) -> str:
-    """A model's line of the table."""
+    """A model's row of the table."""
     recipe = load_recipe(model, size="cpu")
     chance = make_task(recipe.pretrain.task, recipe.pretrain.options).chance
 
@@ -170,12 +170,14 @@ def row(model: str, found: dict[str, HeldOutScores], seconds: float, steps: int)
 
 
 def main() -> None:
-    """Runs what is not done yet and writes the table."""
+    """Runs what is missing and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--groups", type=int, default=400, help="of films, three each; half of them are for testing")
-    parser.add_argument("--questions", type=int, default=8, help="about each test group")
-    parser.add_argument("--budget", type=float, default=1.0, help="times the steps")
+    parser.add_argument(
+        "--groups", type=int, default=400, help="groups of three films each; half of them are for testing"
+    )
+    parser.add_argument("--questions", type=int, default=8, help="questions per test group")
+    parser.add_argument("--budget", type=float, default=1.0, help="factor on the steps")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     options = NoMotionOptions(questions=arguments.questions, segments=10**6)

@@ -38,8 +38,8 @@ def evaluate(model: str, seed: int, folder: Path) -> Path:
     rushes("pretrain", *recipe, *footage, "--out", out["backbone"])
     rushes("finetune", *recipe, *footage, *backbone, "--out", out["classifier"])
     rushes("finetune", *recipe, *footage, *backbone, "--init", "random", "--out", out["baseline"])
-    rushes("evaluate", *recipe, *footage, *backbone, "--classifier", out["classifier"], "--baseline", out["baseline"],
-           "--out", out["evaluation"])  # fmt: skip
+    tested = ("--classifier", out["classifier"], "--baseline", out["baseline"])
+    rushes("evaluate", *recipe, *footage, *backbone, *tested, "--out", out["evaluation"])
     return Path(out["evaluation"])
 
 
@@ -68,9 +68,9 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(os.environ.get("RUSHES_HOME", ".rushes")) / "seeds"
     folder.mkdir(parents=True, exist_ok=True)
-    rushes("pin", "--videos", arguments.videos, "--out", str(folder / "pin.json"))
-    rushes("sample", arguments.model, "--size", "cpu", "--pin", str(folder / "pin.json"), "--out",
-           str(folder / "footage.json"))  # fmt: skip
+    pin, footage = str(folder / "pin.json"), str(folder / "footage.json")
+    rushes("pin", "--videos", arguments.videos, "--out", pin)
+    rushes("sample", arguments.model, "--size", "cpu", "--pin", pin, "--out", footage)
     pointers = [evaluate(arguments.model, seed, folder) for seed in range(arguments.seeds)]
     arguments.out.write_text(table(arguments.model, arguments.seeds, pointers))
 

@@ -1,4 +1,4 @@
-"""What footage costs: reading windows of it, sampling against plain ffmpeg, and how both grow with length and number.
+"""The cost of footage: reading windows, sampling against plain ffmpeg, and growth with length and number of files.
 
     python -m benchmarks.footage reader --videos ../shared/data/ut_interaction
     python -m benchmarks.footage sample --videos ../shared/data/ut_interaction
@@ -6,8 +6,8 @@
     python -m benchmarks.footage scale
     python -m benchmarks.footage growth
 
-Each prints its section and replaces it in `benchmarks/footage.md`. What is compared is measured in turns within one
-run. `reader`, `sample` and `long` need ffmpeg's command line tool.
+Each prints its section and replaces it in `benchmarks/footage.md`. Alternatives are measured in turns within one run.
+`reader`, `sample` and `long` need ffmpeg's command line tool.
 """
 
 import io
@@ -45,7 +45,7 @@ from rushes.store import Store
 OUT = Path(__file__).with_name("footage.md")
 SPAN = 64
 CORES = os.cpu_count() or 1
-Pictures = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8]
 Row = tuple[str, str, str]
 """What, measured, target."""
 _COMPILED = "The package's bytecode is compiled beforehand, as an installer does."
@@ -70,9 +70,9 @@ def reader(*, videos: Path, windows: int = 200, out: Path = OUT) -> None:
         ("without ffprobe and pipe / window", _ratio(costs[:, 2], costs[:, 0]), ""),
     ]
     remark = (
-        f"{windows} windows of {SPAN} frames at random places of the UT-Interaction videos whose footage is 160 to 182 "
-        "pixels wide and 128 high. CPU time of one thread and of the processes it starts, in turns, medians; ratios "
-        "are medians over windows. The published loader (VCOP's) decodes the whole original file to RGB, by "
+        f"{windows} windows of {SPAN} frames at random positions of the UT-Interaction videos whose footage is 160 to "
+        "182 pixels wide and 128 high. CPU time of one thread and of the processes it starts, in turns, medians; "
+        "ratios are medians over windows. The published loader (VCOP's) decodes the whole original file to RGB, by "
         "scikit-video's way (ffprobe, then a pipe from ffmpeg), and resizes to 128 x 171, crops to 112 x 112 and "
         "converts to float with PIL and numpy, frame by frame."
     )
@@ -101,7 +101,7 @@ def _window_costs(opened: Footage, videos: Path, count: int) -> list[list[float]
 
 
 def _bare(mp4: bytes, start: int, stop: int, fps: float) -> None:
-    """Decodes the frames, from the key frame before them on, and looks at none."""
+    """Decodes the frames, starting at the key frame before them, and discards them."""
     with av.open(io.BytesIO(mp4), mode="r", format="mp4") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -114,33 +114,35 @@ def _bare(mp4: bytes, start: int, stop: int, fps: float) -> None:
                 return
 
 
-def _classic(decode: Callable[[Path], Pictures], source: Path, start: int) -> npt.NDArray[np.float32]:
+def _classic(decode: Callable[[Path], Images], source: Path, start: int) -> npt.NDArray[np.float32]:
     """64 frames of a whole file that `decode` returns, float32 `[64, 3, 112, 112]`."""
     whole = decode(source)
     chosen = whole[min(start, len(whole) - SPAN) :][:SPAN]
     small = [Image.fromarray(frame).resize((171, 128), Image.Resampling.BILINEAR) for frame in chosen]
-    cropped = [np.asarray(picture.crop((29, 8, 141, 120))) for picture in small]
-    return np.stack([picture.transpose(2, 0, 1).astype(np.float32) / 255 for picture in cropped])
+    cropped = [np.asarray(image.crop((29, 8, 141, 120))) for image in small]
+    return np.stack([image.transpose(2, 0, 1).astype(np.float32) / 255 for image in cropped])
 
 
-def _by_pyav(source: Path) -> Pictures:
+def _by_pyav(source: Path) -> Images:
     with av.open(str(source)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
 
 
-def _by_pipe(source: Path) -> Pictures:
+def _by_pipe(source: Path) -> Images:
     entries = ["-select_streams", "v:0", "-show_entries", "stream=width,height", "-of", "csv=p=0"]
-    told = subprocess.run(["ffprobe", "-v", "error", *entries, str(source)], capture_output=True, text=True, check=True)
-    width, height = (int(number) for number in told.stdout.strip().split(","))
+    found = subprocess.run(
+        ["ffprobe", "-v", "error", *entries, str(source)], capture_output=True, text=True, check=True
+    )
+    width, height = (int(number) for number in found.stdout.strip().split(","))
     command = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(source), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     data = subprocess.run(command, capture_output=True, check=True).stdout
     return np.frombuffer(data, np.uint8).reshape(-1, height, width, 3)
 
 
 def _cpu_seconds(call: Callable[..., object], *arguments: object) -> float:
-    """CPU time of a call in this process and in those that it starts and waits for."""
+    """CPU time of a call in this process and in the processes that it starts and waits for."""
     began = _cpu_clock()
     call(*arguments)
     return _cpu_clock() - began
@@ -155,7 +157,7 @@ def _cpu_clock() -> float:
 
 
 def sample(*, videos: Path, pairs: int = 5, films: int = 8, seconds: float = 24.0, out: Path = OUT) -> None:
-    """Throughput of sampling, all that it finds out included, against plain re-encoding by ffmpeg on as many cores."""
+    """Throughput of sampling, its analysis included, against plain re-encoding by ffmpeg on as many cores."""
     with tempfile.TemporaryDirectory() as folder:
         hd = Path(folder) / "hd"
         hd.mkdir()
@@ -184,10 +186,10 @@ def _against_ffmpeg(name: str, root: Path, work: Path, pairs: int, shard: int) -
         with tempfile.TemporaryDirectory(dir=work) as folder:
             ways = [partial(_by_sampling, root, Path(folder), shard), partial(_by_ffmpeg, files, Path(folder))]
             made = {}
-            for place in (0, 1) if turn % 2 else (1, 0):  # whichever comes first may find the other's traces
-                seconds, frames = ways[place]()
-                made[place] = seconds / frames
-        costs.append([made[place] for place in (0, 1)])
+            for way in (0, 1) if turn % 2 else (1, 0):  # the first warms the disk's cache for the second
+                seconds, frames = ways[way]()
+                made[way] = seconds / frames
+        costs.append([made[way] for way in (0, 1)])
     wall = np.array(costs[1:])
     rates = 1 / np.median(wall, axis=0)
     ratios = wall[:, 1] / wall[:, 0]
@@ -219,9 +221,10 @@ def _recipe() -> list[str]:
     config = SampleConfig()
     side = config.short_side
     size = rf"if(lt(iw\,ih)\,{side}\,-2):if(lt(iw\,ih)\,-2\,{side}):flags=bilinear"
-    return ["-threads", "1", "-filter_threads", "1", "-an", "-vf", f"fps={config.fps:g},scale={size}",
-            "-c:v", "libx264", "-preset", "veryfast", "-qp", str(config.qp), "-g", str(config.gop), "-bf", "0",
-            "-pix_fmt", "yuv420p", "-x264-params", "threads=1:scenecut=0:aq-mode=0"]  # fmt: skip
+    decoded = ["-threads", "1", "-filter_threads", "1", "-an", "-vf", f"fps={config.fps:g},scale={size}"]
+    quality = ["-preset", "veryfast", "-qp", str(config.qp), "-g", str(config.gop), "-bf", "0"]
+    x264 = ["-pix_fmt", "yuv420p", "-x264-params", "threads=1:scenecut=0:aq-mode=0"]
+    return [*decoded, "-c:v", "libx264", *quality, *x264]
 
 
 def _reencode(source: Path, target: Path) -> None:
@@ -329,7 +332,7 @@ def _reader_worker(work: Path, segments: int) -> dict[str, Any]:
     write_shards(work / SHARDS, [_shard(number) for number in range(-(-segments // 64))])
     manifest = work / "manifest.json"
     footage(work, store).write(manifest)
-    return run("places", manifest=manifest, store=store.url, span=SPAN, draws=1000).figures
+    return run("reader_memory", manifest=manifest, store=store.url, span=SPAN, draws=1000).figures
 
 
 def _index_rows(segments: int) -> IndexRows:
@@ -387,7 +390,7 @@ def _shard(number: int) -> Shard:
 
 
 def growth(*, videos: int = 100, seconds: float = 20.0, out: Path = OUT) -> None:
-    """One video more in an archive of a hundred: what is written to the store."""
+    """What is written to the store for one more video in an archive of a hundred."""
     with tempfile.TemporaryDirectory() as folder:
         archive, home = Path(folder) / "archive", Path(folder) / "home"
         frames = round(25 * seconds)
@@ -418,8 +421,9 @@ def _pin_and_sample(archive: Path, home: Path) -> None:
     environment = os.environ | {"RUSHES_HOME": str(home), "RUSHES_STORE": str(home / "store")}
     home.mkdir(exist_ok=True)
     pin, pointer = str(home / "pin.json"), str(home / "footage.json")
-    for arguments in (["pin", "--videos", str(archive), "--out", pin],
-                      ["sample", "pace-r2plus1d", "--pin", pin, "--out", pointer]):  # fmt: skip
+    pinning = ["pin", "--videos", str(archive), "--out", pin]
+    sampling = ["sample", "pace-r2plus1d", "--pin", pin, "--out", pointer]
+    for arguments in (pinning, sampling):
         command = [sys.executable, "-m", "rushes.cli", *arguments]
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
@@ -448,7 +452,7 @@ def _megabytes(size: float) -> str:
 
 
 def _memories(runs: Sequence[Run], limit: float) -> list[Row]:
-    """Peak memory of two runs: of the tree, and of its largest processes."""
+    """Peak memory of two runs: of all processes together, and of the largest ones."""
     sizes = {
         "processes together, sum of PSS": [one.peak for one in runs],
         "parent, most resident": [one.figures["parent"] for one in runs],
@@ -485,12 +489,12 @@ def write_section(path: Path, title: str, rows: Sequence[Row], remark: str) -> N
 
 
 def _tool() -> str:
-    """The version of ffmpeg's command line tool, where there is one."""
+    """The version of ffmpeg's command line tool, if it is installed."""
     try:
-        told = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return f", ffmpeg {told.split()[2]}"
+    return f", ffmpeg {text.split()[2]}"
 
 
 if __name__ == "__main__":

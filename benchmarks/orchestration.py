@@ -2,9 +2,9 @@
 
     rushes demo; python -m benchmarks.orchestration .rushes/runs/*-demo --out benchmarks/orchestration.md
 
-Of finished runs: the time from the run's beginning to its results that no step was at work. Process starts, imports
-before a step begins, kfp.local, the summary and the waiting between are all of it; the work of a step is what its own
-clock says.
+For finished runs: the time between the run's beginning and its results in which no step was working. It includes
+process starts, imports before a step begins, kfp.local, the summary and the waiting in between; the work of a step is
+what its own clock says.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import statistics
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.motion import processor
+from benchmarks._runs import processor
 from rushes.progress import read_events
 
 

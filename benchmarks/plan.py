@@ -1,4 +1,4 @@
-"""What `rushes plan` foretells from 1 % of an archive, against what sampling all of it takes.
+"""What `rushes plan` predicts from 1 % of an archive, against what sampling all of it takes.
 
     python -m benchmarks.plan
 
@@ -28,8 +28,8 @@ _SUBREAPER = 36  # of prctl.h
 
 
 def main(*, files: int = 4000, seeds: int = 8, share: float = 0.01, out: Path = OUT) -> None:
-    """Plans from a share of a synthetic archive with several seeds of the choice, and samples all of it once."""
-    # Orphaned grandchildren come to us, so that their time is counted when they end.
+    """Plans from a share of a synthetic archive with several seeds, and samples all of it once."""
+    # Orphaned grandchildren become our children, so that their time is counted when they end.
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -51,9 +51,9 @@ def main(*, files: int = 4000, seeds: int = 8, share: float = 0.01, out: Path = 
     remark = (
         f"{len(listed):,} files of {min(sizes) / 1e3:,.0f} kB to {max(sizes) / 1e6:,.1f} MB, {sum(sizes) / 1e9:.2f} "
         f"GB, {plans[0]['hours']:.1f} hours: 24 films of 320 x 240 to 1280 x 720 pixels, 24 to 30 frames a "
-        "second, four kinds of picture and grain, cut at log-normal lengths. Planned from "
+        "second, four kinds of content and grain, cut at log-normal lengths. Planned from "
         f"{100 * np.mean([one['share'] for one in plans]):.2f} % of the work ({plans[0]['segments']} segments, of "
-        f"{plans[0]['opened']} files that were opened), {seeds} times with another choice; then all of it was sampled "
+        f"{plans[0]['opened']} files that were opened), {seeds} times with other seeds; then all of it was sampled "
         f"once, by {CORES} workers, default recipe. Time is user and system of all processes, "
         f"at niceness {os.nice(0)}; load average {before:.1f} before and {os.getloadavg()[0]:.1f} after."
     )
@@ -61,7 +61,7 @@ def main(*, files: int = 4000, seeds: int = 8, share: float = 0.01, out: Path = 
     packages = ", ".join(f"{name} {version(name)}" for name in ("av", "numpy", "pyarrow", "scipy"))
     text = "\n".join(
         [
-            "# What a plan foretells, against what sampling takes",
+            "# What a plan predicts, against what sampling takes",
             "",
             *lines,
             "",
@@ -83,8 +83,9 @@ def _table(plans: list[dict[str, Any]], whole: dict[str, float], costs: list[flo
         ratios = middle / value
         worst = ratios[np.argmax(np.abs(np.log(ratios)))]
         held = int(np.sum((low <= value) & (value <= high)))
-        cells = (name, f"{value:,.0f}", f"{np.median(ratios):.3f}", f"{worst:.3f}", f"{held} of {len(plans)}",
-                 "" if name == "frames" else "0.75 to 1.25")  # fmt: skip
+        target = "" if name == "frames" else "0.75 to 1.25"
+        measured = (f"{value:,.0f}", f"{np.median(ratios):.3f}", f"{worst:.3f}", f"{held} of {len(plans)}")
+        cells = (name, *measured, target)
         lines.append(f"| {' | '.join(cells)} |")
     each = float(np.median(costs))
     share = f"{each:,.1f} ({100 * each / whole['core-seconds']:.1f} %)"

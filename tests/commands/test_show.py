@@ -198,8 +198,11 @@ def test_labels_that_cannot_be_read_are_an_error(show: Show, drifting: Path, tmp
 def test_a_pointer_shows_everything_of_the_footage(
     show: Show, drifting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    annotations = [Annotation(path=f"{c}/v0{n}.mp4", label=c, split=("train", "test")[n])
-                   for c in ("moving", "resting") for n in range(2)]  # fmt: skip
+    annotations = [
+        Annotation(path=f"{label}/v0{number}.mp4", label=label, split=split)
+        for label in ("moving", "resting")
+        for number, split in enumerate(("train", "test"))
+    ]
     sampler(tmp_path)(drifting, annotations)
     manifest = Store(str(tmp_path / "store-a")).find("sample/0123")
     assert manifest is not None

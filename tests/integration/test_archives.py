@@ -1,5 +1,6 @@
 """Archives as users have them: in DVC, on S3, growing; and one video that must go."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -122,8 +123,8 @@ def test_the_same_work_twice_at_once(cli: Cli) -> None:
 
 
 def git(folder: Path, *arguments: str) -> None:
-    environment = os.environ | {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
-                                "GIT_COMMITTER_EMAIL": "a@b"}  # fmt: skip
+    author = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b"}
+    environment = os.environ | author | {"GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
     subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, env=environment)
 
 
@@ -159,9 +160,10 @@ def test_no_byte_of_a_forgotten_video_is_left(cli: Cli) -> None:
     )
     sha256 = sha256_file(videos / "2.mp4")
     # A backbone that was trained on it, as its manifest tells.
-    store.publish(Manifest(kind="backbone", step="pretrain", digest="beef", inputs={"footage": json.loads(
-        (cli.folder / "footage.json").read_text())["uri"].removeprefix("steps/").removesuffix(".json")},
-        config={}, code="", files={}, summary={"task": "pace"}))  # fmt: skip
+    uri = json.loads((cli.folder / "footage.json").read_text())["uri"]
+    inputs = {"footage": uri.removeprefix("steps/").removesuffix(".json")}
+    trained = Manifest(kind="backbone", step="pretrain", digest="beef", inputs=inputs, config={}, code="", files={})
+    store.publish(dataclasses.replace(trained, summary={"task": "pace"}))
 
     unasked = cli("footage", "forget", "2.mp4")
     assert unasked.returncode == 2 and "pass --yes" in unasked.stderr

@@ -143,12 +143,12 @@ def test_a_new_store_gives_the_same_metrics_to_the_last_digit(
     model = ("pace-r2plus1d", "--size", "cpu")
     fresh.ok("pin", "--videos", videos, "--out", "pin.json")
     fresh.ok("sample", *model, *QUICK, "--pin", "pin.json", "--out", "footage.json")
-    fresh.ok("pretrain", *model, *QUICK, "--footage", "footage.json", "--out", "backbone.json")
+    footage, backbone = ("--footage", "footage.json"), ("--backbone", "backbone.json")
+    fresh.ok("pretrain", *model, *QUICK, *footage, "--out", "backbone.json")
     for init in ("pretrained", "random"):
-        fresh.ok("finetune", *model, *QUICK, "--footage", "footage.json", "--backbone", "backbone.json",
-                 "--init", init, "--out", f"{init}.json")  # fmt: skip
-    fresh.ok("evaluate", *model, *QUICK, "--footage", "footage.json", "--backbone", "backbone.json",
-             "--classifier", "pretrained.json", "--baseline", "random.json", "--out", "evaluation.json")  # fmt: skip
+        fresh.ok("finetune", *model, *QUICK, *footage, *backbone, "--init", init, "--out", f"{init}.json")
+    tested = ("--classifier", "pretrained.json", "--baseline", "random.json")
+    fresh.ok("evaluate", *model, *QUICK, *footage, *backbone, *tested, "--out", "evaluation.json")
     first, second = by_step(finished)["evaluate"], json.loads((tmp_path / "evaluation.json").read_text())
     assert second["summary"] == first["summary"]
     old = json.loads((cli.home / "store" / "steps" / f"{first['ref']}.json").read_text())

@@ -175,8 +175,8 @@ def crosses(footage: Footage, row: int, numbers: npt.NDArray[np.int64]) -> bool:
     places=st.lists(st.integers(1, 199), max_size=12),
 )
 def test_no_tuple_and_no_clip_crosses_a_cut(lengths: list[int], seed: int, places: list[int]) -> None:
-    cuts = {row: sorted({p for p in places if p < length and p % len(lengths) == row})
-            for row, length in enumerate(lengths)}  # fmt: skip
+    count = len(lengths)
+    cuts = {row: sorted({p for p in places if p < lengths[row] and p % count == row}) for row in range(count)}
     footage = stand_in(lengths=lengths, cuts=cuts, height=16, width=16)
     rows = np.arange(len(lengths))
     _, _, shots = footage.shots(rows)
