@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from rushes.cli.extras import EXTRAS, remedy, require
 from rushes.errors import UserError
+from rushes.extras import EXTRAS, remedy, require
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 """Packages whose module has another name."""
-TRANSITIVE = {"kfp_server_api", "kubernetes", "urllib3"}
+TRANSITIVE = {"google", "kfp_server_api", "kubernetes", "urllib3"}
 """Brought by packages of the extra."""
 GIVEN = {"pipelines", "triton_python_backend_utils"}
 """Of a checkout, and of Triton's own Python."""

@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from rushes.cli import main
 from rushes.commands.contact import WIDTH, Cell, contact_sheet
-from rushes.commands.show import PAGE, SHEET, histogram
+from rushes.commands.show import PAGE, SHEET
 from rushes.footage.labels import Annotation
 from rushes.store import Store
 from tests.footage.conftest import sampler
@@ -233,13 +232,6 @@ def test_a_name_that_is_no_text_is_an_error_that_names_it(show: Show, drifting: 
     shutil.copy(drifting / "moving" / "v00.mp4", tmp_path / "old" / "caf\udce9.mp4")
     status, _, complaint = show(tmp_path / "old")
     assert status == 2 and r"caf\udce9.mp4" in complaint
-
-
-def test_a_histogram_counts_every_value_once() -> None:
-    edges = (0, 1, 2, 5, np.inf)
-    counted = histogram(np.array([1.0, 1.5, 2.0, 99.0]), edges, str)
-    assert counted == [("1 to 2", 2), ("2 to 5", 1), ("5 or more", 1)]
-    assert histogram(np.array([]), edges, str) == []
 
 
 @pytest.mark.real

@@ -5,8 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from rushes import __version__
-from rushes.cli import extras
+from rushes import __version__, extras
 from rushes.cli.groups import GROUPS
 from rushes.cli.parsing import parse
 from rushes.errors import RushesError, UserError, disk_error

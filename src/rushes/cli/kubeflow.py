@@ -6,7 +6,7 @@ from typing import Literal
 
 from tyro.conf import Positional, UseAppendAction
 
-from rushes.cli import extras
+from rushes import extras
 from rushes.cli.workflow import Run
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
-from rushes.cli import extras
+from rushes import extras
 from rushes.cli.base import WithRecipe
 from rushes.config import Recipe
 from rushes.errors import UserError

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rushes.backbones import Backbone, make_backbone
-from rushes.commands.show import clock, printable
+from rushes.commands.peek import check_folder
 from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.evaluation.activations import Unit, draw_units, strongest_units
@@ -27,6 +27,7 @@ from rushes.store import Manifest, Store
 from rushes.training.data import EvenClips
 from rushes.training.loop import pick_device
 from rushes.training.weights import load_backbone, load_classifier, read_model
+from rushes.words import clock, printable
 
 SHEET = "activations.png"
 TRAINED, RANDOM = "trained", "random initialisation"
@@ -68,8 +69,7 @@ def maps(network: Path, *, footage: Path, options: MapOptions, out: Path) -> int
     Raises:
         UserError: no such pointer, or a network that responds to nothing in the footage.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"out: {str(out)!r} is a file: give a folder for the picture")
+    check_folder(out)
     store, manifest = open_store(), Manifest.read(network)
     if manifest.kind not in ("backbone", "classifier"):
         raise UserError(f"backbone: {network} holds a {manifest.kind}: give the pointer of a backbone or a classifier")

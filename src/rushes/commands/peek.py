@@ -1,4 +1,4 @@
-"""A part of a folder of videos as footage, for a first look: sampled into a store that is thrown away.
+"""A part of a folder of videos as footage, for a first look: sampled into a temporary store.
 
 data = DataReference(videos="my_videos")
 peeked = peek(data, config=SampleConfig(segment_seconds=8), segments=48, seconds=40.0, scratch=scratch)
@@ -26,18 +26,28 @@ from rushes.store import Manifest, Store
 
 @dataclass(frozen=True, kw_only=True)
 class Peeked:
-    """Footage of a part of the videos, and what it is a part of."""
+    """Footage of a part of the videos, and the list of all of them."""
 
     manifest: Manifest
     store: Store
     listed: Sequence[Listed]
     """All files."""
     chosen: Sequence[Listed]
-    """Those that were opened."""
+    """The files that were opened."""
     annotations: Sequence[Annotation]
     """Of all files."""
     known_from: str
-    """Where the annotations are from; empty without any."""
+    """Where the annotations come from; empty without any."""
+
+
+def check_folder(out: Path) -> None:
+    """Checks that `out` is a folder, or can become one.
+
+    Raises:
+        UserError: it is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out: {str(out)!r} is a file: give a folder")
 
 
 def is_pointer(target: str) -> bool:
@@ -68,11 +78,11 @@ def peek(
     Args:
         data: the videos and their labels.
         config: how they are sampled.
-        segments: at most so many.
-        seconds: after these no further shard is waited for.
-        scratch: folder for the store; whoever made it removes it.
+        segments: how many at most.
+        seconds: stop waiting for further shards after this many seconds.
+        scratch: folder for the store; the caller removes it.
         progress: where to report to.
-        files: at most so many are opened.
+        files: how many are opened at most.
 
     Raises:
         UserError: no video there, none that decodes, or labels that cannot be read.
@@ -117,7 +127,7 @@ def sample_part(
 
 
 def known_annotations(data: DataReference, listed: Sequence[Listed]) -> tuple[list[Annotation], str]:
-    """Labels as `pin` reads them, and where from; but one class folder alone is none, since a first look needs none."""
+    """Labels as `pin` reads them, and where they come from; the name of a single folder is no label here."""
     paths = [file.path for file in listed]
     beside = not is_url(data.root) and (Path(data.root) / LABELS_FILE).is_file()
     given = data.labels or data.splits or (LABELS_FILE if beside else "")
@@ -127,5 +137,5 @@ def known_annotations(data: DataReference, listed: Sequence[Listed]) -> tuple[li
 
 
 def _identity(file: Listed) -> str:
-    # Stands for the SHA-256 of the content, for this look only: reading every byte of an archive takes too long.
+    # Stands for the SHA-256 of the content, in this temporary store only: reading a whole archive takes too long.
     return hashlib.sha256(f"{file.path}\0{file.size}\0{file.stamp}".encode()).hexdigest()

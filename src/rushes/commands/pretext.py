@@ -17,13 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, PackageLoader
 from PIL import Image
 from torch import Tensor
 
 from rushes.commands.contact import Band, question_sheet
-from rushes.commands.peek import is_pointer, peek
-from rushes.commands.show import clock, counted, printable
+from rushes.commands.peek import check_folder, is_pointer, peek
 from rushes.config import Recipe, SampleConfig
 from rushes.console import console, watching
 from rushes.errors import UserError
@@ -34,8 +32,10 @@ from rushes.home import open_store
 from rushes.pretext import PretextTask, make_task
 from rushes.progress import EventLog, Progress
 from rushes.store import Manifest
+from rushes.templates import page
 from rushes.training.networks import MEAN, STD, normalise
 from rushes.training.pretext import DecodedTuple, PretextTuples
+from rushes.words import clock, counted, printable
 
 PAGE, SHEET = "index.html", "questions.png"
 _SEGMENTS, _SECONDS = 48, 40.0  # of a folder or URL
@@ -94,8 +94,7 @@ def show(recipe: Recipe, *, videos: str, labels: str, questions: int, out: Path)
     """
     if questions < 1:
         raise UserError(f"questions: {questions} is not allowed; at least 1")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"out: {str(out)!r} is a file: give a folder for the page and its picture")
+    check_folder(out)
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
     with tempfile.TemporaryDirectory(prefix="rushes-pretext-") as folder:
         scratch = Path(folder)
@@ -190,11 +189,10 @@ def _durations(frames: int) -> list[int]:
 
 
 def _write_page(path: Path, asked: Sequence[Shown], task: PretextTask, recipe: Recipe, videos: str) -> None:
-    environment = Environment(
-        loader=PackageLoader("rushes.commands"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     config = recipe.pretrain
-    page = environment.get_template("pretext.html").render(
+    text = page(
+        "rushes.commands",
+        "pretext.html",
         name=config.task,
         about=(inspect.getdoc(type(task)) or "").split("\n\n")[0],
         asked=asked,
@@ -206,4 +204,4 @@ def _write_page(path: Path, asked: Sequence[Shown], task: PretextTask, recipe: R
         rate=_RATE,
         model=recipe.name,
     )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")

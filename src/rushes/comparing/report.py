@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from rushes.comparing.tables import protocols_of
 from rushes.evaluation.report import picture
+from rushes.templates import page
 
 Record = Mapping[str, Any]
 _SAVED = (
@@ -62,11 +61,15 @@ def write_comparison(folder: Path, result: Record, *, command: str) -> None:
     with (folder / "comparison.csv").open("w", newline="") as file:
         csv.writer(file).writerows(_csv_rows(result))
     (folder / "comparison.md").write_text(to_markdown(result, command=command))
-    environment = Environment(loader=PackageLoader("rushes.comparing"), autoescape=True)
-    page = environment.get_template("comparison.html").render(
-        tables=tables_of(result), notes=notes_of(result), command=command, plot=picture(_draw, result)
+    text = page(
+        "rushes.comparing",
+        "comparison.html",
+        tables=tables_of(result),
+        notes=notes_of(result),
+        command=command,
+        plot=picture(_draw, result),
     )
-    (folder / "comparison.html").write_text(page)
+    (folder / "comparison.html").write_text(text)
 
 
 def to_markdown(result: Record, *, command: str) -> str:

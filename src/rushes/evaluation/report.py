@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from rushes.templates import page
 
 
 def write_report(
@@ -18,8 +18,9 @@ def write_report(
     lineage: Mapping[str, str],
 ) -> None:
     """Writes the page: accuracy beside that of random initialisation, confusion, curves, data and lineage."""
-    environment = Environment(loader=PackageLoader("rushes.evaluation"), autoescape=True)
-    page = environment.get_template("report.html").render(
+    text = page(
+        "rushes.evaluation",
+        "report.html",
         metrics=metrics,
         footage=footage,
         lineage=lineage,
@@ -30,7 +31,7 @@ def write_report(
         confusion=picture(_draw_confusion, metrics),
         curves=picture(_draw_curves, histories),
     )
-    path.write_text(page)
+    path.write_text(text)
 
 
 def interval_text(interval: Mapping[str, Any], *, signed: bool = False) -> str:

@@ -3,7 +3,7 @@
 The command line turns the failed import of such a module into one line that names the extra.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
 from rushes.errors import UserError
@@ -11,7 +11,7 @@ from rushes.errors import UserError
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision", "safetensors", "scipy", "sklearn", "matplotlib"),
     "workflow": ("kfp", "kfp_server_api", "kubernetes", "urllib3", "mlflow", "dvc", "docker", "psutil"),
-    "serve": ("onnx", "onnxruntime", "onnxscript", "tritonclient", "psutil"),
+    "serve": ("onnx", "onnxruntime", "onnxscript", "tritonclient", "google", "psutil"),
     "s3": ("s3fs",),
 }
 """Extra to the modules that it brings and that this package imports."""
@@ -24,8 +24,13 @@ def remedy(error: BaseException) -> str | None:
     for module in _missing(error):
         for extra, modules in EXTRAS.items():
             if module in modules:
-                return _install(module, extra)
+                return _message(module, extra)
     return None
+
+
+def installation(*extras: str) -> str | None:
+    """The command that installs these extras where a module of theirs is missing; None where all are there."""
+    return _command(*extras) if _absent(extras) else None
 
 
 def require(*extras: str) -> None:
@@ -36,9 +41,9 @@ def require(*extras: str) -> None:
     Raises:
         UserError: one is missing; the message names all of these extras.
     """
-    missing = next((module for extra in extras for module in EXTRAS[extra] if find_spec(module) is None), None)
-    if missing is not None:
-        raise UserError(_install(missing, ",".join(extras)))
+    absent = _absent(extras)
+    if absent is not None:
+        raise UserError(_message(absent, *extras))
 
 
 def _missing(error: BaseException | None) -> Iterator[str]:
@@ -49,5 +54,14 @@ def _missing(error: BaseException | None) -> Iterator[str]:
         error = error.__cause__
 
 
-def _install(module: str, extras: str) -> str:
-    return f"{module} is not installed: pip install 'rushes[{extras}]'"
+def _absent(extras: Sequence[str]) -> str | None:
+    """The first module of these extras that cannot be found."""
+    return next((module for extra in extras for module in EXTRAS[extra] if find_spec(module) is None), None)
+
+
+def _command(*extras: str) -> str:
+    return f"pip install 'rushes[{','.join(extras)}]'"
+
+
+def _message(module: str, *extras: str) -> str:
+    return f"{module} is not installed: {_command(*extras)}"
