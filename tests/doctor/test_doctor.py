@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from rushes.cli import main
 from rushes.doctor import checks as doctor
-from rushes.doctor.checks import CHECKS, Finding, Surroundings, examine
+from rushes.doctor.checks import CHECKS, Environment, Finding, examine
 from rushes.errors import UserError
 from rushes.kubeflow.quantities import amount
 from tests.kubeflow.server import Kubeflow, serving
@@ -43,8 +43,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def look(name: str, **around: Any) -> Finding:
-    return examine(CHECKS[name], Surroundings(**around))
+def look(name: str, **environment: Any) -> Finding:
+    return examine(CHECKS[name], Environment(**environment))
 
 
 @pytest.fixture
@@ -97,20 +97,20 @@ def test_a_row_a_check_and_status_1_only_where_something_failed(
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("oh"), UserError("store: 'x' is wrong: do this")])
 def test_a_check_that_raises_is_a_failed_row(error: Exception) -> None:
-    def check(around: Surroundings) -> Finding:
+    def check(environment: Environment) -> Finding:
         raise error
 
-    finding = examine(check, Surroundings())
+    finding = examine(check, Environment())
     assert finding.verdict == "failed" and str(error) in finding.found
 
 
 def test_a_check_that_never_ends_is_a_failed_row() -> None:
-    def check(around: Surroundings) -> Finding:
+    def check(environment: Environment) -> Finding:
         time.sleep(30)
         raise AssertionError
 
     began = time.monotonic()
-    finding = examine(check, Surroundings(limit=0.2))
+    finding = examine(check, Environment(limit=0.2))
     assert finding.verdict == "failed" and "0.2 s" in finding.found
     assert time.monotonic() - began < 20
 
@@ -130,7 +130,7 @@ def test_versions_are_held_against_what_the_package_says(name: str, monkeypatch:
 
 
 def test_a_package_that_is_not_there() -> None:
-    finding = doctor.check_package(Surroundings(), name="rushes-nowhere")
+    finding = doctor.check_package(Environment(), name="rushes-nowhere")
     assert finding.verdict == "failed" and "not installed" in finding.found and "pip install" in finding.remedy
 
 

@@ -21,9 +21,9 @@ class Doctor:
 
     def execute(self) -> int:
         from rushes.commands.doctor import doctor
-        from rushes.doctor.checks import Surroundings
+        from rushes.doctor.checks import Environment
 
-        return doctor(Surroundings(profile=self.profile, host=self.host))
+        return doctor(Environment(profile=self.profile, host=self.host))
 
 
 @dataclass(frozen=True, kw_only=True)

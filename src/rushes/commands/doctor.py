@@ -3,17 +3,17 @@
 from rich.text import Text
 
 from rushes.console import console
-from rushes.doctor.checks import CHECKS, Finding, Surroundings, examine
+from rushes.doctor.checks import CHECKS, Environment, Finding, examine
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
-def doctor(around: Surroundings) -> int:
+def doctor(environment: Environment) -> int:
     """Looks at everything; returns 1 if something failed, else 0."""
     findings = []
     for name, check in CHECKS.items():
         with console.status(f"{name} ..."):
-            finding = examine(check, around)
+            finding = examine(check, environment)
         findings.append(finding)
         _show(name, finding)
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in _STYLES}

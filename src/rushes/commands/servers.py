@@ -83,12 +83,12 @@ def watch_triton(server: str, *, every: float, port: int) -> int:
         if local is None:
             raise UserError("server: no Triton was started from this home: name one (--server 127.0.0.1:8001)")
         server = address(local)
-    watcher = Watcher(home=home, store=open_store(), server=server, progress=_Lines())
+    watcher = Watcher(home=home, store=open_store(), server=server, progress=_LogLines())
     watch(watcher, every=every, port=port)
     return 0
 
 
-class _Lines:
+class _LogLines:
     """Progress as lines of a log, without bars."""
 
     def bar(self, label: str, *, total: float, unit: str) -> Bar:

@@ -3,8 +3,8 @@
 A check is a small function that looks at one thing and says what it found, and what to do about it. It may fail in any
 way, or never come back: `examine` makes a finding of that, too.
 
-    around = Surroundings(profile="gpu")
-    findings = {name: examine(check, around) for name, check in CHECKS.items()}
+    environment = Environment(profile="gpu")
+    findings = {name: examine(check, environment) for name, check in CHECKS.items()}
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from rushes.store import Store, write_atomic
 from rushes.tracking.server import NAME as MLFLOW
 from rushes.tracking.server import tracking_url
 
-Verdict = Literal["ok", "warning", "failed"]
+CheckVerdict = Literal["ok", "warning", "failed"]
 LITTLE = 10e9
 """Bytes free below which a disk is worth a warning: the footage of about 200 hours."""
 SHARED = 1 << 30
@@ -53,15 +53,15 @@ _GPU_DEVICES = ("nvidia[0-9]*", "dxg", "kfd")  # on Linux, under Windows, AMD's
 class Finding:
     """What a check came to."""
 
-    verdict: Verdict
+    verdict: CheckVerdict
     found: str
     remedy: str = ""
     """A sentence; empty where there is nothing to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """Where this runs, as far as it is known beforehand."""
+class Environment:
+    """What is known of this machine or pod before the checks."""
 
     profile: str = ""
     """Name or file; empty where none is given."""
@@ -86,16 +86,16 @@ class Surroundings:
         return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
-Check = Callable[[Surroundings], Finding]
+Check = Callable[[Environment], Finding]
 
 
-def examine(check: Check, around: Surroundings) -> Finding:
+def examine(check: Check, environment: Environment) -> Finding:
     """What the check finds; that it fails, or takes longer than it may, is a finding as well. Never raises."""
     outcome: list[Finding] = []
 
     def run() -> None:
         try:
-            outcome.append(check(around))
+            outcome.append(check(environment))
         except RushesError as error:
             outcome.append(Finding(verdict="failed", found=str(error)))  # it says the remedy
         except Exception as error:  # a check's own fault must not hide the others
@@ -104,8 +104,8 @@ def examine(check: Check, around: Surroundings) -> Finding:
 
     thread = threading.Thread(target=run, daemon=True)  # one that hangs must not keep the process from ending
     thread.start()
-    thread.join(around.limit)
-    late = f"no answer within {around.limit:g} s"
+    thread.join(environment.limit)
+    late = f"no answer within {environment.limit:g} s"
     return outcome[0] if outcome else Finding(verdict="failed", found=late, remedy=_UNEXPECTED)
 
 
@@ -115,13 +115,13 @@ _UNEXPECTED = "Look whether the place is reachable and this user may use it."
 # What is installed ---------------------------------------------------------------------------------------------------
 
 
-def check_python(around: Surroundings) -> Finding:
+def check_python(environment: Environment) -> Finding:
     """The interpreter against what the package asks for."""
     needed = Requirement(f"python{metadata.metadata('rushes')['Requires-Python']}").specifier
     return _compared(platform.python_version(), needed, remedy=f"Use Python {needed}.")
 
 
-def check_package(around: Surroundings, *, name: str, of: str = "rushes") -> Finding:
+def check_package(environment: Environment, *, name: str, of: str = "rushes") -> Finding:
     """An installed distribution against what `of` asks for, its extras included."""
     needed = [one for one in map(Requirement, metadata.requires(of) or ()) if one.name == name]
     specifier = needed[0].specifier if needed else Requirement(name).specifier
@@ -138,7 +138,7 @@ def _compared(version: str, needed: Any, *, remedy: str) -> Finding:
     return Finding(verdict="failed", found=f"{version}; {needed} is needed", remedy=remedy)
 
 
-def check_video(around: Surroundings) -> Finding:
+def check_video(environment: Environment) -> Finding:
     """FFmpeg inside PyAV: encodes a few frames with libx264, and decodes them."""
     import av
     import numpy as np
@@ -154,7 +154,7 @@ def check_video(around: Surroundings) -> Finding:
     return Finding(verdict="ok", found=f"{codecs} with libx264 (4 frames in {size} bytes)")
 
 
-def check_git(around: Surroundings) -> Finding:
+def check_git(environment: Environment) -> Finding:
     """The git command, which archives in DVC repositories are read with."""
     found = shutil.which("git")
     if found is None:
@@ -167,7 +167,7 @@ def check_git(around: Surroundings) -> Finding:
 # Where things lie ----------------------------------------------------------------------------------------------------
 
 
-def check_store(around: Surroundings) -> Finding:
+def check_store(environment: Environment) -> Finding:
     """Writes, reads and removes a record; of several that create one name at once, exactly one must win."""
     store = open_store()
     name = f"doctor/{uuid.uuid4().hex}"
@@ -209,7 +209,7 @@ def _winners(store: Store, name: str) -> int:
         return sum(pool.map(create, range(_RACERS)))
 
 
-def check_cache(around: Surroundings) -> Finding:
+def check_cache(environment: Environment) -> Finding:
     """The folder for what is fetched from a store that is no folder."""
     store = open_store()
     folder = store.cache.folder
@@ -237,7 +237,7 @@ def _with_space(folder: Path, found: str, *, variable: str) -> Finding:
 # Servers -------------------------------------------------------------------------------------------------------------
 
 
-def check_mlflow(around: Surroundings) -> Finding:
+def check_mlflow(environment: Environment) -> Finding:
     """Whether MLflow answers, and in a version that our client can talk to."""
     configured = os.environ.get("MLFLOW_TRACKING_URI")
     home = home_folder()
@@ -253,10 +253,10 @@ def check_mlflow(around: Surroundings) -> Finding:
     return _matched(url, version, ours=ours, parts=1, remedy=f"Bring server and client ({ours}) to one major version.")
 
 
-def check_kubeflow(around: Surroundings) -> Finding:
+def check_kubeflow(environment: Environment) -> Finding:
     """Whether Kubeflow Pipelines answers, and its version against the SDK's."""
-    given = around.host or around.cluster.host or os.environ.get("KF_PIPELINES_ENDPOINT", "")
-    host = given or (_IN_CLUSTER if around.in_pod else "")
+    given = environment.host or environment.cluster.host or os.environ.get("KF_PIPELINES_ENDPOINT", "")
+    host = given or (_IN_CLUSTER if environment.in_pod else "")
     if not host:
         remedy = "To run on a cluster: --host URL, the profile's host, or KF_PIPELINES_ENDPOINT."
         return Finding(verdict="ok", found="not configured", remedy=remedy)
@@ -303,10 +303,11 @@ def _matched(url: str, version: str, *, ours: str, parts: int, remedy: str) -> F
 # The machine ---------------------------------------------------------------------------------------------------------
 
 
-def check_gpu(around: Surroundings) -> Finding:
+def check_gpu(environment: Environment) -> Finding:
     """The GPUs that torch sees, against those that the profile asks for."""
-    wanted = around.cluster.gpu.count
-    if not any(next(around.devices.glob(name), None) for name in _GPU_DEVICES):  # spares seconds of importing torch
+    wanted = environment.cluster.gpu.count
+    devices = environment.devices
+    if not any(next(devices.glob(name), None) for name in _GPU_DEVICES):  # saves the seconds of importing torch
         if not wanted:
             return Finding(verdict="ok", found="none: training runs on CPUs")
         found = f"none here; the profile asks for {wanted} a pod"
@@ -341,11 +342,11 @@ def _driver() -> str:
     return told.splitlines()[0].strip() if told.strip() else "unknown"
 
 
-def check_shared_memory(around: Surroundings) -> Finding:
+def check_shared_memory(environment: Environment) -> Finding:
     """The size of /dev/shm, through which loader workers hand over batches."""
-    gpu = around.cluster.gpu
+    gpu = environment.cluster.gpu
     wanted = amount(gpu.shared_memory) if gpu.count else SHARED
-    folder = around.devices / "shm"
+    folder = environment.devices / "shm"
     if not folder.is_dir():
         remedy = "Set pretrain.workers and finetune.workers to 0 where there is none."
         return Finding(verdict="warning", found=f"{folder} is not there", remedy=remedy)
@@ -358,14 +359,14 @@ def check_shared_memory(around: Surroundings) -> Finding:
     return Finding(verdict="warning", found=f"{found}; {wanted / 2**30:.3g} GiB are wanted", remedy=remedy)
 
 
-def check_profile(around: Surroundings) -> Finding:
+def check_profile(environment: Environment) -> Finding:
     """Reads the profile; in a pod, looks whether what it promises is there."""
-    if not around.profile:
+    if not environment.profile:
         return Finding(verdict="ok", found="none given", remedy="To look at a cluster's: --profile NAME or FILE.yaml.")
-    profile = read_profile(around.profile)
+    profile = read_profile(environment.profile)
     secrets = ", ".join(one.name for one in profile.secrets) or "no secret"
     found = f"{profile.name}: ConfigMap {profile.settings.name}, {secrets}, {len(profile.volumes)} volumes"
-    if around.in_pod and (missing := _missing(profile)):
+    if environment.in_pod and (missing := _missing(profile)):
         remedy = "Create them in this namespace (deploy/kubernetes/pipelines), and compile with this profile."
         return Finding(verdict="failed", found=f"{found}; missing here: {', '.join(missing)}", remedy=remedy)
     return Finding(verdict="ok", found=found)

@@ -24,7 +24,7 @@ from rushes.serving.bundle import Bundle, fetch_bundle
 from rushes.serving.probe import probe
 from rushes.serving.repository import Repository, deployed_endpoints, staging_folder
 from rushes.serving.routing import Routing
-from rushes.serving.targets import LOADED, InProcessTarget, Repair, Target, TritonTarget
+from rushes.serving.targets import LOADED, InProcessTarget, Repair, ServingTarget, TritonTarget
 from rushes.serving.triton_api import TritonApi
 from rushes.store import Store, locked
 
@@ -102,7 +102,8 @@ def _lock(home: Path) -> Path:
 
 
 def _reconcile_endpoint(repository: Repository, store: Store, server: str | None, progress: Progress) -> EndpointState:
-    target: Target = InProcessTarget(repository) if server is None else TritonTarget(repository, server, progress)
+    target: ServingTarget
+    target = InProcessTarget(repository) if server is None else TritonTarget(repository, server, progress)
     try:
         return _Reconciliation(repository, store, target, progress).run()
     finally:
@@ -125,7 +126,7 @@ def _probe_routed_version(repository: Repository, server: str) -> tuple[int, str
 class _Reconciliation:
     """One run for one endpoint."""
 
-    def __init__(self, repository: Repository, store: Store, target: Target, progress: Progress) -> None:
+    def __init__(self, repository: Repository, store: Store, target: ServingTarget, progress: Progress) -> None:
         self.repository, self.store, self.target, self.progress = repository, store, target, progress
         self.name = repository.endpoint
 

@@ -20,7 +20,7 @@ LOADED = 2
 Repair = Literal["loaded", "healed", "overloaded"]
 
 
-class Target(Protocol):
+class ServingTarget(Protocol):
     """What the reconciler needs of a place that serves an endpoint."""
 
     served_by: Literal["triton", "in-process"]
