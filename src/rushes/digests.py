@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "rushes"
-_ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
+"""Folder that holds the package."""
 
 PLUMBING = frozenset(
     f"{PACKAGE}{module}"
     for module in (
         "",
+        ".acceptance",
         ".config",
         ".digests",
         ".errors",
@@ -41,6 +43,7 @@ PLUMBING = frozenset(
         ".progress",
         ".steps",
         ".steps.base",
+        ".steps.identity",
         ".store",
         ".strict",
     )
@@ -54,8 +57,8 @@ def step_digest(*, step: str, config: Mapping[str, Any], inputs: Mapping[str, st
     Args:
         step: name of the step.
         config: plain data that the result depends on.
-        inputs: name of each input to its manifest's `ref`.
-        code: digest of the code, from `code_digest`.
+        inputs: name of each input to its manifest's `content`.
+        code: digest of the code.
     """
     record = {"step": step, "config": config, "inputs": dict(inputs), "code": code}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
@@ -70,12 +73,12 @@ def code_digest(module: str, *, root: Path | None = None) -> str:
         module: dotted name, e.g. "rushes.steps.pretrain".
         root: folder that holds the package; the installed one by default.
     """
-    return _digest(_closure([module], root or _ROOT), root or _ROOT)
+    return _digest(_closure([module], root or ROOT), root or ROOT)
 
 
 def source_digest(files: Iterable[Path], *, root: Path | None = None) -> str:
     """Digest of modules outside of the project, in this order, wherever they lie, and of what they import from it."""
-    parsed, root = [_parsed(path.read_text()) for path in files], root or _ROOT
+    parsed, root = [_parsed(path.read_text()) for path in files], root or ROOT
     code = "\0".join(module.essence for module in parsed)
     ours = _closure([name for module in parsed for name in _files_among(module.imports, root)], root)
     return hashlib.sha256(f"{code}\0{_digest(ours, root)}".encode()).hexdigest()[:16]

@@ -30,6 +30,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from rushes import digests
 from rushes.config import NO_TASK
 from rushes.digests import code_digest, source_digest
 from rushes.errors import UserError
@@ -122,7 +123,7 @@ def _find(kind: Kind, name: str) -> Definition:
 
 def _built_in(kind: Kind) -> list[tuple[str, Definition]]:
     package = PACKAGES[kind]
-    folder = Path(__file__).parent / package.rpartition(".")[2]
+    folder = digests.ROOT.joinpath(*package.split("."))
     return [
         (name, _of_module(f"{package}.{path.stem}", kind, name))
         for path in sorted(folder.glob("[!_]*.py"))

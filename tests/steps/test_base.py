@@ -12,7 +12,8 @@ import pytest
 
 from rushes.errors import RushesError, ServiceError, UserError
 from rushes.progress import read_events
-from rushes.steps.base import Build, Context, planned_ref, reported, require_labels, run_step, versions
+from rushes.steps.base import Job, reported, require_labels, run_step, versions
+from rushes.steps.identity import identify
 from rushes.store import Manifest, Store
 
 
@@ -37,19 +38,16 @@ class World:
         inputs: Mapping[str, Manifest] | None = None,
         work: Callable[[Path], None] | None = None,
     ) -> Manifest:
-        def build(folder: Path, digest: str) -> Mapping[str, Any]:
+        def build(job: Job) -> Mapping[str, Any]:
             self.builds += 1
-            self.store.write(f"checkpoints/{digest}/step-1.pt", b"unfinished")
-            (folder / "model.json").write_text("{}")
+            self.store.write(f"checkpoints/{job.digest}/step-1.pt", b"unfinished")
+            (job.folder / "model.json").write_text("{}")
             if work is not None:
-                work(folder)
+                work(job.folder)
             return {"loss": 1.0}
 
-        def make(context: Context) -> Build:
-            return build
-
         return run_step(
-            "pretrain", kind="backbone", config=config or {"lr": 0.1}, inputs=inputs or {}, out=self.out, build=make
+            "pretrain", kind="backbone", config=config or {"lr": 0.1}, inputs=inputs or {}, out=self.out, build=build
         )
 
     def published(self) -> list[str]:
@@ -97,7 +95,7 @@ def test_another_config_or_input_is_other_work(world: World) -> None:
 
 def test_the_ref_is_known_before_the_work(world: World) -> None:
     made = world.run(inputs={"footage": manifest("a")})
-    assert made.ref == planned_ref("pretrain", config={"lr": 0.1}, inputs={"footage": "sample/a"})
+    assert made.ref == identify("pretrain", config={"lr": 0.1}, inputs={"footage": manifest("a")}).ref
     assert made.inputs == {"footage": "sample/a"}
 
 

@@ -21,6 +21,7 @@ from rushes.errors import RushesError, UserError
 from rushes.pretext import make_task
 from rushes.progress import Bar, NullProgress
 from rushes.store import Store
+from rushes.training.device import pick_device
 from rushes.training.loop import (
     Checkpoints,
     TrainingResult,
@@ -28,7 +29,6 @@ from rushes.training.loop import (
     fit,
     learning_rate_factor,
     make_optimizer,
-    pick_device,
 )
 from rushes.training.pretext import PretextNet, PretextTuples
 from tests.training.stand_in import stand_in

@@ -25,7 +25,7 @@ from rushes.home import open_store
 from rushes.progress import EventLog, Progress
 from rushes.store import Manifest, Store
 from rushes.training.data import EvenClips
-from rushes.training.loop import pick_device
+from rushes.training.device import pick_device
 from rushes.training.weights import load_backbone, load_classifier, read_model
 from rushes.words import clock, printable
 

@@ -20,7 +20,7 @@ from rushes.footage.reader import Footage
 from rushes.progress import Progress
 from rushes.store import Manifest, Store
 from rushes.training.data import EvenClips
-from rushes.training.loop import pick_device
+from rushes.training.device import pick_device
 from rushes.training.networks import Classifier
 from rushes.training.weights import load_backbone, load_classifier, read_model
 

@@ -15,7 +15,8 @@ from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.progress import Bar, NullProgress
 from rushes.store import Store
-from rushes.training.loop import Checkpoints, TrainingSettings, fit, pick_device
+from rushes.training.device import pick_device
+from rushes.training.loop import Checkpoints, TrainingSettings, fit
 from rushes.training.pretext import PretextNet, PretextTuples
 
 _STEP_FLOPS = 2e11  # at most, per step on a CPU: seconds

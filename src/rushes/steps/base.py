@@ -1,4 +1,4 @@
-"""What every step does round its work: look for a finished output, do the work, publish it, report."""
+"""What every step does around its work: look for a finished output, do the work, publish it, report."""
 
 import contextlib
 import functools
@@ -15,21 +15,31 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from rushes import plugins
-from rushes.digests import code_digest, step_digest
 from rushes.errors import RushesError, UserError, disk_error
 from rushes.home import home_folder, open_store
 from rushes.journal import RUN, Journal
 from rushes.progress import EventLog, NullProgress, Progress
-from rushes.store import Manifest, Store, sha256_file
+from rushes.steps.identity import find_output, identify, libraries
+from rushes.store import File, Manifest, Store, sha256_file
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Build = Callable[[Path, str], Mapping[str, Any]]
-"""Does the work: writes files into the folder it is given, knows its digest, returns the summary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the function that does a step's work is given."""
+
+    folder: Path
+    """For the files that it makes."""
+    digest: str
+    """Identifies the work; the same for all its retries."""
+    store: Store
+    progress: Progress
 
 
 class Context:
-    """What a step is given besides its inputs: the store, this machine's folder, somebody to report to."""
+    """What a step is given besides its inputs: the store, this machine's folder, and where to report."""
 
     def __init__(self, *, step: str) -> None:
         self.step = step
@@ -42,6 +52,42 @@ class Context:
         self.started = time.monotonic()
         if self.log:
             self.log.emit("start")
+
+    def publish(
+        self,
+        out: Path,
+        *,
+        kind: str,
+        digest: str,
+        summary: Mapping[str, Any],
+        inputs: Mapping[str, Manifest],
+        files: Mapping[str, File] | None = None,
+        cached: bool = False,
+    ) -> Manifest:
+        """Publishes the output of a step that is never answered from the store, and ends the step.
+
+        Args:
+            out: where the pointer goes.
+            kind: kind of the manifest.
+            digest: names the output; unlike other digests, it comes from the result.
+            summary: what people and later steps read.
+            inputs: manifests that were read.
+            files: objects of the output.
+            cached: report that no work was done.
+        """
+        manifest = Manifest(
+            kind=kind,
+            step=self.step,
+            digest=digest,
+            inputs=refs(inputs),
+            config={},
+            code="",
+            files=files or {},
+            summary=summary,
+            versions=versions(),
+        )
+        self.store.publish(manifest)
+        return self.done(manifest, out, cached=cached)
 
     def done(self, manifest: Manifest, out: Path, *, cached: bool) -> Manifest:
         """Writes the pointer to `out` and reports the end."""
@@ -59,7 +105,7 @@ class Context:
 
 
 def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Makes a step's failure an event, so that whoever draws the progress can say in one line what happened."""
+    """Makes a step's failure an event, so that progress can show in one line what happened."""
 
     def wrap(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
@@ -99,7 +145,7 @@ def run_step(
     config: Mapping[str, Any],
     inputs: Mapping[str, Manifest],
     out: Path,
-    build: Callable[[Context], Build],
+    build: Callable[[Job], Mapping[str, Any]],
 ) -> Manifest:
     """Returns the finished output of this work, or does the work and publishes it.
 
@@ -109,31 +155,30 @@ def run_step(
         config: plain data that the result depends on.
         inputs: manifests that the work reads.
         out: where the pointer goes.
-        build: makes the function that does the work; called only where there is work to do.
+        build: does the work and returns the manifest's summary.
     """
     context = Context(step=step)
-    code = code_digest(f"rushes.steps.{step}")
-    refs = {name: manifest.ref for name, manifest in inputs.items()}
-    digest = step_digest(step=step, config=config, inputs=refs, code=code)
-    found = context.store.find(f"{step}/{digest}")
+    work = identify(step, config=config, inputs=inputs)
+    found = find_output(context.store, work, inputs=inputs)
     if found is not None:
         return context.done(found, out, cached=True)
     with tempfile.TemporaryDirectory(prefix=f"rushes-{step}-") as folder:
-        summary = build(context)(Path(folder), digest)
-        files = {path.name: context.store.put(path) for path in sorted(Path(folder).iterdir())}
+        job = Job(folder=Path(folder), digest=work.digest, store=context.store, progress=context.progress)
+        summary = build(job)
+        files = {path.name: context.store.put(path) for path in sorted(job.folder.iterdir())}
     manifest = Manifest(
         kind=kind,
         step=step,
-        digest=digest,
-        inputs=refs,
+        digest=work.digest,
+        inputs=refs(inputs),
         config=config,
-        code=code,
+        code=work.code,
         files=files,
         summary=summary,
-        versions=versions(),
+        versions=libraries(step) | versions(),
     )
     context.store.publish(manifest)
-    _forget_unfinished(context.store, digest)
+    _forget_unfinished(context.store, work.digest)
     return context.done(manifest, out, cached=False)
 
 
@@ -143,10 +188,9 @@ def _forget_unfinished(store: Store, digest: str) -> None:
         store.remove(f"checkpoints/{digest}/{name}")
 
 
-def planned_ref(step: str, *, config: Mapping[str, Any], inputs: Mapping[str, str], root: Path | None = None) -> str:
-    """The `ref` that a step's output will have, from its inputs' refs: nothing is run."""
-    code = code_digest(f"rushes.steps.{step}", root=root)
-    return f"{step}/{step_digest(step=step, config=config, inputs=inputs, code=code)}"
+def refs(inputs: Mapping[str, Manifest]) -> dict[str, str]:
+    """Name of each input to its ref: a manifest's lineage."""
+    return {name: manifest.ref for name, manifest in inputs.items()}
 
 
 def read_input(path: Path, kind: str) -> Manifest:
@@ -177,9 +221,9 @@ class InitialWeights:
 
     @cached_property
     def identity(self) -> str:
-        """What a digest covers: the pointer's ref, or the file's content, wherever it lies; nothing for random."""
+        """What a digest covers: the pointer's or the file's content, wherever it lies; nothing for random."""
         if self.manifest is not None:
-            return self.manifest.ref
+            return self.manifest.content
         return f"sha256:{sha256_file(self.path)}" if self.path is not None else ""
 
     @property

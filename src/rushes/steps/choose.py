@@ -1,10 +1,10 @@
-"""`rushes choose`: of several classifiers the one that is best on validation. The test set is not looked at."""
+"""`rushes choose`: the best of several classifiers on validation. The test set is not read."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from rushes.errors import UserError
-from rushes.steps.base import Context, read_input, reported, versions
+from rushes.steps.base import Context, read_input, reported
 from rushes.store import Manifest
 
 
@@ -17,7 +17,7 @@ def choose(*, classifiers: Mapping[str, Path], out: Path) -> Manifest:
         out: where the pointer to the choice goes.
 
     Raises:
-        UserError: there are several, and one was not measured on validation.
+        UserError: there are several, and one was not scored on validation.
     """
     context = Context(step="choose")
     found = {name: read_input(path, "classifier") for name, path in classifiers.items()}
@@ -25,19 +25,13 @@ def choose(*, classifiers: Mapping[str, Path], out: Path) -> Manifest:
         raise UserError("classifiers: none given: name what `rushes finetune` wrote")
     scores = {name: _score(name, manifest, alone=len(found) == 1) for name, manifest in found.items()}
     chosen = min(scores, key=lambda name: scores[name])
-    manifest = Manifest(
+    return context.publish(
+        out,
         kind="choice",
-        step="choose",
         digest=found[chosen].digest,
-        code="",
-        config={},
-        files={},
-        inputs={name: manifest.ref for name, manifest in found.items()},
+        inputs=found,
         summary={"chosen": chosen, "validation": {name: -score[0] for name, score in scores.items()}},
-        versions=versions(),
     )
-    context.store.publish(manifest)
-    return context.done(manifest, out, cached=False)
 
 
 def _score(name: str, manifest: Manifest, *, alone: bool) -> tuple[float, float]:
@@ -48,6 +42,6 @@ def _score(name: str, manifest: Manifest, *, alone: bool) -> tuple[float, float]
     if alone:
         return -0.0, 0.0
     raise UserError(
-        f"models: {name!r} was not measured on validation, so that nothing tells which model is best: label more "
-        "groups, raise sample.val_share, or give one model"
+        f"models: {name!r} was not scored on validation, so that the best model is unknown: label more groups, raise "
+        "sample.val_share, or give one model"
     )

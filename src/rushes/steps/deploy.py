@@ -11,7 +11,7 @@ from rushes.serving.environment import can_run_triton
 from rushes.serving.reconciler import reconcile
 from rushes.serving.replicas import await_replicas, replicas_address
 from rushes.serving.server import NAME, address, triton_status
-from rushes.steps.base import Context, read_input, reported, versions
+from rushes.steps.base import Context, read_input, reported
 from rushes.store import Manifest
 
 
@@ -29,41 +29,39 @@ def deploy(*, recipe: Recipe, decision: Path, out: Path) -> Manifest:
     context = Context(step="deploy")
     decided = read_input(decision, "decision")
     endpoint = str(decided.summary["endpoint"])
+    return context.publish(
+        out,
+        kind="deployment",
+        digest=decided.digest,
+        inputs={"decision": decided},
+        summary={"endpoint": endpoint} | _served(context, endpoint, seconds=recipe.deploy.timeout_seconds),
+    )
+
+
+def _served(context: Context, endpoint: str, *, seconds: float) -> dict[str, object]:
+    """Waits until the champion is served; says which version it is and by what, or None for both without a champion."""
     last = Ledger(context.store, endpoint).last()
-    served: dict[str, object] = {"endpoint": endpoint, "version": None, "served_by": None}
+    if last is None or last.champion is None:
+        return {"version": None, "served_by": None}
     replicas = replicas_address()
-    if replicas is not None and last is not None and last.champion is not None:
+    if replicas is not None:
         version = await_replicas(
             replicas,
             endpoint=endpoint,
             wanted=lambda: _champion(context, endpoint),
-            seconds=recipe.deploy.timeout_seconds,
+            seconds=seconds,
             progress=context.progress,
         )
-        served |= {"version": version, "served_by": "triton"}
-    elif last is not None and last.champion is not None:
-        server = _triton(context, seconds=recipe.deploy.timeout_seconds) if can_run_triton() is None else None
-        reconcile(
-            home=context.home,
-            store=context.store,
-            progress=context.progress,
-            endpoint=endpoint,
-            server=address(server) if server else None,
-        )
-        served |= {"version": last.champion.version, "served_by": "triton" if server else "in-process graph"}
-    manifest = Manifest(
-        kind="deployment",
-        step="deploy",
-        digest=decided.digest,
-        code="",
-        config={},
-        files={},
-        inputs={"decision": decided.ref},
-        summary=served,
-        versions=versions(),
+        return {"version": version, "served_by": "triton"}
+    server = _triton(context, seconds=seconds) if can_run_triton() is None else None
+    reconcile(
+        home=context.home,
+        store=context.store,
+        progress=context.progress,
+        endpoint=endpoint,
+        server=address(server) if server else None,
     )
-    context.store.publish(manifest)
-    return context.done(manifest, out, cached=False)
+    return {"version": last.champion.version, "served_by": "triton" if server else "in-process graph"}
 
 
 def _champion(context: Context, endpoint: str) -> int:

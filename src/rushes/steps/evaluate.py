@@ -7,7 +7,7 @@ from typing import Any
 
 from rushes import plugins
 from rushes.config import Recipe
-from rushes.steps.base import Build, Context, network_record, read_input, reported, require_labels, run_step
+from rushes.steps.base import Job, network_record, read_input, refs, reported, require_labels, run_step
 from rushes.store import Manifest
 from rushes.strict import digest_record
 
@@ -37,43 +37,40 @@ def evaluate(*, recipe: Recipe, footage: Path, backbone: Path, classifier: Path,
         config=digest_record(recipe.evaluate) | {"seed": recipe.seed} | network_record(inputs["backbone"]),
         inputs=inputs,
         out=out,
-        build=lambda context: _build(context, recipe=recipe, inputs=inputs),
+        build=lambda job: _evaluate(job, recipe=recipe, inputs=inputs),
     )
 
 
-def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Build:
+def _evaluate(job: Job, *, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Mapping[str, Any]:
     from rushes.evaluation.report import write_report
     from rushes.evaluation.score import score, summary_of, write_predictions
     from rushes.footage.reader import Footage
     from rushes.training.weights import read_model
 
-    def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        model = read_model(inputs["backbone"], context.store)
-        footage = Footage(inputs["footage"], context.store, short_side=model["short_side"])
-        require_labels(footage.labels, need="evaluation")
-        scores = score(
-            footage,
-            config=recipe.evaluate,
-            seed=recipe.seed,
-            store=context.store,
-            backbone=inputs["backbone"],
-            classifier=inputs["classifier"],
-            baseline=inputs["baseline"],
-            progress=context.progress,
-        )
-        (folder / "metrics.json").write_text(json.dumps(scores.metrics, indent=1))
-        write_predictions(folder / "predictions.parquet", scores)
-        histories = {
-            name: json.loads(context.store.path(inputs[name].files["history.json"]).read_text())
-            for name in ("backbone", "classifier", "baseline")
-        }
-        write_report(
-            folder / "report.html",
-            metrics=scores.metrics,
-            histories=histories,
-            footage=inputs["footage"].summary,
-            lineage={name: manifest.ref for name, manifest in inputs.items()},
-        )
-        return summary_of(scores.metrics)
-
-    return build
+    model = read_model(inputs["backbone"], job.store)
+    footage = Footage(inputs["footage"], job.store, short_side=model["short_side"])
+    require_labels(footage.labels, need="evaluation")
+    scores = score(
+        footage,
+        config=recipe.evaluate,
+        seed=recipe.seed,
+        store=job.store,
+        backbone=inputs["backbone"],
+        classifier=inputs["classifier"],
+        baseline=inputs["baseline"],
+        progress=job.progress,
+    )
+    (job.folder / "metrics.json").write_text(json.dumps(scores.metrics, indent=1))
+    write_predictions(job.folder / "predictions.parquet", scores)
+    histories = {
+        name: json.loads(job.store.path(inputs[name].files["history.json"]).read_text())
+        for name in ("backbone", "classifier", "baseline")
+    }
+    write_report(
+        job.folder / "report.html",
+        metrics=scores.metrics,
+        histories=histories,
+        footage=inputs["footage"].summary,
+        lineage=refs(inputs),
+    )
+    return summary_of(scores.metrics)

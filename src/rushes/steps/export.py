@@ -6,16 +6,19 @@ from typing import Any
 
 from rushes import plugins
 from rushes.config import Recipe
-from rushes.steps.base import Build, Context, network_record, read_input, reported, run_step
-from rushes.store import Manifest
+from rushes.steps.base import Job, network_record, read_input, reported, run_step
+from rushes.store import Manifest, sha256_file
 from rushes.strict import digest_record
+
+GOLDEN = Path(__file__).parents[1] / "serving" / "golden.mp4"
+"""The clip that a bundle is checked with wherever it is served: the first video of the tiny demonstration."""
 
 
 @reported("export")
 def export(*, recipe: Recipe, classifier: Path, out: Path) -> Manifest:
     """Writes model.onnx, contract.json and golden.mp4; torch and onnxruntime must agree.
 
-    The golden clip is drawn: a bundle travels far, and holds nobody's footage.
+    The golden clip is part of this package, and drawn: a bundle travels far, and holds nobody's footage.
 
     Args:
         recipe: section `export` counts.
@@ -27,41 +30,40 @@ def export(*, recipe: Recipe, classifier: Path, out: Path) -> Manifest:
     return run_step(
         "export",
         kind="bundle",
-        config=digest_record(recipe.export) | network_record(inputs["classifier"]),
+        config=digest_record(recipe.export) | {"golden": sha256_file(GOLDEN)} | network_record(inputs["classifier"]),
         inputs=inputs,
         out=out,
-        build=lambda context: _build(context, recipe=recipe, inputs=inputs),
+        build=lambda job: _export(job, recipe=recipe, classifier=inputs["classifier"]),
     )
 
 
-def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Build:
-    from rushes.demo.films import FPS, draw_film, plan_films
+def _export(job: Job, *, recipe: Recipe, classifier: Manifest) -> Mapping[str, Any]:
     from rushes.serving.export import BundleSpec, export_bundle
     from rushes.serving.graph import ServingGraph
     from rushes.training.networks import MEAN, STD
     from rushes.training.weights import load_classifier
-    from rushes.video.encode import encode_h264
 
-    def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        net, model = load_classifier(inputs["classifier"], context.store)
-        golden = encode_h264(draw_film(plan_films(size="tiny")[0]), fps=FPS, qp=26, gop=12)
-        spec = BundleSpec(
-            labels=model["labels"],
-            clips=recipe.export.clips,
-            clip_frames=model["clip_frames"],
-            crop=model["crop"],
-            short_side=model["short_side"],
-            fps=model["fps"],
-            classifier=inputs["classifier"].ref,
-            opset=recipe.export.opset,
-        )
-        graph = ServingGraph(net=net.backbone, head=net.head, mean=MEAN, std=STD)
-        bundle, agreement = export_bundle(graph, folder, spec=spec, golden=golden, tolerance=recipe.export.tolerance)
-        return {
-            "parity": agreement.probabilities,
-            "onnx_sha256": bundle.contract.onnx_sha256,
-            "labels": list(bundle.contract.labels),
-            "bytes": bundle.onnx.stat().st_size,
-        }
-
-    return build
+    net, model = load_classifier(classifier, job.store)
+    spec = BundleSpec(
+        labels=model["labels"],
+        clips=recipe.export.clips,
+        clip_frames=model["clip_frames"],
+        crop=model["crop"],
+        short_side=model["short_side"],
+        fps=model["fps"],
+        classifier=classifier.ref,
+        opset=recipe.export.opset,
+    )
+    bundle, agreement = export_bundle(
+        ServingGraph(net=net.backbone, head=net.head, mean=MEAN, std=STD),
+        job.folder,
+        spec=spec,
+        golden=GOLDEN.read_bytes(),
+        tolerance=recipe.export.tolerance,
+    )
+    return {
+        "parity": agreement.probabilities,
+        "onnx_sha256": bundle.contract.onnx_sha256,
+        "labels": list(bundle.contract.labels),
+        "bytes": bundle.onnx.stat().st_size,
+    }

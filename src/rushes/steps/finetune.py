@@ -6,15 +6,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rushes import plugins
 from rushes.config import Recipe
 from rushes.errors import UserError
 from rushes.steps.base import (
-    Build,
-    Context,
     InitialWeights,
+    Job,
     network_record,
     read_input,
     read_start,
@@ -24,6 +23,11 @@ from rushes.steps.base import (
 )
 from rushes.store import Manifest
 from rushes.strict import digest_record
+
+if TYPE_CHECKING:
+    from rushes.footage.reader import Footage
+    from rushes.training.data import LabelledClips
+    from rushes.training.loop import TrainingSettings
 
 INITS = ("pretrained", "random")
 
@@ -52,67 +56,77 @@ def finetune(*, recipe: Recipe, footage: Path, backbone: Path, out: Path, init: 
         config=digest_record(recipe.finetune) | {"seed": recipe.seed, "init": init} | network_record(start),
         inputs={"footage": source, "backbone": start} | given.inputs,
         out=out,
-        build=lambda context: _build(context, recipe=recipe, source=source, start=start, given=given, init=init),
+        build=lambda job: _finetune(job, recipe=recipe, footage=source, backbone=start, given=given, init=init),
     )
 
 
-def _build(
-    context: Context, *, recipe: Recipe, source: Manifest, start: Manifest, given: InitialWeights, init: str
-) -> Build:
+def _finetune(
+    job: Job, *, recipe: Recipe, footage: Manifest, backbone: Manifest, given: InitialWeights, init: str
+) -> Mapping[str, Any]:
     import torch
     from safetensors.torch import save_file
     from torch.nn import functional as F
 
     from rushes.footage.reader import Footage
-    from rushes.training.data import LabelledClips, few_labels
-    from rushes.training.loop import Checkpoints, TrainingSettings, fit
+    from rushes.training.loop import Checkpoints, fit
     from rushes.training.networks import Classifier
     from rushes.training.weights import load_backbone, load_start, read_model
 
+    model = read_model(backbone, job.store)
+    segments = Footage(footage, job.store, short_side=model["short_side"])
+    labelled, data, validation = _clips(segments, recipe=recipe, model=model)
+    torch.manual_seed(recipe.seed)
+    net = Classifier(backbone=model["backbone"], classes=len(segments.labels), dropout=recipe.finetune.dropout)
+    if init == "pretrained":
+        load_backbone(net.backbone, backbone, job.store)
+    load_start(net.backbone, given.weights(job.store), source=str(given))
+    outcome = fit(
+        net,
+        F.cross_entropy,
+        data=data,
+        validation=validation,
+        plan=_settings(recipe),
+        checkpoints=Checkpoints(job.store, job.digest),
+        label=f"finetune: {init}",
+        progress=job.progress,
+    )
+    save_file(outcome.weights, job.folder / "weights.safetensors")
+    (job.folder / "model.json").write_text(json.dumps(model | {"labels": segments.labels, "init": init}, indent=1))
+    (job.folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
+    return {"init": init, "labels": labelled, "clips": len(data), **outcome.history[outcome.best_epoch - 1]}
+
+
+def _clips(
+    footage: "Footage", *, recipe: Recipe, model: Mapping[str, Any]
+) -> "tuple[int, LabelledClips, LabelledClips | None]":
+    """How many labels are used, and the clips to train on and to validate with (None where there are none)."""
+    from rushes.training.data import LabelledClips, few_labels
+
     config = recipe.finetune
+    train = footage.select("train", labelled=True)
+    require_labels(tuple(sorted(set(footage.segments.label[train]))), need="fine-tuning on split train")
+    geometry: dict[str, Any] = {
+        "labels": footage.labels,
+        "clip_frames": model["clip_frames"],
+        "crop": model["crop"],
+        "seed": recipe.seed,
+    }
+    chosen = few_labels(footage, train, per_class=config.labels_per_class, seed=recipe.seed)
+    data = LabelledClips(footage, chosen, flip=config.flip, samples=len(train), **geometry)
+    held_out = footage.select("val", labelled=True)[: 0 if config.labels_per_class else None]
+    return len(chosen), data, LabelledClips(footage, held_out, **geometry) if len(held_out) else None
 
-    def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        model = read_model(start, context.store)
-        footage = Footage(source, context.store, short_side=model["short_side"])
-        train = footage.select("train", labelled=True)
-        require_labels(tuple(sorted(set(footage.segments.label[train]))), need="fine-tuning on split train")
-        geometry: dict[str, Any] = {
-            "labels": footage.labels,
-            "clip_frames": model["clip_frames"],
-            "crop": model["crop"],
-            "seed": recipe.seed,
-        }
-        chosen = few_labels(footage, train, per_class=config.labels_per_class, seed=recipe.seed)
-        data = LabelledClips(footage, chosen, flip=config.flip, samples=len(train), **geometry)
-        held_out = footage.select("val", labelled=True)[: 0 if config.labels_per_class else None]
-        validation = LabelledClips(footage, held_out, **geometry) if len(held_out) else None
-        torch.manual_seed(recipe.seed)
-        net = Classifier(backbone=model["backbone"], classes=len(footage.labels), dropout=config.dropout)
-        if init == "pretrained":
-            load_backbone(net.backbone, start, context.store)
-        load_start(net.backbone, given.weights(context.store), source=str(given))
-        plan = TrainingSettings(
-            epochs=config.epochs,
-            batch=config.batch,
-            seed=recipe.seed,
-            optimizer=config.optimizer,
-            checkpoint_steps=config.checkpoint_steps,
-            device=config.device,
-            workers=config.workers,
-        )
-        outcome = fit(
-            net,
-            F.cross_entropy,
-            data=data,
-            validation=validation,
-            plan=plan,
-            checkpoints=Checkpoints(context.store, digest),
-            label=f"finetune: {init}",
-            progress=context.progress,
-        )
-        save_file(outcome.weights, folder / "weights.safetensors")
-        (folder / "model.json").write_text(json.dumps(model | {"labels": footage.labels, "init": init}, indent=1))
-        (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
-        return {"init": init, "labels": len(chosen), "clips": len(data), **outcome.history[outcome.best_epoch - 1]}
 
-    return build
+def _settings(recipe: Recipe) -> "TrainingSettings":
+    from rushes.training.loop import TrainingSettings
+
+    config = recipe.finetune
+    return TrainingSettings(
+        epochs=config.epochs,
+        batch=config.batch,
+        seed=recipe.seed,
+        optimizer=config.optimizer,
+        checkpoint_steps=config.checkpoint_steps,
+        device=config.device,
+        workers=config.workers,
+    )

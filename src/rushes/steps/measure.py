@@ -6,7 +6,7 @@ from typing import Any
 
 from rushes import plugins
 from rushes.config import Recipe
-from rushes.steps.base import Build, Context, network_record, read_input, reported, require_labels, run_step
+from rushes.steps.base import Job, network_record, read_input, reported, require_labels, run_step
 from rushes.store import Manifest
 from rushes.strict import digest_record
 
@@ -15,13 +15,13 @@ ANSWERS = "answers.parquet"
 
 @reported("measure")
 def measure(*, recipe: Recipe, footage: Path, backbone: Path, classifiers: Mapping[int, Path], out: Path) -> Manifest:
-    """Answers about the test split: nearest neighbour, linear probe and fine-tuned, a row a segment.
+    """Answers about the test split: nearest neighbour, linear probe and fine-tuned, one row per segment.
 
     Args:
         recipe: sections `evaluate` and `seed` count.
         footage: pointer from `sample`.
         backbone: pointer from `pretrain`.
-        classifiers: pointers from `finetune` on this backbone, by labels a class; 0 is all.
+        classifiers: pointers from `finetune` on this backbone, by labels per class; 0 is all.
         out: where the pointer to the answers goes.
     """
     tuned = {labels: read_input(path, "classifier") for labels, path in classifiers.items()}
@@ -33,11 +33,13 @@ def measure(*, recipe: Recipe, footage: Path, backbone: Path, classifiers: Mappi
         config=digest_record(recipe.evaluate) | {"seed": recipe.seed} | network_record(inputs["backbone"]),
         inputs=inputs | {f"classifier-{labels}": manifest for labels, manifest in tuned.items()},
         out=out,
-        build=lambda context: _build(context, recipe=recipe, inputs=inputs, tuned=tuned),
+        build=lambda job: _measure(job, recipe=recipe, inputs=inputs, tuned=tuned),
     )
 
 
-def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest], tuned: Mapping[int, Manifest]) -> Build:
+def _measure(
+    job: Job, *, recipe: Recipe, inputs: Mapping[str, Manifest], tuned: Mapping[int, Manifest]
+) -> Mapping[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -45,20 +47,17 @@ def _build(context: Context, *, recipe: Recipe, inputs: Mapping[str, Manifest], 
     from rushes.footage.reader import Footage
     from rushes.training.weights import read_model
 
-    def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        model = read_model(inputs["backbone"], context.store)
-        footage = Footage(inputs["footage"], context.store, short_side=model["short_side"])
-        require_labels(footage.labels, need="a comparison")
-        answers = measure_answers(
-            footage,
-            config=recipe.evaluate,
-            seed=recipe.seed,
-            store=context.store,
-            backbone=inputs["backbone"],
-            classifiers=tuned,
-            progress=context.progress,
-        )
-        pq.write_table(pa.table(answers), folder / ANSWERS)
-        return {"segments": len(answers["key"]), "classes": len(footage.labels)}
-
-    return build
+    model = read_model(inputs["backbone"], job.store)
+    footage = Footage(inputs["footage"], job.store, short_side=model["short_side"])
+    require_labels(footage.labels, need="a comparison")
+    answers = measure_answers(
+        footage,
+        config=recipe.evaluate,
+        seed=recipe.seed,
+        store=job.store,
+        backbone=inputs["backbone"],
+        classifiers=tuned,
+        progress=job.progress,
+    )
+    pq.write_table(pa.table(answers), job.folder / ANSWERS)
+    return {"segments": len(answers["key"]), "classes": len(footage.labels)}

@@ -1,9 +1,9 @@
 """`rushes pin`: resolves a data reference once, to content. Never cached: it is what decides whether anything changed.
 
-The digest covers paths and contents, not places or times, so the same footage elsewhere is the same footage. A file
-is hashed once: its SHA-256 is remembered under its path, size and modification time (or ETag), in the store.
+The digest covers relative paths and contents, not folders or times, so the same footage elsewhere is the same footage.
+A file is hashed once: its SHA-256 is remembered under its path, size and modification time (or ETag), in the store.
 
-    <store>/hashes/<digest of the place>.json     {path: [size, time or ETag, SHA-256]}; saved while it hashes, too
+    <store>/hashes/<digest of the root>.json     {path: [size, time or ETag, SHA-256]}; saved while it hashes, too
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from typing import Any
 from rushes.errors import UserError
 from rushes.footage.archive import Listed, content_digest, is_url, list_archive
 from rushes.footage.reference import DataReference
-from rushes.steps.base import Context, reported, versions
+from rushes.steps.base import Context, reported
 from rushes.store import Manifest, Store
 
 _SAVE_SECONDS = 30.0
@@ -45,16 +45,13 @@ def pin(*, data: DataReference, out: Path, rehash: bool = False) -> Manifest:
         "files": [[file.path, hashes[file.path], file.size] for file in listed],
         "annotations": [dataclasses.asdict(annotation) for annotation in annotations],
     }
-    text = json.dumps(listing, indent=0, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    manifest = Manifest(
+    text = json.dumps(listing, indent=0, sort_keys=True).encode()
+    return context.publish(
+        out,
         kind="pin",
-        step="pin",
-        digest=digest,
+        digest=hashlib.sha256(text).hexdigest()[:16],
         inputs={},
-        config={},
-        code="",
-        files={"listing.json": context.store.put_bytes(text.encode())},
+        files={"listing.json": context.store.put_bytes(text)},
         summary={
             "videos": len(listed),
             "bytes": sum(file.size for file in listed),
@@ -62,16 +59,13 @@ def pin(*, data: DataReference, out: Path, rehash: bool = False) -> Manifest:
             "annotations": len(annotations),
             **({} if is_url(root) else _provenance(Path(data.videos), data.revision)),
         },
-        versions=versions(),
     )
-    context.store.publish(manifest)
-    return context.done(manifest, out, cached=False)
 
 
 def _hash_all(root: str, listed: list[Listed], context: Context, *, rehash: bool) -> dict[str, str]:
-    """SHA-256 of each file, from memory where its place lists it as it was.
+    """SHA-256 of each file, from memory where its size and stamp are unchanged.
 
-    The memory is the store's, so that a pin that was killed is gone on with, on whichever machine.
+    The memory is in the store, so that a killed pin can be resumed on any machine.
     """
     memory = _Memory(context.store, f"hashes/{hashlib.sha256(root.encode()).hexdigest()[:16]}.json", listed)
     held, known = memory.read()
@@ -94,14 +88,14 @@ def _hash_all(root: str, listed: list[Listed], context: Context, *, rehash: bool
 
 @dataclass(frozen=True)
 class _Memory:
-    """What the store remembers of an archive: path to [size, stamp, SHA-256], of files that the archive lists."""
+    """Hashes that the store remembers, for files that the archive lists: path to [size, stamp, SHA-256]."""
 
     store: Store
     name: str
     listed: list[Listed]
 
     def read(self) -> tuple[int, dict[str, str]]:
-        """How many entries there are, and the SHA-256 of each file that is as it was; damage counts as nothing."""
+        """The number of entries, and the SHA-256 of each unchanged file; a damaged record counts as empty."""
         try:
             held = json.loads(self.store.read(self.name) or b"{}")
         except (ValueError, RecursionError):
@@ -116,7 +110,7 @@ class _Memory:
         return len(held), known
 
     def save(self, fresh: dict[str, str], *, alone: bool) -> None:
-        """Adds to what is there by now, which another pin may have written; `alone`: replaces it."""
+        """Adds to the record, to which another pin may have added; `alone`: replaces it."""
         hashes = fresh if alone else self.read()[1] | fresh
         entries = {f.path: [f.size, f.stamp, hashes[f.path]] for f in self.listed if f.path in hashes}
         self.store.write(self.name, json.dumps(entries).encode())
@@ -144,7 +138,7 @@ def _checkout(folder: Path, revision: str, context: Context) -> Path:
             try:
                 part.rename(target)
             except OSError:
-                if not target.exists():  # somebody else fetched the same at the same time, and was first
+                if not target.exists():  # another process fetched the same revision first
                     raise
     return target
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rushes import plugins
 from rushes.config import NO_TASK, Recipe
-from rushes.steps.base import Build, Context, InitialWeights, read_input, read_start, reported, run_step
-from rushes.store import Manifest, Store
+from rushes.steps.base import InitialWeights, Job, read_input, read_start, reported, run_step
+from rushes.store import Manifest
 from rushes.strict import digest_record
 
 if TYPE_CHECKING:
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     from rushes.footage.reader import Footage
     from rushes.pretext import PretextTask
+    from rushes.training.loop import TrainingSettings
     from rushes.training.pretext import PretextTuples
 
 WEIGHTS = "weights.safetensors"
-LEAST_QUESTIONS = 64
-"""To choose the epoch by; fewer windows than these are asked about several times."""
+LEAST_TUPLES = 64
+"""To choose the epoch by; where there are fewer windows, several tuples are drawn from each."""
 
 
 @reported("pretrain")
@@ -44,34 +45,30 @@ def pretrain(*, recipe: Recipe, footage: Path, out: Path) -> Manifest:
         config=digest_record(recipe.pretrain) | own | names,
         inputs={"footage": source} | start.inputs,
         out=out,
-        build=lambda context: _build(context, recipe=recipe, source=source, start=start),
+        build=lambda job: _pretrain(job, recipe=recipe, source=source, start=start),
     )
 
 
-def _build(context: Context, *, recipe: Recipe, source: Manifest, start: InitialWeights) -> Build:
+def _pretrain(job: Job, *, recipe: Recipe, source: Manifest, start: InitialWeights) -> Mapping[str, Any]:
     from rushes.footage.reader import Footage
 
     config = recipe.pretrain
-
-    def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        footage = Footage(source, context.store, short_side=config.short_side)
-        model = {
-            "backbone": config.backbone,
-            "clip_frames": config.clip_frames,
-            "crop": config.crop,
-            "short_side": footage.short_side,
-            "fps": footage.fps,
-            "seed": recipe.seed,
-        }
-        (folder / "model.json").write_text(json.dumps(model, indent=1))
-        if config.task == NO_TASK:
-            return _untrained(folder, recipe=recipe, start=start, store=context.store)
-        return _trained(folder, digest, context=context, recipe=recipe, footage=footage, start=start)
-
-    return build
+    footage = Footage(source, job.store, short_side=config.short_side)
+    model = {
+        "backbone": config.backbone,
+        "clip_frames": config.clip_frames,
+        "crop": config.crop,
+        "short_side": footage.short_side,
+        "fps": footage.fps,
+        "seed": recipe.seed,
+    }
+    (job.folder / "model.json").write_text(json.dumps(model, indent=1))
+    if config.task == NO_TASK:
+        return _untrained(job, recipe=recipe, start=start)
+    return _trained(job, recipe=recipe, footage=footage, start=start)
 
 
-def _untrained(folder: Path, *, recipe: Recipe, start: InitialWeights, store: Store) -> Mapping[str, Any]:
+def _untrained(job: Job, *, recipe: Recipe, start: InitialWeights) -> Mapping[str, Any]:
     """Writes the weights that pretraining would begin with."""
     import torch
     from safetensors.torch import save_file
@@ -81,33 +78,53 @@ def _untrained(folder: Path, *, recipe: Recipe, start: InitialWeights, store: St
 
     torch.manual_seed(recipe.seed)
     backbone = make_backbone(recipe.pretrain.backbone)
-    load_start(backbone, start.weights(store), source=str(start))
-    save_file({key: value.contiguous() for key, value in backbone.state_dict().items()}, folder / WEIGHTS)
-    (folder / "history.json").write_text("[]")
+    load_start(backbone, start.weights(job.store), source=str(start))
+    save_file({key: value.contiguous() for key, value in backbone.state_dict().items()}, job.folder / WEIGHTS)
+    (job.folder / "history.json").write_text("[]")
     return {"task": recipe.pretrain.task}
 
 
-def _trained(
-    folder: Path, digest: str, *, context: Context, recipe: Recipe, footage: "Footage", start: InitialWeights
-) -> Mapping[str, Any]:
+def _trained(job: Job, *, recipe: Recipe, footage: "Footage", start: InitialWeights) -> Mapping[str, Any]:
     """Trains, and writes the backbone's weights and the curves."""
     import torch
     from safetensors.torch import save_file
 
     from rushes.pretext import make_task
-    from rushes.training.loop import Checkpoints, TrainingSettings, fit
+    from rushes.training.loop import Checkpoints, fit
     from rushes.training.pretext import PretextNet
     from rushes.training.weights import load_start
 
     config = recipe.pretrain
     task = make_task(config.task, config.options)
-    data, validation = _questions(footage, task, recipe)
+    data, validation = _tuples(footage, task, recipe)
     if data.too_short:
-        context.progress.say(f"{data.too_short} segments have no shot of {data.span} frames: they are not asked about")
+        job.progress.say(f"{data.too_short} segments have no shot of {data.span} frames: no tuple is drawn from them")
     torch.manual_seed(recipe.seed)
     net = PretextNet(task, backbone=config.backbone)
-    load_start(net.backbone, start.weights(context.store), source=str(start))
-    plan = TrainingSettings(
+    load_start(net.backbone, start.weights(job.store), source=str(start))
+    outcome = fit(
+        net,
+        task.loss,
+        data=data,
+        validation=validation,
+        plan=_settings(recipe),
+        checkpoints=Checkpoints(job.store, job.digest),
+        label=f"pretrain: {config.task}",
+        progress=job.progress,
+    )
+    prefix = "backbone."
+    weights = {k.removeprefix(prefix): v for k, v in outcome.weights.items() if k.startswith(prefix)}
+    save_file(weights, job.folder / WEIGHTS)
+    (job.folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
+    chosen = outcome.history[outcome.best_epoch - 1]
+    return {"task": config.task, "chance": task.chance, "tuples": len(data), "too_short": data.too_short, **chosen}
+
+
+def _settings(recipe: Recipe) -> "TrainingSettings":
+    from rushes.training.loop import TrainingSettings
+
+    config = recipe.pretrain
+    return TrainingSettings(
         epochs=config.epochs,
         batch=config.batch,
         seed=recipe.seed,
@@ -116,25 +133,9 @@ def _trained(
         device=config.device,
         workers=config.workers,
     )
-    outcome = fit(
-        net,
-        task.loss,
-        data=data,
-        validation=validation,
-        plan=plan,
-        checkpoints=Checkpoints(context.store, digest),
-        label=f"pretrain: {config.task}",
-        progress=context.progress,
-    )
-    prefix = "backbone."
-    weights = {k.removeprefix(prefix): v for k, v in outcome.weights.items() if k.startswith(prefix)}
-    save_file(weights, folder / WEIGHTS)
-    (folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
-    chosen = outcome.history[outcome.best_epoch - 1]
-    return {"task": config.task, "chance": task.chance, "tuples": len(data), "too_short": data.too_short, **chosen}
 
 
-def _questions(footage: "Footage", task: "PretextTask", recipe: Recipe) -> "tuple[PretextTuples, PretextTuples | None]":
+def _tuples(footage: "Footage", task: "PretextTask", recipe: Recipe) -> "tuple[PretextTuples, PretextTuples | None]":
     """To train on, and to choose the epoch by; None where no held-out shot is long enough."""
     from rushes.training.pretext import PretextTuples
 
@@ -152,9 +153,9 @@ def _questions(footage: "Footage", task: "PretextTask", recipe: Recipe) -> "tupl
         return data, None
     geometry |= {"seed": recipe.seed + 1}
     windows = PretextTuples(footage, held_out, **geometry)
-    if len(windows) >= LEAST_QUESTIONS:
+    if len(windows) >= LEAST_TUPLES:
         return data, windows
-    return data, PretextTuples(footage, held_out, samples=LEAST_QUESTIONS, **geometry)
+    return data, PretextTuples(footage, held_out, samples=LEAST_TUPLES, **geometry)
 
 
 def _long_enough(footage: "Footage", span: int) -> "npt.NDArray[np.int64]":

@@ -15,7 +15,7 @@ import numpy as np
 from rushes.config import Recipe
 from rushes.errors import UserError
 from rushes.ledger import Champion, Ledger, LedgerEntry, now
-from rushes.steps.base import Context, read_input, reported, versions
+from rushes.steps.base import Context, read_input, reported
 from rushes.store import Manifest
 from rushes.tracking import gate
 from rushes.tracking.gate import Evidence, PairedCorrectness, Ruling
@@ -53,27 +53,21 @@ def promote(*, recipe: Recipe, version: Path, bundle: Path, evaluation: Path, fo
     ledger = Ledger(context.store, endpoint)
     entry = _decide(case, ledger, challenger)
     Registry(tracking_url(context.home)).repair_alias(ledger.last(), endpoint=endpoint)
-    summary = {
-        "endpoint": endpoint,
-        "decision": entry.decision,
-        "reason": entry.reason,
-        "entry": entry.number,
-        "version": challenger.version,
-        "champion": entry.champion.version if entry.champion else None,
-    }
-    manifest = Manifest(
+    return context.publish(
+        out,
         kind="decision",
-        step="promote",
         digest=f"{endpoint}-{entry.number:06d}",
-        code="",
-        config={},
-        inputs={"version": registered.ref, "bundle": exported.ref, "evaluation": case.evaluated.ref},
+        inputs={"version": registered, "bundle": exported, "evaluation": case.evaluated},
         files={"gate.json": context.store.put_bytes(json.dumps(asdict(entry), indent=1).encode())},
-        summary=summary,
-        versions=versions(),
+        summary={
+            "endpoint": endpoint,
+            "decision": entry.decision,
+            "reason": entry.reason,
+            "entry": entry.number,
+            "version": challenger.version,
+            "champion": entry.champion.version if entry.champion else None,
+        },
     )
-    context.store.publish(manifest)
-    return context.done(manifest, out, cached=False)
 
 
 def _decide(case: "_Case", ledger: Ledger, challenger: Champion) -> LedgerEntry:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rushes.config import Recipe
-from rushes.steps.base import Context, read_input, reported, versions
+from rushes.steps.base import Context, read_input, reported
 from rushes.store import Manifest, sha256_file
 from rushes.strict import to_record
 from rushes.tracking.registry import Registration, Registry
@@ -39,20 +39,14 @@ def register(*, recipe: Recipe, endpoint: str, bundle: Path, evaluation: Path, o
                     context, Path(folder), recipe=recipe, endpoint=endpoint, exported=exported, evaluated=evaluated
                 )
             )
-    summary = {"endpoint": endpoint, "version": version, "tracking": registry.url}
-    manifest = Manifest(
+    return context.publish(
+        out,
         kind="version",
-        step="register",
         digest=f"{endpoint}-{version}",
-        code="",
-        files={},
-        config={},
-        inputs={"bundle": exported.ref, "evaluation": evaluated.ref},
-        summary=summary,
-        versions=versions(),
+        inputs={"bundle": exported, "evaluation": evaluated},
+        summary={"endpoint": endpoint, "version": version, "tracking": registry.url},
+        cached=found is not None,
     )
-    context.store.publish(manifest)
-    return context.done(manifest, out, cached=found is not None)
 
 
 def _registration(
@@ -85,6 +79,7 @@ def _registration(
             "test.manifest_sha256": metrics["test"]["manifest_sha256"],
             "data.commit": str(chain["pin"].summary.get("commit", "")) if "pin" in chain else "",
             **{f"rushes.{name}": manifest.ref for name, manifest in chain.items()},
+            **{f"rushes.{name}.accepted": _accepted(manifest) for name, manifest in chain.items() if manifest.accepted},
         },
         artifacts={path.name: path for path in sorted(artifacts.iterdir())},
         model=model,
@@ -108,6 +103,12 @@ def _chain(context: Context, manifest: Manifest) -> dict[str, Manifest]:
             found[name] = known
             pending |= known.inputs
     return found
+
+
+def _accepted(manifest: Manifest) -> str:
+    """Whose word it is that this output of earlier code stands."""
+    about = manifest.accepted
+    return f"{about['ref']} of code {about['code']}: {about['reason']} ({about['by']}, {about['time']})"
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""`rushes sample`: pinned videos to footage: small H.264 in immutable shards, and an index with a row a segment.
+"""`rushes sample`: pinned videos to footage: small H.264 in immutable shards, and an index with one row per segment.
 
 Shards are used again wherever the same content was encoded in the same way (a *family*: the recipe's fields that decide
-the bytes, and the code). So an archive that grows costs what is new, and other labels cost no encoding at all.
+the bytes, the code, PyAV and its FFmpeg). So an archive that grows costs only what is new, and other labels cost no
+encoding at all. So does footage of earlier code, where its bytes are known to be the same (`EARLIER_FAMILIES`) or where
+a person accepted it (`rushes.acceptance`).
 
     <store>/footage/<family>/<archive>.json    the last footage of an archive
     <store>/forgotten/<sha256>.json            contents that must not be sampled (`rushes footage forget`)
@@ -10,14 +12,18 @@ the bytes, and the code). So an archive that grows costs what is new, and other 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rushes.acceptance import acceptances
 from rushes.config import Recipe
 from rushes.digests import code_digest
 from rushes.errors import OutrunError
 from rushes.home import open_store
-from rushes.steps.base import Build, Context, planned_ref, read_input, reported, run_step
+from rushes.steps.base import Context, Job, read_input, refs, reported, run_step
+from rushes.steps.identity import Identity, earlier_identities, find_output, identify, libraries, step_code
 from rushes.store import Manifest, Store
 from rushes.strict import digest_record
 
@@ -25,7 +31,21 @@ if TYPE_CHECKING:
     from rushes.footage.sample import Partition
 
 _NOT_IN_BYTES = ("val_share", "test_share", "segment_seconds", "shard_segments", "keep", "duplicates")
-"""Fields of `sample` that decide which segments there are and what becomes of them, not how one is encoded."""
+"""Fields of `sample` that decide which segments there are and which of them are used, not how one is encoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierFamily:
+    """How a released version named a family whose shards are, byte for byte, those that this code writes."""
+
+    code: str
+    """Its `code_digest("rushes.footage.shards")`."""
+    config: dict[str, Any]
+    """Fields that its `sample` section had and today's does not."""
+
+
+EARLIER_FAMILIES = (EarlierFamily(code="cab6ce5ea5f1da50", config={"motion": "encoder"}),)
+"""Version 0.1. A test encodes the videos of a store of that version again, and compares the shards."""
 
 
 @reported("sample")
@@ -53,7 +73,7 @@ def sample(*, recipe: Recipe, pin: Path, out: Path, partition: str = "") -> Mani
 
 
 def _tidy_up(store: Store, folder: str) -> None:
-    """Removes the records of finished work, and what the dead left; the same work may still be under way elsewhere."""
+    """Removes the records of finished work, and what killed processes left; the same work may still run elsewhere."""
     from rushes.footage.shards import is_abandoned
 
     for name in store.names(folder):
@@ -71,39 +91,34 @@ def _whole(*, recipe: Recipe, source: Manifest, out: Path) -> Manifest:
         config=digest_record(recipe.sample),
         inputs={"pin": source},
         out=out,
-        build=lambda context: _build(context, recipe=recipe, source=source),
+        build=lambda job: _sample(job, recipe=recipe, source=source),
     )
 
 
-def _build(context: Context, *, recipe: Recipe, source: Manifest, partition: "Partition | None" = None) -> Build:
+def _sample(job: Job, *, recipe: Recipe, source: Manifest, partition: "Partition | None" = None) -> Mapping[str, Any]:
     from rushes.footage.catalogue import forgotten_contents
     from rushes.footage.labels import Annotation
     from rushes.footage.sample import Archive, sample_footage
     from rushes.footage.sources import Source
 
-    def build(folder: Path, digest: str) -> Mapping[str, Any]:
-        summary: Mapping[str, Any] = sample_footage(
-            archive=archive(),
-            config=recipe.sample,
-            store=context.store,
-            digest=digest,
-            out=folder,
-            progress=context.progress,
-            partition=partition,
-        )
-        return summary
-
-    def archive() -> Archive:
-        listing = json.loads(context.store.checked(source.files["listing.json"]).read_text())
-        return Archive(
-            root=source.summary["root"],
-            sources=(Source(path=path, sha256=sha256, size=size) for path, sha256, size in listing["files"]),
-            annotations=[Annotation(**record) for record in listing["annotations"]],
-            previous=_previous(context.store, recipe, source),
-            forgotten=forgotten_contents(context.store),
-        )
-
-    return build
+    listing = json.loads(job.store.checked(source.files["listing.json"]).read_text())
+    archive = Archive(
+        root=source.summary["root"],
+        sources=(Source(path=path, sha256=sha256, size=size) for path, sha256, size in listing["files"]),
+        annotations=[Annotation(**record) for record in listing["annotations"]],
+        previous=_previous(job.store, recipe, source),
+        forgotten=forgotten_contents(job.store),
+    )
+    summary: Mapping[str, Any] = sample_footage(
+        archive=archive,
+        config=recipe.sample,
+        store=job.store,
+        digest=job.digest,
+        out=job.folder,
+        progress=job.progress,
+        partition=partition,
+    )
+    return summary
 
 
 def _part(*, recipe: Recipe, source: Manifest, out: Path, partition: str) -> Manifest:
@@ -111,39 +126,78 @@ def _part(*, recipe: Recipe, source: Manifest, out: Path, partition: str) -> Man
     from rushes.footage.sample import Partition
 
     context, part = Context(step="sample"), Partition.parse(partition)
-    config, inputs = digest_record(recipe.sample), {"pin": source.ref}
-    digest = planned_ref("sample", config=config, inputs=inputs).removeprefix("sample/")
-    build = _build(context, recipe=recipe, source=source, partition=part)
-    done = context.store.find(f"sample/{digest}") is not None
+    config, inputs = digest_record(recipe.sample), {"pin": source}
+    work = identify("sample", config=config, inputs=inputs)
+    done = find_output(context.store, work, inputs=inputs) is not None
+    job = Job(folder=out.parent, digest=work.digest, store=context.store, progress=context.progress)
     manifest = Manifest(
         kind="part",
         step="sample",
-        digest=digest,
-        inputs=inputs,
+        digest=work.digest,
+        inputs=refs(inputs),
         config=config,
         code="",
         files={},
-        summary={"partition": partition} if done else build(out.parent, digest),
+        summary={"partition": partition} if done else _sample(job, recipe=recipe, source=source, partition=part),
     )
     return context.done(manifest, out, cached=done)
 
 
+# Families ------------------------------------------------------------------------------------------------------------
+
+
+def _byte_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in _NOT_IN_BYTES}
+
+
 def _family(recipe: Recipe) -> str:
-    config = {name: value for name, value in digest_record(recipe.sample).items() if name not in _NOT_IN_BYTES}
-    code = code_digest("rushes.footage.shards")
-    return hashlib.sha256(json.dumps([config, code], sort_keys=True).encode()).hexdigest()[:16]
+    code = [code_digest("rushes.footage.shards"), libraries("sample")]
+    return _short([_byte_config(digest_record(recipe.sample)), code])
 
 
 def _last(recipe: Recipe, source: Manifest) -> str:
     """Name of the record of the archive's last footage."""
-    place = hashlib.sha256(str(source.summary.get("root", "")).encode()).hexdigest()[:16]
-    return f"footage/{_family(recipe)}/{place}.json"
+    return f"footage/{_family(recipe)}/{_short_text(str(source.summary.get('root', '')))}.json"
 
 
 def _previous(store: Store, recipe: Recipe, source: Manifest) -> list[str]:
-    """Earlier footage of the family, this archive's own first."""
-    own = _last(recipe, source)
-    folder, _, name = own.rpartition("/")
-    others = [other for other in store.names(folder) if other != name]
-    records = [store.read(f"{folder}/{other}") for other in [name, *others]]
+    """Earlier footage whose shards may be used again: the family's, this archive's own first; then that of others."""
+    folder, _, own = _last(recipe, source).rpartition("/")
+    found = [*_recorded(store, folder, own), *_of_earlier_families(store, recipe, own), *_accepted(store, recipe)]
+    return list(dict.fromkeys(found))
+
+
+def _recorded(store: Store, folder: str, own: str) -> list[str]:
+    names = [own, *(name for name in store.names(folder) if name != own)]
+    records = [store.read(f"{folder}/{name}") for name in names]
     return [json.loads(record)["footage"] for record in records if record is not None]
+
+
+def _of_earlier_families(store: Store, recipe: Recipe, own: str) -> list[str]:
+    """Footage of earlier versions with the same bytes, if by today's PyAV, which their families did not cover."""
+    config, found = _byte_config(digest_record(recipe.sample)), list[str]()
+    for earlier in EARLIER_FAMILIES:
+        found += _recorded(store, f"footage/{_short([config | earlier.config, earlier.code])}", own)
+    made = {ref: store.find(ref) for ref in found}
+    return [ref for ref, footage in made.items() if footage and footage.versions.get("av") == metadata.version("av")]
+
+
+def _accepted(store: Store, recipe: Recipe) -> list[str]:
+    """Footage of earlier code that a person accepted, encoded as this recipe says."""
+    config = digest_record(recipe.sample)
+    work = Identity(step="sample", config=config, inputs={}, code=step_code("sample"))
+    codes = {earlier.code for earlier, _ in earlier_identities(work, acceptances(store, "sample"))}
+    made = [store.find(f"sample/{name.removesuffix('.json')}") for name in store.names("steps/sample")] if codes else []
+    return [
+        footage.ref
+        for footage in made
+        if footage and footage.code in codes and _byte_config(footage.config) == _byte_config(config)
+    ]
+
+
+def _short(record: Any) -> str:
+    return _short_text(json.dumps(record, sort_keys=True))
+
+
+def _short_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

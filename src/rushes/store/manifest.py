@@ -1,6 +1,7 @@
 """The record of what a step made: kilobytes, however large the files that it names."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from rushes.errors import UserError
 from rushes.store.files import write_atomic
 
 SCHEMA = 1
+LOGS = ("history.json",)
+"""Files that tell how the work went, seconds among it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +28,8 @@ class File:
 class Manifest:
     """The record of a step's output; a file that holds one is a pointer to that output.
 
-    `digest` identifies the work (recipe section, inputs, code: `rushes.digests`), so it is known before the work is
-    done; `files` identify the bytes that the work made. `inputs` maps an input's name to its `ref` ("sample/ab12...").
+    `digest` identifies the work (`rushes.steps.identity`), so it is known before the work is done; `content` identifies
+    the bytes that the work made. `inputs` maps an input's name to its `ref` ("sample/ab12...").
     """
 
     kind: str
@@ -38,6 +41,8 @@ class Manifest:
     files: Mapping[str, File]
     summary: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    """Where a person accepted an output of earlier code: its ref and code, the reason, by whom and when."""
     schema: int = SCHEMA
 
     @property
@@ -46,13 +51,27 @@ class Manifest:
         return f"{self.step}/{self.digest}"
 
     @property
+    def content(self) -> str:
+        """What the output is, whoever made it: a digest over names and SHA-256 of its files; its ref where it has none.
+
+        `LOGS` are left out: two runs of the same work differ in them.
+        """
+        contents = {name: file.sha256 for name, file in self.files.items() if name not in LOGS}
+        if not contents:
+            return self.ref
+        return f"sha256:{hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()}"
+
+    @property
     def uri(self) -> str:
         """Path of the manifest in the store."""
         return f"steps/{self.ref}.json"
 
     def to_json(self) -> str:
         """Canonical text: sorted keys, so that equal manifests are equal bytes."""
-        return json.dumps(dataclasses.asdict(self) | {"uri": self.uri}, indent=1, sort_keys=True) + "\n"
+        record = dataclasses.asdict(self) | {"uri": self.uri}
+        if not self.accepted:  # unknown to readers of version 0.1
+            del record["accepted"]
+        return json.dumps(record, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "manifest") -> "Manifest":

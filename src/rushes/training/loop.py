@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from rushes.config import Optimizer
-from rushes.errors import RushesError, UserError
+from rushes.errors import RushesError
 from rushes.progress import NullProgress, Progress
 from rushes.store import Store
 from rushes.training.data import Batches, Position
+from rushes.training.device import pick_device
 
 State = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -75,22 +76,6 @@ class Checkpoints:
                 state: State = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
                 return state
         return None
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is the first GPU, or the CPU.
-
-    Raises:
-        UserError: the device is unknown, or a GPU that is missing.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device: {name!r} is not available (torch sees no CUDA device): use device cpu, or auto")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device: {name!r} is not a device; auto, cpu, cuda or cuda:N") from error
 
 
 def fit(
