@@ -21,6 +21,7 @@ from rushes.evaluation.no_motion import (
     without_rejection,
 )
 from rushes.footage.labels import Annotation
+from rushes.footage.reference import DataReference
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
 from rushes.store import Store
@@ -217,9 +218,8 @@ def test_a_counter_in_a_corner_is_a_shortcut_and_held_frames_are_none(tmp_path: 
     def found(still: str, name: str) -> str:
         (result,) = find_results(
             [Member(name="pace", recipe=RECIPE)],
-            videos=films,
+            data=DataReference(videos=films),
             still=still,
-            labels="",
             options=NoMotionOptions(steps=30, questions=8),
             scratch=tmp_path / name,
             progress=NullProgress(),

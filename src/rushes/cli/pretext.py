@@ -30,8 +30,10 @@ class PretextShow(WithRecipe):
 
     def execute(self) -> int:
         from rushes.commands.pretext import show
+        from rushes.footage.reference import DataReference
 
-        return show(self.full_recipe, videos=self.videos, labels=self.labels, questions=self.questions, out=self.out)
+        data = DataReference(videos=self.videos, labels=self.labels)
+        return show(self.full_recipe, data=data, questions=self.questions, out=self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +73,13 @@ class PretextControl:
     def execute(self) -> int:
         from rushes.commands.no_motion import NoMotionOptions, control
         from rushes.comparing.members import parse_member
+        from rushes.footage.reference import DataReference
 
         files = [str(file.absolute()) for file in self.plugin]
         return control(
             [parse_member(model, size=self.size, plugins=files) for model in self.models],
-            videos=self.videos,
+            data=DataReference(videos=self.videos, labels=self.labels),
             still=self.still,
-            labels=self.labels,
             out=self.out,
             options=NoMotionOptions(steps=self.steps, questions=self.questions, segments=self.segments, seed=self.seed),
         )

@@ -89,15 +89,15 @@ class Result:
 
 
 def control(
-    members: Sequence[Member], *, videos: str, still: str, labels: str, options: NoMotionOptions, out: Path | None
+    members: Sequence[Member], *, data: DataReference, still: str, options: NoMotionOptions, out: Path | None
 ) -> int:
     """Prints a table of methods: accuracy where nothing moves, where something does, and the verdict.
 
     Args:
         members: the methods; sections `sample` and `pretrain` of their recipes count, of these not the epochs.
-        videos: a folder of videos or an fsspec URL, of which a part is sampled; or the pointer of footage.
-        still: a folder of videos in which nothing moves; empty to hold one frame of each segment of `videos`.
-        labels: CSV or Parquet of labels, for their groups; empty to look for `labels.csv`, then for class folders.
+        data: videos, of which a part is sampled, with labels for their groups; or, as its `videos`, the pointer of
+            footage.
+        still: a folder of videos in which nothing moves; empty to hold one frame of each segment of `data`.
         options: how much it may cost.
         out: JSON file for the results.
 
@@ -113,9 +113,7 @@ def control(
         scratch = Path(folder)
         with watching(scratch / "progress.jsonl"):
             progress = EventLog(scratch / "progress.jsonl", step="pretext control")
-            results = find_results(
-                members, videos=videos, still=still, labels=labels, options=options, scratch=scratch, progress=progress
-            )
+            results = find_results(members, data=data, still=still, options=options, scratch=scratch, progress=progress)
     _print(results)
     if out is not None:
         out.write_text(json.dumps(records(results, options), indent=1))
@@ -125,18 +123,18 @@ def control(
 def find_results(
     members: Sequence[Member],
     *,
-    videos: str,
+    data: DataReference,
     still: str,
-    labels: str,
     options: NoMotionOptions,
     scratch: Path,
     progress: Progress,
 ) -> list[Result]:
     """As `control`, without the table; what is sampled stays under `scratch`."""
     config = quick(common_sample(members))
-    moving = _sampled(videos, config, labels=labels, options=options, scratch=scratch / "moving", progress=progress)
+    moving = _sampled(data, config, options=options, scratch=scratch / "moving", progress=progress)
     if still:
-        resting = _sampled(still, config, labels="", options=options, scratch=scratch / "still", progress=progress)
+        static = DataReference(videos=still)
+        resting = _sampled(static, config, options=options, scratch=scratch / "still", progress=progress)
     else:
         resting = _held(moving, config, options=options, scratch=scratch / "still", progress=progress)
     trainings = Store(str(scratch / "trainings"))
@@ -155,12 +153,12 @@ def find_results(
 
 
 def _sampled(
-    videos: str, config: SampleConfig, *, labels: str, options: NoMotionOptions, scratch: Path, progress: Progress
+    data: DataReference, config: SampleConfig, *, options: NoMotionOptions, scratch: Path, progress: Progress
 ) -> Sampled:
-    if is_pointer(videos):
-        return Manifest.read(Path(videos), kind="footage"), open_store()
+    if is_pointer(data.videos):
+        return Manifest.read(Path(data.videos), kind="footage"), open_store()
     peeked = peek(
-        DataReference(videos=videos, labels=labels),
+        data,
         config=config,
         files=options.segments,
         segments=options.segments,

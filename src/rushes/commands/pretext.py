@@ -76,13 +76,13 @@ class Shown:
     answer: str
 
 
-def show(recipe: Recipe, *, videos: str, labels: str, questions: int, out: Path) -> int:
+def show(recipe: Recipe, *, data: DataReference, questions: int, out: Path) -> int:
     """Writes a page of questions, `index.html`, and a picture of the first ones, `questions.png`, into `out`.
 
     Args:
         recipe: sections `pretrain`, `sample` and `seed` count.
-        videos: a folder of videos or an fsspec URL, of which a part is sampled; or the pointer of footage.
-        labels: CSV or Parquet of labels, for their groups and splits; empty to look for `labels.csv`.
+        data: videos, of which a part is sampled, with labels for their groups and splits; or, as its `videos`, the
+            pointer of footage.
         questions: how many.
         out: folder for the page.
 
@@ -100,12 +100,12 @@ def show(recipe: Recipe, *, videos: str, labels: str, questions: int, out: Path)
         scratch = Path(folder)
         with watching(scratch / "progress.jsonl"):
             progress = EventLog(scratch / "progress.jsonl", step="pretext show")
-            footage = _footage(recipe, videos, labels=labels, scratch=scratch, progress=progress)
+            footage = _footage(recipe, data, scratch=scratch, progress=progress)
             asked = _questions(footage, task, recipe, count=questions, progress=progress)
         out.mkdir(parents=True, exist_ok=True)
         bands = [Band(elements=[e.pictures for e in q.elements], answer=q.answer) for q in asked[:_ON_SHEET]]
         question_sheet(bands, out / SHEET)
-        _write_page(out / PAGE, asked, task, recipe, videos)
+        _write_page(out / PAGE, asked, task, recipe, data.videos)
     console.print(
         f"\n{counted(len(asked), 'question')} of {recipe.pretrain.task}; guessing is right in {task.chance:.1%}"
     )
@@ -113,12 +113,12 @@ def show(recipe: Recipe, *, videos: str, labels: str, questions: int, out: Path)
     return 0
 
 
-def _footage(recipe: Recipe, videos: str, *, labels: str, scratch: Path, progress: Progress) -> Footage:
+def _footage(recipe: Recipe, data: DataReference, *, scratch: Path, progress: Progress) -> Footage:
     short_side = recipe.pretrain.short_side
-    if is_pointer(videos):
-        return Footage(Manifest.read(Path(videos), kind="footage"), open_store(), short_side=short_side)
+    if is_pointer(data.videos):
+        return Footage(Manifest.read(Path(data.videos), kind="footage"), open_store(), short_side=short_side)
     peeked = peek(
-        DataReference(videos=videos, labels=labels),
+        data,
         config=quick(recipe.sample),
         segments=_SEGMENTS,
         seconds=_SECONDS,
