@@ -24,6 +24,8 @@ from rushes.config import Optimizer, RecipeSections
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/*.md", "models/*/README.md", "benchmarks/*.md")
 """Pages of the site that lie outside docs/."""
+WIDE = ("models/RESULTS", "benchmarks/")
+"""Pages whose tables take the room of the table of contents."""
 _LINK = re.compile(r"(?P<bang>!?)\[(?P<text>(?:[^\[\]]|!?\[[^\]]*\]\([^)]*\))*)\]\((?P<target>[^()\s]+)\)")
 
 
@@ -56,6 +58,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         text = _LINK.sub(turn, match["text"])
         return f"{match['bang']}[{text}]({target})" if (target := _turned(match["target"], home, known)) else text
 
+    if page.file.src_uri.startswith(WIDE):
+        page.meta["hide"] = ["toc"]
     return _LINK.sub(turn, markdown)
 
 
