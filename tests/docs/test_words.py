@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -75,3 +76,16 @@ def test_docstrings_point_at_nothing_outside_the_repository() -> None:
     folders = ("src", "components", "pipelines", "benchmarks", "tests", "examples", "deploy")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)]
     assert [str(path) for path in files if outside.search(path.read_text())] == []
+
+
+def test_the_architecture_shows_every_layer() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    names = [name.strip() for layer in layers for name in layer.split("|")]
+    drawing, page = (ROOT / "docs/layers.svg").read_text(), (ROOT / "docs/architecture.md").read_text()
+    drawn = [
+        name.strip() for text in re.findall(r'font-weight="600"[^>]*>([^<]+)<', drawing) for name in text.split(",")
+    ]
+    assert [name for layer in layers for name in drawn if name in layer.split(" | ")] == drawn, "in this order"
+    assert set(drawn) == set(names)
+    assert [name for name in names if f"`{name}/`" not in page and f"`{name}.py`" not in page] == []
