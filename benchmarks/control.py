@@ -27,7 +27,9 @@ from rushes.commands.no_motion import NoMotionOptions, Sampled, answers, sample_
 from rushes.commands.peek import peek
 from rushes.commands.pretext import quick
 from rushes.config import SampleConfig, load_recipe
-from rushes.demo.films import Kind, SyntheticSize, write_dataset
+from rushes.demo.actions import Kind
+from rushes.demo.dataset import write_dataset
+from rushes.demo.films import SyntheticSize
 from rushes.evaluation.no_motion import ControlResult, HeldOutScores, hold_still, judge
 from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference

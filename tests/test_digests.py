@@ -144,6 +144,8 @@ RUNS_AGAIN = {
     "video/windows.py": {"sample"},
     "video/clips.py": TRAINED,
     "demo/films.py": NOTHING,
+    "demo/actions.py": NOTHING,
+    "demo/dataset.py": NOTHING,
     "demo/drawing.py": NOTHING,
     "evaluation/__init__.py": {"evaluate"},
     "evaluation/statistics.py": {"evaluate"},

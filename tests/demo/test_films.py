@@ -12,22 +12,11 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp, kstest
 from sklearn.ensemble import ExtraTreesClassifier
 
-from rushes.demo import films as synthetic
+from rushes.demo import dataset
+from rushes.demo.actions import CLASSES, PLACES, Kind, Take, draw_states
+from rushes.demo.dataset import SyntheticDataset, labels_csv, write_dataset
 from rushes.demo.drawing import RADIUS, States, draw_family, draw_frames, draw_look
-from rushes.demo.films import (
-    CLASSES,
-    FPS,
-    PLACES,
-    SIZES,
-    Kind,
-    SyntheticDataset,
-    SyntheticSize,
-    Take,
-    draw_film,
-    draw_states,
-    plan_films,
-    write_dataset,
-)
+from rushes.demo.films import FPS, SIZES, SyntheticSize, draw_film, plan_films
 from rushes.errors import UserError
 from rushes.progress import NullProgress
 from rushes.video.encode import encode_h264
@@ -35,7 +24,7 @@ from rushes.video.probe import probe
 from tests.decoding import decode_all
 
 DRAWN_SHA256 = "5b85ec519d7ee6d181416633db1136ace593518444a3ad3605f9a4011c1f7ae3"
-"""Of some films' frames before the encoder. If drawing changes on purpose, raise synthetic._VERSION with it."""
+"""Of some films' frames before the encoder. If drawing changes on purpose, raise dataset._VERSION with it."""
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +37,8 @@ def _digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def _rows(dataset: SyntheticDataset) -> list[dict[str, str]]:
-    return list(csv.DictReader(dataset.labels.read_text().splitlines()))
+def _rows(films: SyntheticDataset) -> list[dict[str, str]]:
+    return list(csv.DictReader(films.labels.read_text().splitlines()))
 
 
 # Bytes ---------------------------------------------------------------------------------------------------------------
@@ -106,7 +95,7 @@ def test_an_interrupted_run_completes_to_the_same_bytes(tiny: SyntheticDataset, 
 
 def test_a_complete_folder_is_left_alone(tiny: SyntheticDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _digests(tiny.folder)
-    monkeypatch.setattr(synthetic, "_write_film", None)
+    monkeypatch.setattr(dataset, "_write_film", None)
     assert write_dataset(tiny.folder, seed=0, size="tiny") == tiny
     assert _digests(tiny.folder) == before
 
@@ -148,7 +137,7 @@ def test_labels_name_files_that_are_there_and_intervals_inside_them(tiny: Synthe
     ("size", "classes"), [("tiny", CLASSES), ("demo", CLASSES), ("directed", CLASSES), ("places", PLACES)]
 )
 def test_groups_are_disjoint_and_show_every_class_once(size: str, classes: tuple[str, ...]) -> None:
-    rows = list(csv.DictReader(synthetic.labels_csv(plan_films(size=size)).splitlines()))
+    rows = list(csv.DictReader(labels_csv(plan_films(size=size)).splitlines()))
     groups: dict[str, set[str]] = defaultdict(set)
     counts = Counter((row["split"], row["group"], row["label"]) for row in rows)
     for row in rows:
@@ -256,7 +245,7 @@ def shown() -> Shown:
             look = draw_look(rng, family)
             truth = draw_states(rng, (Take(action=action, frames=8),), width=_SIDE, height=_SIDE)
             frames = decode_all(
-                encode_h264(draw_frames(look, truth), fps=FPS, qp=synthetic._QP, gop=synthetic._GOP),
+                encode_h264(draw_frames(look, truth), fps=FPS, qp=dataset._QP, gop=dataset._GOP),
                 short_side=_SIDE,
                 fps=FPS,
             )

@@ -24,7 +24,7 @@ def videos(folder: Path, *, size: str, seed: int) -> int:
 
 def draw(folder: Path, *, size: str = "demo", seed: int = 0) -> None:
     """Draws the dataset with a progress bar; one that is whole is left alone."""
-    from rushes.demo.films import write_dataset
+    from rushes.demo.dataset import write_dataset
 
     with tempfile.TemporaryDirectory(prefix="rushes-events-") as scratch:
         events = Path(scratch) / "progress.jsonl"

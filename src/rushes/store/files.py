@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+PART = ".part-"
+"""Prefix of the temporary files of atomic writes; a kill leaves them behind."""
+
 
 def sha256_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
@@ -54,7 +57,7 @@ def locked(path: Path) -> Iterator[None]:
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A temporary file that takes `path`'s name when the block ends, and is removed when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
