@@ -16,10 +16,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from rushes.cli import main
-from rushes.doctor import checks as doctor
-from rushes.doctor.checks import CHECKS, Environment, Finding, examine
+from rushes.doctor import findings
+from rushes.doctor.checks import CHECKS
+from rushes.doctor.findings import Environment, Finding, examine
+from rushes.doctor.installed import check_package
 from rushes.errors import UserError
-from rushes.kubeflow.quantities import amount
 from tests.kubeflow.server import Kubeflow, serving
 from tests.s3 import S3
 
@@ -43,8 +44,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def look(name: str, **environment: Any) -> Finding:
-    return examine(CHECKS[name], Environment(**environment))
+def look(name: str, **given: Any) -> Finding:
+    return examine(CHECKS[name], Environment(**given))
 
 
 @pytest.fixture
@@ -130,8 +131,14 @@ def test_versions_are_held_against_what_the_package_says(name: str, monkeypatch:
 
 
 def test_a_package_that_is_not_there() -> None:
-    finding = doctor.check_package(Environment(), name="rushes-nowhere")
+    finding = check_package(Environment(), name="rushes-nowhere")
     assert finding.verdict == "failed" and "not installed" in finding.found and "pip install" in finding.remedy
+
+
+def test_a_package_of_an_extra_is_installed_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
+    assert look("kfp").remedy == 'Install it: pip install "rushes[workflow]".'
+    assert look("av").remedy.startswith('Install it: pip install "av>=')
 
 
 def test_ffmpeg_without_libx264(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +307,7 @@ def test_another_server_is_not_kubeflow() -> None:
 
 
 def test_a_server_that_never_answers_does_not_hang_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_ANSWER", 0.3)
+    monkeypatch.setattr(findings, "TIMEOUT", 0.3)
     with Answers(b"", seconds=10) as url:
         began = time.monotonic()
         assert look("kubeflow", host=url).verdict == "failed"
@@ -354,6 +361,8 @@ def test_shared_memory_against_the_profile(tmp_path: Path) -> None:
     file = tmp_path / "large.yaml"
     file.write_text("gpu: {count: 1, shared_memory: 900000Gi}\n")
     assert look("shared memory", profile=str(file), devices=tmp_path).verdict == "warning"
+    file.write_text("gpu: {count: 1, shared_memory: 16Ki}\n")
+    assert look("shared memory", profile=str(file), devices=tmp_path).verdict == "ok"
     file.write_text("gpu: {count: 0, shared_memory: 900000Gi}\n")
     assert look("shared memory", profile=str(file), devices=tmp_path).verdict == "ok", "nothing trains on GPUs"
 
@@ -384,10 +393,3 @@ def test_in_a_pod_what_the_profile_names_must_be_there(tmp_path: Path, monkeypat
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     (tmp_path / "mounted").mkdir()
     assert look("profile", profile=str(file)).verdict == "ok"
-
-
-@pytest.mark.parametrize(("quantity", "value"), [("500m", 0.5), ("4", 4.0), ("1.5Gi", 1.5 * 2**30), ("2M", 2e6)])
-def test_quantities(quantity: str, value: float) -> None:
-    assert amount(quantity) == pytest.approx(value)
-    with pytest.raises(ValueError, match="no quantity"):
-        amount(f"{quantity}x")

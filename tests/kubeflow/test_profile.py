@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from kubernetes.utils.quantity import parse_quantity
 
 from rushes.cli import main
 from rushes.errors import UserError
 from rushes.kubeflow.profile import Gpu, Profile, Resources, Toleration, read_profile
-from rushes.kubeflow.quantities import amount
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu"])
@@ -61,8 +61,8 @@ def test_what_is_allowed_is_compiled(tmp_path: Path) -> None:
 )
 def test_what_is_allowed_is_read_as_a_number(cpu: str, memory: str, cores: float, size: float) -> None:
     resources = Resources(cpu=cpu, memory=memory)
-    assert (amount(resources.cpu), amount(resources.memory)) == (cores, size)
-    assert amount(Gpu(shared_memory="1.5Gi").shared_memory) == 1.5 * 2**30
+    assert [float(parse_quantity(text)) for text in (resources.cpu, resources.memory)] == [cores, size]
+    assert parse_quantity(Gpu(shared_memory="1.5Gi").shared_memory) == 1.5 * 2**30
 
 
 def test_no_key_and_any_value_is_every_taint() -> None:

@@ -21,7 +21,7 @@ class Doctor:
 
     def execute(self) -> int:
         from rushes.commands.doctor import doctor
-        from rushes.doctor.checks import Environment
+        from rushes.doctor.findings import Environment
 
         return doctor(Environment(profile=self.profile, host=self.host))
 

@@ -1,15 +1,16 @@
-"""`rushes doctor`: a row a check, with what was found and what to do about it."""
+"""`rushes doctor`: one line per check, with its finding and a remedy."""
 
 from rich.text import Text
 
 from rushes.console import console
-from rushes.doctor.checks import CHECKS, Environment, Finding, examine
+from rushes.doctor.checks import CHECKS
+from rushes.doctor.findings import Environment, Finding, examine
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
 def doctor(environment: Environment) -> int:
-    """Looks at everything; returns 1 if something failed, else 0."""
+    """Runs all checks; returns 1 if one failed, else 0."""
     findings = []
     for name, check in CHECKS.items():
         with console.status(f"{name} ..."):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rushes.kubeflow.profile import Profile
-from rushes.kubeflow.quantities import amount
 
 PEAKS: Mapping[str, float] = {
     "H200": 494e12,
@@ -49,19 +48,26 @@ class Machine:
             gpu = _known(torch.cuda.get_device_name()) if found else ""
             says = f"this machine: {cores:g} cores, {found or 'no'} GPU"
             return cls(sampling=cores, training=cores, gpus=min(found, 1), gpu=gpu, here=True, says=says)
-        pod, gpus = amount(profile.cpu.cpu), profile.gpu.count
+        pod, gpus = _cores(profile.cpu.cpu), profile.gpu.count
         gpu = _known(" ".join(profile.gpu.node_selector.values()))
         pods = profile.partitions
         sampling = f"1 pod of {pod:g} cores that samples" if pods == 1 else f"{pods} pods of {pod:g} cores that sample"
         named = f"{gpus} {gpu or f'GPU (assumed: {_ASSUMED})'} per training pod" if gpus else "no GPUs"
         return cls(
             sampling=pod * pods,
-            training=amount(profile.train.cpu),
+            training=_cores(profile.train.cpu),
             gpus=gpus,
             gpu=gpu or _ASSUMED,
             here=not gpus or bool(found),
             says=f"profile {profile.name}: {sampling}, {named}",
         )
+
+
+def _cores(quantity: str) -> float:
+    """Kubernetes' `500m` is 0.5 cores."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    return float(parse_quantity(quantity))
 
 
 def _known(name: str) -> str:
