@@ -25,7 +25,7 @@ ELSEWHERE = {
     "rushes predict clip.mp4 --json --protocol http": ANSWERS,
     "rushes compare vcop-r3d pace-r2plus1d slow=pace-r2plus1d:pretrain.epochs=60 --size cpu --videos my_videos "
     "--folds 3 --seeds 2 --labels-per-class 1,2,5,10 --budget 2e14 --parallel 2": (
-        "tests/commands/test_compare.py::test_every_segment_is_tested_once_and_every_start_has_its_figures"
+        "tests/commands/test_compare.py::test_every_segment_is_tested_once_and_every_row_has_its_figures"
     ),
     "rushes pipeline run pace-r2plus1d --size cpu --videos my_videos --runner docker": (
         "tests/orchestration/test_docker.py::"
@@ -45,8 +45,16 @@ def commands(page: str) -> list[str]:
     return [" ".join(line.split("#")[0].split()) for line in lines if line.split("#")[0].strip()]
 
 
-ALL = list(dict.fromkeys(command for page in PAGES for command in commands(page)))
-"""In the order in which they are read."""
+def reading_order() -> list[str]:
+    """All commands; what an earlier page has already is left out."""
+    found: list[str] = []
+    for page in PAGES:
+        before = set(found)
+        found += [command for command in commands(page) if command not in before]
+    return found
+
+
+ALL = reading_order()
 
 
 def test_commands_are_found() -> None:
