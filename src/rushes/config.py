@@ -31,7 +31,7 @@ class SampleConfig:
     short_side: int = 128
     """Height or width of the footage in pixels, whichever is smaller."""
     fps: float | None = 25.0
-    """Frames a second of the footage; none keeps each source's own."""
+    """Frames per second of the footage; none keeps each source's own."""
     qp: int = 26
     """H.264 quantiser. Constant: rate control leaks time into a still video (docs/methods.md#constant-quantiser)."""
     gop: int = 12
@@ -39,7 +39,7 @@ class SampleConfig:
     segment_seconds: float = 60.0
     """Longest segment; longer files are cut."""
     shard_segments: int = 64
-    """Segments a shard, planned before encoding, so that bytes do not depend on workers."""
+    """Segments per shard, planned before encoding, so that bytes do not depend on workers."""
     val_share: float = 0.1
     """Share of the non-test groups held out for validation, by a fixed hash of the group's name."""
     test_share: float = 0.3
@@ -47,17 +47,17 @@ class SampleConfig:
     decode_seconds: float = 1200.0
     """A segment that takes longer to decode is quarantined."""
     min_share_decoded: float = 0.5
-    """A segment of which less than this share of the promised frames decodes is quarantined."""
+    """A segment is quarantined if less than this share of its expected frames decodes."""
     max_pixels: int = 8192 * 4320
     """Larger frames are quarantined."""
     max_memory_gb: float = 4.0
-    """Memory that one decoding process may take; a file that needs more is quarantined."""
+    """Memory of one decoding process; a file that needs more is quarantined."""
     keep: float = 1.0
     """Share of the unlabelled segments that is used: those of highest motion. The others stay in their shards."""
     duplicates: Literal["error", "drop"] = "error"
-    """Footage that is in the test split and, exactly or nearly, in another: refuse, or leave the other one out."""
+    """Footage of the test split that is, exactly or nearly, in another too: refuse, or leave the other one out."""
     workers: int = field(default=0, metadata=_FREE)
-    """Processes that decode and encode; 0 means one a core."""
+    """Processes that decode and encode; 0 means one per core."""
 
     def __post_init__(self) -> None:
         _require(
@@ -83,7 +83,7 @@ class SampleConfig:
         _require(self.max_pixels >= 1, "sample.max_pixels", self.max_pixels, "at least 1")
         _require(self.max_memory_gb >= 1, "sample.max_memory_gb", self.max_memory_gb, "at least 1 GB")
         _require(0 < self.keep <= 1, "sample.keep", self.keep, "above 0, up to 1")
-        _require(self.workers >= 0, "sample.workers", self.workers, "0 (one a core) or more")
+        _require(self.workers >= 0, "sample.workers", self.workers, "0 (one per core) or more")
 
 
 @dataclass(frozen=True, kw_only=True)

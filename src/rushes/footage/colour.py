@@ -1,8 +1,8 @@
-"""I420 bytes to RGB: one batched tensor operation on whatever device the bytes are on.
+"""I420 bytes to RGB: one batched tensor operation, on the device that the bytes are on.
 
-Footage, clips and requests are I420 (12 bits a pixel: a full luma plane, two chroma planes of half the side) in
-BT.601 limited range, the defaults here. Networks see RGB. This is the only place that turns one into the other: data
-loaders leave the bytes alone, and the exported ONNX graph holds these same operations.
+Footage, clips and requests are I420 (12 bits per pixel: a full luma plane, two chroma planes of half the side) in
+BT.601 limited range, the defaults here. Networks take RGB. Only this module converts one into the other: data loaders
+leave the bytes alone, and the exported ONNX graph has the same operations.
 """
 
 from dataclasses import dataclass

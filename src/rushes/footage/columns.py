@@ -21,8 +21,8 @@ def column(
 
     Args:
         values: [n]; an array, or plain values.
-        kind: of the column: an integer or floating-point type, string, or a list of numbers.
-        missing: [n]: where there is none; of columns of numbers and texts.
+        kind: an integer or floating-point type, string, or a list of numbers.
+        missing: [n]: where there is no value; for columns of numbers and texts.
     """
     valid = None if missing is None else pa.py_buffer(np.packbits(~missing, bitorder="little"))
     if pa.types.is_string(kind):
@@ -63,5 +63,5 @@ def plain(found: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 def text(value: str) -> pa.Scalar:
-    """A text to compare a column with."""
+    """A text as a scalar, to compare a column with."""
     return column([value], pa.string())[0]

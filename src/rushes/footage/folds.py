@@ -1,4 +1,4 @@
-"""Folds of labelled groups: each group is test once, whatever splits the labels give."""
+"""Folds of labelled groups: each group is in the test split of one fold, whatever splits the labels give."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,15 +9,15 @@ from rushes.footage.splits import group_of, share_of
 
 
 def fold_annotations(annotations: Sequence[Annotation], *, fold: int, folds: int) -> list[Annotation]:
-    """The annotations with the test split of a fold, and no other split given.
+    """The annotations with the test split of a fold, and without any other split.
 
-    Labelled groups are dealt in turn, in an order by a hash of their names: folds are as even in groups as can be, and
+    Labelled groups are dealt in turn, in the order of a hash of their names: folds differ by at most one group, and are
     the same on every machine.
 
     Args:
-        annotations: what is known about the videos; splits in it are not looked at.
+        annotations: of the videos; their splits are ignored.
         fold: from 1.
-        folds: how many.
+        folds: how many there are.
 
     Raises:
         UserError: fewer labelled groups than folds.

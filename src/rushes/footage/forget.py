@@ -1,9 +1,9 @@
-"""Forgetting a video for good: no byte of it stays in the store, and none comes back.
+"""Forgetting a video for good: no byte of it stays in the store, and no later run samples it again.
 
-    record the content as forgotten -> write the rest of its shards -> replace the manifests -> remove the old objects
+    record the content as forgotten -> rewrite its shards without it -> replace the manifests -> remove the old objects
 
-The record comes first, so that no later `sample` takes the content in, and names what is to be removed, so that a
-forgetting that was killed is finished by repeating it.
+The record comes first, so that no later `sample` takes the content in. It names the objects to remove, so that
+repeating a forgetting that was killed completes it.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ from rushes.store import Manifest, Store, sha256_file
 
 @dataclass(frozen=True, kw_only=True)
 class Forgotten:
-    """What was done."""
+    """What a forgetting changed."""
 
     footage: tuple[str, ...]
     """Refs of the footage that held it."""
     shards: int
-    """Shards written anew without it."""
+    """Shards rewritten without it."""
     objects: int
     """Objects removed."""
 
@@ -49,17 +49,17 @@ class _Rest:
     """A shard without the forgotten segments."""
 
     shard: Shard
-    places: dict[str, tuple[int, int]]
-    """Key of each segment that stays, to its offset and frame offset."""
+    offsets: dict[str, tuple[int, int]]
+    """Offset and frame offset of each segment that stays, by key."""
 
 
 def footage_with(store: Store, sha256: str) -> Iterator[Manifest]:
-    """Published footage that holds the content or names it."""
+    """Published footage that holds the content, or has a row of it."""
     for manifest in _published(store):
         try:
             table, _ = read_index(store.checked(manifest.files[INDEX]), ("source_sha256",))
         except UserError:
-            continue  # of another version, whose shards this one does not read
+            continue  # of another version, whose shards this version does not read
         shards = read_shards(store.checked(manifest.files[SHARDS]))
         if pc.any(pc.equal(table["source_sha256"], text(sha256))).as_py() or any(
             shard.holds(sha256) for shard in shards
@@ -70,12 +70,12 @@ def footage_with(store: Store, sha256: str) -> Iterator[Manifest]:
 def forget(store: Store, sha256: str, *, progress: Progress) -> Forgotten:
     """Removes a content's footage from the store and from this machine's cache of it.
 
-    No `sample` may be under way in the same store. Repeating a forgetting that was interrupted completes it.
+    No `sample` may be running in the same store. Repeating an interrupted forgetting completes it.
 
     Args:
-        store: where the footage lies.
+        store: where the footage is.
         sha256: of the video file.
-        progress: is told of each footage.
+        progress: where to report each footage.
     """
     refs = [manifest.ref for manifest in footage_with(store, sha256)]
     record = f"{FORGOTTEN}/{sha256}.json"
@@ -85,17 +85,17 @@ def forget(store: Store, sha256: str, *, progress: Progress) -> Forgotten:
     rests: dict[str, _Rest] = {}
     for ref in refs:
         _replace_footage(store, ref, sha256, rests)
-        progress.say(f"{ref}: its index and shards are without it")
+        progress.say(f"{ref}: its index and shards no longer hold it")
     _drop_unfinished(store, sha256)
     tables = {file.sha256 for manifest in _published(store) for file in manifest.files.values()}
-    for name in sorted(doomed - tables):  # a table that did not name it was written as it had been
+    for name in sorted(doomed - tables):  # a table without it was written again with the same bytes
         store.discard(name)
     store.write(record, json.dumps({"objects": []}).encode())
     return Forgotten(footage=tuple(refs), shards=len(rests), objects=len(doomed))
 
 
 def purge_copies(folders: Sequence[Path], *, sha256: str, size: int) -> list[Path]:
-    """Removes every file with this content under some folders (caches of whole videos); returns what was removed."""
+    """Removes every file with this content under some folders (caches of whole videos); returns their paths."""
     removed = []
     for folder in folders:
         for path in folder.rglob("*"):
@@ -113,7 +113,7 @@ def _published(store: Store) -> Iterator[Manifest]:
 
 
 def _objects_with(store: Store, sha256: str, refs: Sequence[str]) -> set[str]:
-    """Names of the objects that hold it, or tell of it: shards, sidecars and tables of footage, finished or not."""
+    """Names of the objects that hold it or mention it: shards, sidecars and tables of footage, finished or not."""
     found: set[str] = set()
     for ref in refs:
         manifest = store.find(ref)
@@ -127,27 +127,27 @@ def _objects_with(store: Store, sha256: str, refs: Sequence[str]) -> set[str]:
 
 
 def _unfinished(store: Store, sha256: str) -> Iterator[tuple[str, ShardRecord]]:
-    """Records of shards with it that belong to runs which did not end."""
+    """Names and records of shards with it, of runs that did not end."""
     for digest in store.names("partial"):
         for name in store.names(f"partial/{digest}"):
-            place = f"partial/{digest}/{name}"
-            data = store.read(place) if name.startswith("shard-") and name.endswith(".json") else None
+            path = f"partial/{digest}/{name}"
+            data = store.read(path) if name.startswith("shard-") and name.endswith(".json") else None
             if data is not None:
                 record = ShardRecord.from_json(data)
                 if any(segment.source_sha256 == sha256 for segment in record.segments):
-                    yield place, record
+                    yield path, record
 
 
 def _drop_unfinished(store: Store, sha256: str) -> None:
-    for place, _ in list(_unfinished(store, sha256)):
-        store.remove(place)
+    for path, _ in list(_unfinished(store, sha256)):
+        store.remove(path)
     for digest in store.names("partial"):
         for part in store.folder(f"partial/{digest}").glob("*.part"):
             part.unlink(missing_ok=True)
 
 
 def _replace_footage(store: Store, ref: str, sha256: str, rests: dict[str, _Rest]) -> None:
-    """Publishes the footage again, under its name, without the content."""
+    """Publishes the footage again, under the same name, without the content."""
     manifest = store.find(ref)
     assert manifest is not None
     table, geometry = read_index(store.checked(manifest.files[INDEX]))
@@ -171,21 +171,21 @@ def _replace_footage(store: Store, ref: str, sha256: str, rests: dict[str, _Rest
 
 
 def _moved(table: pa.Table, number: int, rest: _Rest) -> pa.Table:
-    """The index with the new places of the segments of one shard."""
+    """The index with the new offsets of the segments of one shard."""
     here = np.flatnonzero(plain(table["shard"]) == number)
     keys = table["key"].take(column(here, pa.int64())).to_pylist()
-    for place_of, name in enumerate(("offset", "frame_offset")):
+    for which, name in enumerate(("offset", "frame_offset")):
         values = plain(table[name]).copy()
-        values[here] = [rest.places[key][place_of] for key in keys]
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, table.schema.field(name), column(values, pa.int64()))
+        values[here] = [rest.offsets[key][which] for key in keys]
+        field = table.schema.get_field_index(name)
+        table = table.set_column(field, table.schema.field(name), column(values, pa.int64()))
     return table
 
 
 def _rest_of(store: Store, shard: Shard, sha256: str) -> _Rest:
     """Writes the shard's other segments, byte for byte, as a new shard."""
     motion = np.load(io.BytesIO(store.checked(motion_file(shard)).read_bytes()))
-    places: dict[str, tuple[int, int]] = {}
+    offsets: dict[str, tuple[int, int]] = {}
     kept = Sidecar()
     sources: list[str] = []
     frames = 0
@@ -193,18 +193,18 @@ def _rest_of(store: Store, shard: Shard, sha256: str) -> _Rest:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for key, mp4, card in _segments_of(store.checked(shard_file(shard))):
                 facts = json.loads(card)
-                mine = motion[frames : frames + facts["frames"]]
+                entries = motion[frames : frames + facts["frames"]]
                 frames += facts["frames"]
                 if facts["source_sha256"] == sha256:
                     continue
-                places[key] = tar.offset + tarfile.BLOCKSIZE, kept.frames
-                kept.add(mine)
+                offsets[key] = tar.offset + tarfile.BLOCKSIZE, kept.frames
+                kept.add(entries)
                 sources.append(facts["source_sha256"])
                 add_member(tar, f"{key}.mp4", mp4)
                 add_member(tar, f"{key}.json", card)
         file.flush()
         stored = store.put(Path(file.name))
-    return _Rest(shard=put_sidecar(store, shard.shard, stored, kept, sources=sources), places=places)
+    return _Rest(shard=put_sidecar(store, shard.shard, stored, kept, sources=sources), offsets=offsets)
 
 
 def _segments_of(path: Path) -> Iterator[tuple[str, bytes, bytes]]:

@@ -1,8 +1,8 @@
-"""The index of footage: one Parquet row a segment, and one a shard.
+"""The index of footage: one Parquet row per segment, and one per shard.
 
-`index.parquet` holds every planned segment in order of source and start, also those that are not used, with the reason;
-offset and length find a segment's mp4 in its memory-mapped shard, `frame_offset` its frames in the shard's motion
-sidecar. Its schema's metadata holds what all segments share (`Geometry`).
+`index.parquet` holds every planned segment in order of source and start, also those that are not used, with the reason.
+`offset` and `length` give the bytes of a segment's mp4 in its shard, `frame_offset` its first frame in the shard's
+motion sidecar. The metadata of its schema holds what all segments share (`Geometry`).
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ _SHARDS = pa.schema([pa.field(f.name, _SHARD[f.type], nullable=False) for f in d
 
 
 class IndexRows:
-    """Collects rows of the index in columns, a batch at a time: kilobytes of Python objects for any number of rows."""
+    """Collects rows of the index in columns, batch by batch: few Python objects at a time, for any number of rows."""
 
     _BATCH = 512
 

@@ -1,4 +1,4 @@
-"""What is known about the videos: a table, class folders, or the official split files of UCF-101 and HMDB-51.
+"""Labels of the videos: from a table, class folders, or the official split files of UCF-101 and HMDB-51.
 
     videos = list_videos(Path("videos"))  # of rushes.footage.archive
     annotations = read_annotations(Path("videos"), videos, labels=Path("labels.csv"))
@@ -25,7 +25,7 @@ LABELS_FILE = "labels.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """What is known about a file, or about an interval of it."""
+    """The label, group and split of a file, or of an interval of it."""
 
     path: str
     start: float | None = None
@@ -35,7 +35,7 @@ class Annotation:
     label: str | None = None
     """Class name; None means unlabelled."""
     group: str | None = None
-    """What must not be divided between training and test (a person, a scene, a recording)."""
+    """A person, a scene or a recording: files of a group are not divided between training and test."""
     split: str | None = None
     """One of unlabelled, train, val, test; None lets the group's hash decide."""
 
@@ -43,11 +43,11 @@ class Annotation:
 def read_annotations(
     root: Path | None, videos: Sequence[str], *, labels: Path | None = None, splits: Path | None = None, fold: int = 1
 ) -> list[Annotation]:
-    """Reads the labels from wherever they are.
+    """Reads the labels of the videos.
 
     Args:
-        root: the videos' folder, None where they lie elsewhere; without `labels` and `splits`, its own `labels.csv`
-            counts, then class folders.
+        root: the videos' folder, None where they are read from a URL; without `labels` and `splits`, its own
+            `labels.csv` counts, then class folders.
         videos: relative paths of the videos.
         labels: CSV or Parquet with the columns path and label, and optionally start, end, group, split; or Kinetics'
             own columns.
@@ -55,7 +55,7 @@ def read_annotations(
         fold: number of the official split, from 1.
 
     Raises:
-        UserError: contradictory, malformed, about videos that are not there, or of one class only.
+        UserError: they are contradictory, malformed, about absent videos, or of one class only.
     """
     if labels is not None and splits is not None:
         raise UserError(f"labels: {labels} and splits: {splits} exclude each other: give one of them")
@@ -81,10 +81,10 @@ _KINETICS = ("label", "youtube_id", "time_start", "time_end", "split")
 
 
 def read_table(path: Path, videos: Sequence[str]) -> list[Annotation]:
-    """Reads a CSV or Parquet file of labels; columns that mean nothing here are ignored.
+    """Reads a CSV or Parquet file of labels; other columns are ignored.
 
     Raises:
-        UserError: naming the line, the value, and what is allowed.
+        UserError: names the line, the value, and what is allowed.
     """
     columns, rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
     if set(_KINETICS) <= set(columns):
@@ -111,7 +111,7 @@ def read_table(path: Path, videos: Sequence[str]) -> list[Annotation]:
 
 
 Rows = list[tuple[int, Mapping[str, str]]]
-"""Number of the line, from 2 on since the first names the columns, and its values."""
+"""The number of each line, from 2 since the first names the columns, and its values."""
 
 
 def _read_csv(path: Path) -> tuple[list[str], Rows]:
@@ -138,7 +138,7 @@ def _read_parquet(path: Path) -> tuple[list[str], Rows]:
 def _read_kinetics(path: Path, rows: Rows, videos: Sequence[str]) -> list[Annotation]:
     """Kinetics' lists: <youtube_id>_<start>_<end>.mp4 is a labelled clip, <youtube_id>.mp4 holds it at its times.
 
-    Videos that are not there are passed over, since some always are: they were withdrawn.
+    Absent videos are skipped, since some have always been withdrawn.
     """
     by_name = _unique((PurePosixPath(video).stem, video) for video in videos)
     found = []
@@ -198,7 +198,7 @@ def _seconds(row: Mapping[str, str], name: str, where: str) -> float | None:
 
 
 def _check_files(annotations: Sequence[Annotation], path: Path) -> None:
-    """A file is labelled as a whole or by intervals, and belongs to one group."""
+    """Checks that a file is labelled as a whole or by intervals, and belongs to one group."""
     whole = {a.path for a in annotations if a.start is None and a.end is None}
     groups: dict[str, str] = {}
     for a in annotations:
@@ -219,7 +219,7 @@ def _closest(name: str, known: Iterable[str]) -> str:
 
 
 def class_folders(videos: Iterable[str]) -> list[Annotation]:
-    """One class for each folder directly under the root; the folder `unlabelled`, and files elsewhere, have none."""
+    """One class per folder directly under the root; the folder `unlabelled`, and files elsewhere, have none."""
     parts = [(path, PurePosixPath(path).parts) for path in videos]
     return [Annotation(path=path, label=p[0]) for path, p in parts if len(p) == 2 and p[0] != "unlabelled"]
 
@@ -228,10 +228,10 @@ def class_folders(videos: Iterable[str]) -> list[Annotation]:
 
 
 def read_split_files(folder: Path, videos: Sequence[str], *, fold: int) -> list[Annotation]:
-    """Reads UCF-101's (`trainlist01.txt`, ...) or HMDB-51's (`<class>_test_split1.txt`) files; others are unlabelled.
+    """Reads UCF-101's (`trainlist01.txt`, ...) or HMDB-51's (`<class>_test_split1.txt`) files; the rest is unlabelled.
 
     Raises:
-        UserError: no such folder or fold, or it lists a video that is not there.
+        UserError: there is no such folder or fold, or it lists an absent video.
     """
     if not folder.is_dir():
         raise UserError(f"splits: {str(folder)!r} is not a folder: give the one with the official split files")
@@ -293,7 +293,7 @@ def _lines(path: Path) -> list[str]:
 
 
 class _Finder:
-    """Finds the video that a split file means: by path, else by name; without regard to case and extension."""
+    """Finds the video that a split file names: by path, else by name, ignoring case and extension."""
 
     def __init__(self, videos: Sequence[str]) -> None:
         self.videos = videos
@@ -318,5 +318,5 @@ def _plain(path: str) -> str:
 def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for key, path in pairs:
-        found[key] = None if key in found else path  # of several, none
+        found[key] = None if key in found else path  # ambiguous: none
     return found

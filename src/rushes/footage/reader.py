@@ -1,11 +1,11 @@
-"""Footage for training and evaluation: any frames of any segment, straight out of shards.
+"""Footage for training and evaluation: any frames of any segment, straight from its shard.
 
-Where the store is a folder, shards are memory-mapped. Of a remote one, each segment is read at once by a range request,
-until its shard is in the cache (`rushes.store.ranges`).
+    footage = Footage(manifest, store)
+    rows = footage.select("train", labelled=True)
+    window = footage.window(rows[0], 16, 80)  # uint8 [64, H * 3/2, W]
 
-footage = Footage(manifest, store)
-rows = footage.select("train", labelled=True)
-window = footage.window(rows[0], 16, 80)  # uint8 [64, H * 3/2, W]
+In a folder, shards are memory-mapped. In a remote store, a segment is read by a range request until its shard is in the
+cache (`rushes.store.ranges`).
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ Texts = npt.NDArray[np.object_]
 class Segments:
     """The sampled rows of the index as columns of one length, in the order of the index.
 
-    What few need (key, source, source_sha256, group) is read by `Footage.texts` when it is asked for.
+    The columns that are rarely needed (key, source, source_sha256, group) are read by `Footage.texts`.
     """
 
     label: Texts
@@ -71,21 +71,21 @@ _NUMBERS = ("start", "fps", "frames", "width", "height", "shard", "offset", "len
 class Footage:
     """Reads footage by row of its index and number of frame.
 
-    It travels to worker processes before or after use; each maps, or fetches, the shards that it reads.
+    It can be sent to worker processes before or after use; each maps, or fetches, the shards that it reads.
 
     Args:
         manifest: the pointer that `sample` wrote.
-        store: where its shards lie.
-        short_side: read it at this size, as if it had been sampled so: frames are scaled as they are read, and motion
-            with them. 0 takes it as it is.
+        store: where its shards are.
+        short_side: read it as if it had been sampled at this size: frames and motion are scaled as they are read. 0
+            leaves them as they are.
 
     Raises:
-        UserError: the footage is smaller than that.
+        UserError: the footage is smaller than `short_side`.
 
     Attributes:
         segments: the sampled segments, by row.
         labels: the class names, sorted.
-        fps: frame rate of all segments; None where each keeps its source's.
+        fps: frame rate of all segments; None where each has its source's.
         short_side: of all segments, pixels.
     """
 
@@ -94,14 +94,14 @@ class Footage:
         self._shards = _shards(store.checked(manifest.files["shards.parquet"]))
         geometry = read_geometry(store.checked(self._index_file))
         self.fps, self.short_side, self.gop = geometry.fps, geometry.short_side, geometry.gop
-        # A column at a time: an archive's index then costs little more than the columns that stay.
+        # Column by column: an archive's index then takes little more memory than the columns that are kept.
         self._sampled = np.flatnonzero(_texts(self._index, "status") == SAMPLED).astype(np.int32)
         columns: dict[str, Any] = {name: _texts(self._index, name)[self._sampled] for name in _TEXTS}
         columns |= {name: _numbers(self._index, name)[self._sampled] for name in _NUMBERS}
         self.segments = self._scaled(Segments(**columns), short_side)
         self.labels = tuple(sorted(set(self.segments.label) - {""}))
         self._cut_starts, self._cuts = _lists(self._index, "cuts", self._sampled)
-        pa.default_memory_pool().release_unused()  # Arrow would keep what the widest column took
+        pa.default_memory_pool().release_unused()  # Arrow would keep the memory of the widest column
         self._parts = Parts(store) if store.local is None else None
         self._mapped: dict[File, mmap.mmap] = {}
 
@@ -110,11 +110,11 @@ class Footage:
 
     @property
     def _index(self) -> Path:
-        """Asked for each time: a remote store's cache may have made room of it meanwhile."""
+        """Looked up on every use: a remote store's cache may have evicted the file meanwhile."""
         return self._store.path(self._index_file)
 
     def _scaled(self, segments: Segments, short_side: int) -> Segments:
-        """The segments as they are at another size."""
+        """The segments, as at another size."""
         if short_side > self.short_side:
             raise UserError(
                 f"pretrain.short_side: {short_side} is not allowed; the footage has {self.short_side}: lower it, or "
@@ -132,7 +132,7 @@ class Footage:
         return dataclasses.replace(segments, height=heights, width=widths)
 
     def motion_quantiles(self) -> npt.NDArray[np.float32]:
-        """[n, 5] for each row, .1 to .9: of the motion of 16-frame windows, pixels a frame."""
+        """Quantiles .1 to .9 of the motion of 16-frame windows in each row, pixels per frame: `[n, 5]`."""
         quantiles: npt.NDArray[np.float32] = _numbers(self._index, "motion")[self._sampled] * np.float32(self._shrink)
         return quantiles
 
@@ -141,7 +141,7 @@ class Footage:
         return _texts(self._index, column)[self._sampled]
 
     def shots(self, rows: npt.ArrayLike) -> tuple[Integers, Integers, Integers]:
-        """The stretches of segments without a cut in them.
+        """The shots of segments: from one cut to the next.
 
         Args:
             rows: [n] rows, in any order.
@@ -149,14 +149,14 @@ class Footage:
         Returns:
             (row, first frame, number of frames) of each shot, in the order of `rows` and then of time.
         """
-        chosen = np.asarray(rows, dtype=np.int64)
-        cuts, counts = self._cuts_of(chosen)
+        numbers = np.asarray(rows, dtype=np.int64)
+        cuts, counts = self._cuts_of(numbers)
         ends = np.cumsum(counts + 1)  # one past each segment's last shot
-        first, stop = np.zeros(counts.sum() + len(chosen), np.int64), np.zeros(counts.sum() + len(chosen), np.int64)
+        first, stop = np.zeros(counts.sum() + len(numbers), np.int64), np.zeros(counts.sum() + len(numbers), np.int64)
         first[np.delete(np.arange(len(first)), ends - counts - 1)] = cuts
         stop[np.delete(np.arange(len(stop)), ends - 1)] = cuts
-        stop[ends - 1] = self.segments.frames[chosen]
-        row = np.repeat(chosen, counts + 1)
+        stop[ends - 1] = self.segments.frames[numbers]
+        row = np.repeat(numbers, counts + 1)
         return row, first, stop - first
 
     def _cuts_of(self, rows: Integers) -> tuple[npt.NDArray[np.int32], Integers]:
@@ -167,11 +167,11 @@ class Footage:
         return self._cuts[np.repeat(starts, counts) + within], counts
 
     def motion(self, row: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """How much moves in each frame, from the shard's sidecar.
+        """The motion of each frame, from the shard's sidecar.
 
         Returns:
-            float32 `[frames]`, mean over the picture in pixels since the frame before; and uint8 `[frames, 4, 5]`, by
-            cell of the picture in 1/16 pixel.
+            float32 `[frames]`, mean over the frame in pixels since the frame before; and uint8 `[frames, 4, 5]`, mean per
+            cell of the grid in 1/16 pixel.
         """
         shard = self._shards[int(self.segments.shard[row])]
         first, count = int(self.segments.frame_offset[row]), int(self.segments.frames[row])
@@ -183,14 +183,14 @@ class Footage:
         return magnitude * np.float32(self._shrink), np.rint(grid * self._shrink).astype(np.uint8)
 
     def select(self, *splits: str, labelled: bool = False) -> Integers:
-        """Row numbers of the segments of `splits` (all without any), of labelled ones only if `labelled`."""
+        """Row numbers of the segments of `splits` (of all if none is given); only labelled ones if `labelled`."""
         for split in splits:
             if split not in SPLITS:
                 raise UserError(f"split: {split!r} is not allowed; one of {', '.join(SPLITS)}")
-        chosen = np.isin(self.segments.split, splits or SPLITS)
+        selected = np.isin(self.segments.split, splits or SPLITS)
         if labelled:
-            chosen &= self.segments.label != ""
-        return np.flatnonzero(chosen).astype(np.int64)
+            selected &= self.segments.label != ""
+        return np.flatnonzero(selected).astype(np.int64)
 
     def mp4(self, row: int) -> bytes:
         """The segment as a video file."""
@@ -202,36 +202,36 @@ class Footage:
         return self.frames(row, np.arange(start, stop))
 
     def frames(self, row: int, indices: npt.ArrayLike) -> Frames:
-        """The frames of these numbers, in this order, repeats allowed: uint8 `[n, H * 3/2, W]`; one decoding pass.
+        """The frames with these numbers, in this order, repeats allowed: uint8 `[n, H * 3/2, W]`; in one decoding pass.
 
         Raises:
-            UserError: the segment's bytes do not decode, or its frames are not all there.
+            UserError: the segment's bytes do not decode, or frames are missing.
         """
-        wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
+        wanted, positions = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         count = int(self.segments.frames[row])
         if len(wanted) and (wanted[0] < 0 or wanted[-1] >= count):
             raise IndexError(f"frames {wanted[0]} to {wanted[-1]} of a segment of {count}")
         height, width = int(self.segments.height[row]), int(self.segments.width[row])
         out = np.empty((len(wanted), height * 3 // 2, width), dtype=np.uint8)
         scaler = VideoReformatter()
-        for place, frame in enumerate(self._decoded(row, wanted)):
+        for n, frame in enumerate(self._decoded(row, wanted)):
             if (frame.height, frame.width) != (height, width):
                 frame = scaler.reformat(
                     frame, width=width, height=height, interpolation=Interpolation.BILINEAR, threads=1
                 )
-            out[place] = frame.to_ndarray()
-        straight = len(places) == len(wanted) and bool((places == np.arange(len(places))).all())
-        return out if straight else out[places.reshape(-1)]
+            out[n] = frame.to_ndarray()
+        in_order = len(positions) == len(wanted) and bool((positions == np.arange(len(positions))).all())
+        return out if in_order else out[positions.reshape(-1)]
 
     def _decoded(self, row: int, wanted: Integers) -> Iterator[VideoFrame]:
-        """The wanted frames (ascending), from the nearest key frame before each stretch of them."""
+        """The wanted frames (ascending), each run of them decoded from the nearest key frame before it."""
         try:
             with _opened(self.mp4(row)) as container:
-                # A jump pays where a key frame lies between two wanted frames.
+                # Seeking pays where a key frame lies between two wanted frames.
                 jumps = np.flatnonzero(np.diff(wanted // self.gop) > 1) + 1
-                for stretch in np.split(wanted, jumps):
-                    if len(stretch):
-                        yield from self._stretch(container, stretch, float(self.segments.fps[row]))
+                for run in np.split(wanted, jumps):
+                    if len(run):
+                        yield from self._run(container, run, float(self.segments.fps[row]))
         except av.FFmpegError as error:
             shard = self._shards[int(self.segments.shard[row])].tar
             raise UserError(
@@ -239,7 +239,7 @@ class Footage:
                 f"({error.strerror}): its bytes are not what was stored: remove the object and run sample again"
             ) from error
 
-    def _stretch(self, container: InputContainer, wanted: Integers, fps: float) -> Iterator[VideoFrame]:
+    def _run(self, container: InputContainer, wanted: Integers, fps: float) -> Iterator[VideoFrame]:
         stream = container.streams.video[0]
         assert stream.time_base is not None
         ticks = 1.0 / (fps * float(stream.time_base))
@@ -267,16 +267,16 @@ class Footage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Shard:
-    """What is read of a shard."""
+    """A shard's objects."""
 
     tar: File
     motion: File
     motion_start: int
-    """Of the first frame's entry in the sidecar, which ends with the last one's; bytes."""
+    """Offset of the first frame's entry in the sidecar, bytes; the entries go to its end."""
 
 
 def _shards(path: Path) -> dict[int, _Shard]:
-    """By number; what sources a shard holds is most of the table, and stays there."""
+    """By number, without the column of sources, which is most of the table."""
     names = ("shard", "sha256", "size", "motion_sha256", "motion_size", "frames")
     columns = read_columns(path, names).to_pydict().values()
     return {
@@ -308,11 +308,11 @@ def _numbers(index: Path, name: str) -> npt.NDArray[Any]:
 
 
 def _lists(index: Path, name: str, rows: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32]]:
-    """The lists of some rows, ascending, joined, and where each begins (one more than there are rows)."""
+    """The lists of some rows (ascending), joined, after the offset of each and of the end."""
     column = read_index(index, (name,))[0][name].combine_chunks()
     offsets, values = plain(column.offsets), plain(column.values)
     lengths = np.diff(offsets)
-    chosen = np.zeros(len(lengths), dtype=bool)
-    chosen[rows] = True
+    selected = np.zeros(len(lengths), dtype=bool)
+    selected[rows] = True
     starts = np.concatenate([np.zeros(1, np.uint32), np.cumsum(lengths[rows], dtype=np.uint32)])
-    return starts, values[offsets[0] : offsets[-1]][np.repeat(chosen, lengths)].astype(np.int32)
+    return starts, values[offsets[0] : offsets[-1]][np.repeat(selected, lengths)].astype(np.int32)

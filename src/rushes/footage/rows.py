@@ -1,6 +1,6 @@
-"""What a row of footage's index says, and a row of its list of shards.
+"""The rows of footage's two tables: segments and shards.
 
-Apart from the tables (`rushes.footage.index`), so that the processes that decode do without pyarrow.
+Apart from the tables themselves (`rushes.footage.index`), so that processes that decode do not import pyarrow.
 """
 
 from dataclasses import dataclass
@@ -17,18 +17,17 @@ CODEC = "h264"
 SAMPLED = "sampled"
 """In use."""
 QUARANTINED = "quarantined"
-"""Could not be decoded, or must not be."""
+"""Cannot be decoded, or must not be."""
 LEFT_OUT = "left_out"
 """Decodes, but the recipe leaves it out: too little motion, or a duplicate."""
 REMOVED = "removed"
 """A tombstone: its file was there when an earlier run read the archive."""
-STATUSES = (SAMPLED, QUARANTINED, LEFT_OUT, REMOVED)
 MOTION_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodingStats:
-    """What encoding a segment told about it."""
+    """What is known of a segment once it is encoded."""
 
     frames: int = 0
     fps: float = 0.0
@@ -45,13 +44,13 @@ class EncodingStats:
     frame_offset: int = 0
     """Of its first frame in the shard's motion sidecar."""
     motion: tuple[float, ...] = (0.0,) * len(MOTION_QUANTILES)
-    """Quantiles (`MOTION_QUANTILES`) of the mean motion of its 16-frame windows, pixels a frame."""
+    """Quantiles (`MOTION_QUANTILES`) of the mean motion of its 16-frame windows, pixels per frame."""
     cuts: tuple[int, ...] = ()
     """Numbers of the frames that begin a new shot."""
     fingerprint: tuple[int, int] = (0, 0)
     """Perceptual hash (`rushes.video.content`); (0, 0) compares with nothing."""
     status: str = SAMPLED
-    """One of `STATUSES`."""
+    """SAMPLED, QUARANTINED, LEFT_OUT or REMOVED."""
     reason: str = ""
     """Why it is not used: a short slug."""
     message: str = ""
@@ -60,12 +59,12 @@ class EncodingStats:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A row of the index, but for what encoding tells (`EncodingStats`)."""
+    """A row of the index, without what encoding adds (`EncodingStats`)."""
 
     key: str
-    """16 hex characters that stand for the encoded frames: of equal content, equal."""
+    """16 hex characters that name the encoded frames: equal for equal content."""
     source: str
-    """Path of the file it was cut from, relative to the videos' place."""
+    """Path of the file that it is part of, relative to the root of the videos."""
     source_sha256: str
     start: float
     """Seconds from the file's first frame."""
@@ -89,7 +88,7 @@ class Shard:
     motion_sha256: str
     motion_size: int
     sources: tuple[int, ...]
-    """`source_number` of each content in it, ascending: what must be known to forget one, rows or not."""
+    """`source_number` of each content in it, ascending; needed to forget one, also where the index has no row of it."""
 
     def holds(self, sha256: str) -> bool:
         """Whether footage of this content may be in it."""

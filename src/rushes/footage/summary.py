@@ -1,6 +1,6 @@
-"""What an index of footage amounts to: the figures of its manifest.
+"""The figures of an index of footage, for its manifest.
 
-Row by row, in batches: Arrow's own aggregates take several times the memory of the index of an archive.
+Computed row by row, in batches: Arrow's own aggregates take several times the memory of an archive's index.
 """
 
 from collections import Counter, defaultdict
@@ -30,11 +30,11 @@ _COLUMNS = (
 
 
 def summarise(table: pa.Table, *, shards: int) -> dict[str, Any]:
-    """Counts, seconds and bytes of what is used, by split and by class, and what is not used and why.
+    """Counts, seconds and bytes of the used segments, by split and by class; counts of the others, by reason.
 
     Args:
         table: all columns of the index, in its order.
-        shards: how many hold it.
+        shards: how many hold the segments.
     """
     totals = {split: _Total() for split in SPLITS}
     per_class: dict[str, Counter[str]] = defaultdict(Counter)
@@ -49,7 +49,7 @@ def summarise(table: pa.Table, *, shards: int) -> dict[str, Any]:
                 quarantine.append({name: row[name] for name in ("source", "start", "reason", "message")})
             continue
         totals[row["split"]].add(row["frames"], row["fps"], row["length"])
-        files, last = files + (row["source"] != last), row["source"]  # rows of a file stand together
+        files, last = files + (row["source"] != last), row["source"]  # rows of a file are adjacent
         cuts += len(row["cuts"])
         groups.add(hash(row["group"]))
         if row["label"]:
@@ -72,7 +72,7 @@ def summarise(table: pa.Table, *, shards: int) -> dict[str, Any]:
 
 
 def rows_of(table: pa.Table, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows of some columns, of which few exist as Python objects at a time."""
+    """Rows of some columns; only a few are Python objects at a time."""
     for batch in table.select(columns).to_batches(max_chunksize=_BATCH):
         yield from batch.to_pylist()
 
@@ -84,7 +84,7 @@ class _Total:
         self.segments, self.seconds, self.frames, self.length = segments, seconds, frames, length
 
     def add(self, frames: int, fps: float, length: int) -> None:
-        """Takes a segment in."""
+        """Adds a segment."""
         self.segments, self.seconds = self.segments + 1, self.seconds + frames / fps
         self.frames, self.length = self.frames + frames, self.length + length
 
@@ -92,7 +92,7 @@ class _Total:
         return _Total(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def figures(self) -> dict[str, Any]:
-        """As the manifest names them."""
+        """By the manifest's names."""
         return {
             "segments": self.segments,
             "seconds": round(self.seconds, 3),
