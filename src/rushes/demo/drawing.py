@@ -1,12 +1,12 @@
 """Draws a shape over a textured background, straight to I420: the pixels of the synthetic films.
 
-A *look* (background texture, shape, colours) stays the same through a film; a *state* (place, angle, size) is one
-frame's. The world is a torus: what leaves by one border enters by the opposite one, so that every place is as likely
-as any other. `rushes.demo.films` decides what moves how.
+A *look* (background texture, shape, colours) stays the same through a film; a *state* (position, angle, size) belongs
+to one frame. The world is a torus: a shape that leaves by one border enters by the opposite one, so that all positions
+are equally likely. `rushes.demo.actions` decides how it moves.
 
-The bytes do not depend on the processor: sines go through a rounding, and pixels are made with +, -, * and / of
-float32 arrays, element by element, which IEEE 754 fixes. Of the generator only `random` is used, the method whose
-stream numpy has never changed.
+The bytes do not depend on the processor: sines are rounded, and pixels are made with +, -, * and / of float32 arrays,
+element by element, which IEEE 754 defines exactly. Only the generator's `random` is used, the method whose stream numpy
+has never changed.
 """
 
 import math
@@ -30,35 +30,35 @@ RADIUS = (20.0, 32.0)
 
 _BOX = 72  # side of the square that is drawn around a shape; even, so that chroma samples stay aligned
 _OUTLINE = 1.5  # pixels
-_CHUNK = 16  # frames drawn at once: numpy's overhead is shared and the arrays still fit the cache
+_CHUNK = 16  # frames drawn at once: numpy's overhead is shared, and the arrays still fit in the cache
 _TILE = 128  # period of a texture in pixels
 _TABLE = 192  # side of a shape's distance table
-_REACH = 1.2  # half side of what the table covers, in radii
+_REACH = 1.2  # half the side of the area that the table covers, in radii
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What the films of one shoot share: frame size, and the kind and palette of the background."""
+    """What the films of one group share: frame size, and the kind and palette of the background."""
 
     width: int
     height: int
     cells: tuple[int, int]
-    """Largest blotches of the texture, vertical and horizontal, in pixels."""
+    """Size of the largest blotches of the texture, vertical and horizontal, in pixels."""
     ridged: bool
     """Veins, as in marble, instead of blotches."""
     dark: Colour
     light: Colour
     night: bool
-    """Pale shapes before a dark background: what is where is then easy to see."""
+    """Pale shapes before a dark background: easy to locate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """All that stays the same through a film."""
+    """What stays the same through a film."""
 
     family: Family
     texture: tuple[Floats, Floats, Floats]
-    """Planes Y, U, V, periodic and already extended by a frame, so that any window of them is a slice."""
+    """Planes Y, U and V; periodic."""
     shape: str
     near: Colour
     """Colour at one end of the shape; it changes smoothly to `far`."""
@@ -68,7 +68,7 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class States:
-    """Place, angle and size of the shape for each frame."""
+    """Position, angle and size of the shape in each frame."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -91,7 +91,7 @@ def draw_frames(look: Look, states: States) -> Iterator[Bytes]:
 
 
 def draw_family(rng: np.random.Generator, *, width: int, height: int, night: bool = False) -> Family:
-    """Draws the palette and the kind of texture of a shoot."""
+    """Draws the palette and the kind of texture of a group."""
     hue, luma = rng.random(), 62 + 80 * rng.random()
     contrast, chroma = 30 + 24 * rng.random(), 10 + 22 * rng.random()
     if night:
@@ -109,7 +109,7 @@ def draw_family(rng: np.random.Generator, *, width: int, height: int, night: boo
 
 
 def draw_look(rng: np.random.Generator, family: Family) -> Look:
-    """Draws a film's own texture, shape and colours, in the manner of its family."""
+    """Draws a film's own texture, shape and colours, in the style of its family."""
     blotches = _noise(rng, family.cells, ridged=family.ridged)
     grain = _noise(rng, (4, 4), ridged=False)
     luma = _blend(family.dark[0], family.light[0], blotches) + np.float32(14) * (grain - np.float32(0.5))
@@ -191,7 +191,7 @@ def _backgrounds(look: Look, count: int) -> Bytes:
 
 
 def _paint_shapes(frames: Bytes, look: Look, states: States, part: slice) -> None:
-    """Draws the shape into `frames`, in place, across the borders where it must."""
+    """Draws the shape into `frames`, in place, wrapping around the borders."""
     height, width = look.family.height, look.family.width
     rows, dy = _box(states.y[part], height)
     columns, dx = _box(states.x[part], width)
@@ -216,24 +216,24 @@ def _paint_chroma(
     columns: NDArray[np.intp],
 ) -> None:
     half = look.family.width // 2
-    places = (rows[:, ::2, None] // 2) * half + columns[:, None, ::2] // 2
+    indices = (rows[:, ::2, None] // 2) * half + columns[:, None, ::2] // 2
     size = planes.shape[1] // 2
     for channel in (1, 2):
         colour = _blend(look.near[channel], look.far[channel], share)
         edge = np.float32(look.outline[channel])
-        _mix(planes[:, (channel - 1) * size : channel * size], places, inside, edge + body * (colour - edge))
+        _mix(planes[:, (channel - 1) * size : channel * size], indices, inside, edge + body * (colour - edge))
 
 
 def _box(centres: NDArray[np.float64], period: int) -> tuple[NDArray[np.intp], Floats]:
-    """Returns, for each frame, the rows (or columns) of the box and their distances from the centre."""
+    """The rows (or columns) of the box in each frame, and their distances from the centre."""
     centres = np.round(centres * 64) / 64
     first = (np.floor(centres).astype(np.intp) - _BOX // 2) & ~1
-    places = first[:, None] + np.arange(_BOX)
-    return places % period, (places - centres[:, None]).astype(np.float32)
+    positions = first[:, None] + np.arange(_BOX)
+    return positions % period, (positions - centres[:, None]).astype(np.float32)
 
 
 def _distances(shape: str, dx: Floats, dy: Floats, turns: NDArray[np.float64], radius: Floats) -> tuple[Floats, Floats]:
-    """Returns signed distances to the outline in pixels (negative inside), and the place along the shape's axis."""
+    """Signed distances to the outline in pixels (negative inside), and the position along the shape's axis."""
     angle = 2 * np.pi * turns
     cos = (np.round(np.cos(angle) * 4096) / 4096).astype(np.float32)[:, None, None] / radius
     sin = (np.round(np.sin(angle) * 4096) / 4096).astype(np.float32)[:, None, None] / radius
@@ -244,14 +244,14 @@ def _distances(shape: str, dx: Floats, dy: Floats, turns: NDArray[np.float64], r
     return _distance_table(shape).take(index) * radius, v
 
 
-def _table_index(place: Floats) -> NDArray[np.int32]:
-    scaled = place * np.float32(_TABLE / 2 / _REACH) + np.float32(_TABLE / 2)
+def _table_index(position: Floats) -> NDArray[np.int32]:
+    scaled = position * np.float32(_TABLE / 2 / _REACH) + np.float32(_TABLE / 2)
     index: NDArray[np.int32] = np.clip(scaled, 0, _TABLE - 1).astype(np.int32)
     return index
 
 
 def _coverage(distance: Floats) -> Floats:
-    """Share of a pixel that lies inside an outline at this distance."""
+    """Share of a pixel that is inside an outline at this distance."""
     share: Floats = np.clip(np.float32(0.5) - distance, 0, 1)
     return share
 
@@ -261,9 +261,9 @@ def _halved(plane: Floats) -> Floats:
     return (pairs[:, :, ::2] + pairs[:, :, 1::2]) * np.float32(0.25)
 
 
-def _mix(planes: Bytes, places: NDArray[np.intp], share: Floats, colour: Floats) -> None:
-    """Replaces `share` of what stands at `places` by `colour`."""
-    flat = places.reshape(len(planes), -1)
+def _mix(planes: Bytes, indices: NDArray[np.intp], share: Floats, colour: Floats) -> None:
+    """Mixes `share` of `colour` into the values at `indices`."""
+    flat = indices.reshape(len(planes), -1)
     under = np.take_along_axis(planes, flat, axis=1).reshape(share.shape).astype(np.float32)
     mixed = under + share * (colour - under) + np.float32(0.5)
     np.put_along_axis(planes, flat, mixed.astype(np.uint8).reshape(len(planes), -1), axis=1)
@@ -291,7 +291,7 @@ def _distance_table(shape: str) -> Floats:
 
 
 def _normalised(corners: Corners) -> Corners:
-    """Centres a polygon on its centre of gravity and gives it radius 1."""
+    """Moves a polygon's centre of gravity to the origin, and scales it to radius 1."""
     area = mx = my = 0.0
     for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
         cross = ax * by - bx * ay
@@ -320,7 +320,7 @@ def _around(points: int) -> list[float]:
     return [2 * math.pi * i / points for i in range(points)]
 
 
-# None looks the same after a part of a turn, so that every turn shows. y grows downwards.
+# None looks the same after a part of a turn, so that every turn is visible. y grows downwards.
 SHAPES: dict[str, Corners] = {
     "arrow": [(-1, -0.3), (0.1, -0.3), (0.1, -0.8), (1, 0), (0.1, 0.8), (0.1, 0.3), (-1, 0.3)],
     "bolt": [(0.25, -1), (-0.7, 0.25), (-0.1, 0.25), (-0.35, 1), (0.75, -0.3), (0.15, -0.3), (0.65, -1)],

@@ -170,8 +170,8 @@ class Footage:
         """The motion of each frame, from the shard's sidecar.
 
         Returns:
-            float32 `[frames]`, mean over the frame in pixels since the frame before; and uint8 `[frames, 4, 5]`, mean per
-            cell of the grid in 1/16 pixel.
+            float32 `[frames]`, mean over the frame in pixels since the frame before; and uint8 `[frames, 4, 5]`, mean
+            per cell of the grid in 1/16 pixel.
         """
         shard = self._shards[int(self.segments.shard[row])]
         first, count = int(self.segments.frame_offset[row]), int(self.segments.frames[row])

@@ -1,4 +1,4 @@
-"""What a segment's pictures tell in one cheap pass: where shots change, and whether other footage is the same.
+"""The cuts and the fingerprint of a segment, from thumbnails of its frames, in one cheap pass.
 
     content = Content()
     for frame in frames:
@@ -6,7 +6,7 @@
     content.cuts()                 # [83, 412]: frames that begin a new shot
     content.fingerprint()          # 128 bits; compare with `near_duplicates`
 
-Every frame is kept as a thumbnail only: 16 x 20 means of luma and 8 x 10 of each chroma plane.
+A thumbnail holds 16 x 20 means of luma and 8 x 10 of each chroma plane.
 
 The thresholds come from the 120 UT-Interaction videos (11,331 frames at 25 fps, short side 128):
 
@@ -14,10 +14,10 @@ The thresholds come from the 120 UT-Interaction videos (11,331 frames at 25 fps,
   times the largest change within 6 frames; at 1,000 cuts between two videos at least .22, and 2.7 times.
 - Fingerprints: of 180 re-encodings of 30 videos (H.264 at crf 35, MPEG-4 at 300 kbit/s, half size, brighter, 15 and 24
   frames per second) at most 13 bits differ from the original's, 95 % differ in at most 9; of the 7,140 pairs of videos
-  at least 28 (mean 63, standard deviation 7); of the two halves of one video (the same place and people) at least 49.
-  A start that is one frame later changes at most 12 in these videos of 4 seconds, three frames later up to 25.
-  Small and fast motion before a resting background (the synthetic videos) leaves less to compare: 11 bits by MPEG-4, 23
-  by H.264 at qp 32.
+  at least 28 (mean 63, standard deviation 7); of the two halves of one video (the same scene and people) at least 49.
+  A start that is one frame later changes at most 12 bits in these videos of 4 seconds, three frames later up to 25.
+  Small and fast motion before a still background (the synthetic videos) leaves less to compare: re-encoding changes 11
+  bits by MPEG-4, 23 by H.264 at qp 32.
 """
 
 from functools import lru_cache
@@ -31,27 +31,27 @@ from rushes.video.grid import Doubles, Floats, overlap
 Prints = npt.NDArray[np.uint64]
 
 NEAR = 16
-"""Fingerprints that differ in at most so many of 128 bits are of the same footage, with the same start and end."""
+"""Fingerprints of the same footage, with the same start and end, differ in at most so many of 128 bits."""
 
 _ROWS, _COLUMNS = 16, 20  # of a luma thumbnail
-_FLAT = 8.0  # grey levels: contrast below which a thumbnail's noise is not blown up
-_CHROMA = 16.0  # levels of chroma that weigh as much as one standard deviation of luma
+_FLAT = 8.0  # grey levels, added to the contrast so that the noise of a flat thumbnail is not amplified
+_CHROMA = 16.0  # levels of chroma that count as much as one standard deviation of luma
 _CHANGE = 0.18
-_CLEAR = 2.2  # times the largest change around
-_AROUND = 6  # frames: steps of a film of 5 frames per second lie that close
-_BACK = 12  # frames within which the picture before comes back after a flash
+_CLEAR = 2.2  # times the largest change nearby
+_AROUND = 6  # frames: so close are the steps of a film of 5 frames per second
+_BACK = 12  # frames within which the earlier frame reappears after a flash
 
 _TEMPORAL = 8  # frequencies: half waves in the segment's length
 _SPATIAL = [(row, column) for row in range(4) for column in range(5) if 0 < row + column <= 5]  # 16, without the mean
-_STILL = 0.03  # weight of the mean picture: what does not move at all has a fingerprint too
+_STILL = 0.03  # weight of the mean frame, so that a still segment has a fingerprint too
 _TEXTURE = 2.0  # grey levels
 
 _BLOCK = 1 << 20  # pairs compared at once
-_PART = 64  # pictures looked at at once
+_PART = 64  # frames compared at once
 
 
 class Content:
-    """Thumbnails of the frames of one segment, and what they tell."""
+    """Thumbnails of the frames of one segment, their cuts and fingerprint."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -61,7 +61,7 @@ class Content:
     def feed(self, frame: Frames) -> None:
         """Takes the next frame: I420, uint8 `[H * 3/2, W]`, of the same shape as those before."""
         if self._count == len(self._luma):
-            # Where they lie, if there is room: thousands of small arrays would be strewn over the heap.
+            # Resized in place where possible: thousands of small arrays would fragment the heap.
             room = self._count + max(_PART, self._count // 8)
             for thumbnails in (self._luma, self._chroma):
                 thumbnails.resize((room, *thumbnails.shape[1:]), refcheck=False)
@@ -74,10 +74,10 @@ class Content:
     def cuts(self) -> list[int]:
         """Numbers of the frames that begin a new shot, ascending, without 0.
 
-        A hard cut changes the picture clearly more than anything does within 6 frames of it, and the picture
-        before does not come back within 12 (it does after a flash). Brightness and contrast do not count. Not found:
-        fades, two cuts within 6 frames of each other, and a shot of up to 12 frames inserted into another. Found,
-        though none: a knock that moves a resting camera at once by a sixteenth of the picture or more.
+        A hard cut changes the frame clearly more than anything else does within 6 frames of it, and the frame before
+        it does not reappear within 12 (as it does after a flash). Brightness and contrast do not count. Missed: fades,
+        two cuts within 6 frames of each other, and a shot of up to 12 frames inserted into another. Found by mistake:
+        a knock that moves a still camera suddenly by a sixteenth of the frame or more.
         """
         if not self._count:
             return []
@@ -86,29 +86,29 @@ class Content:
         return [k for k in candidates if _clear(change, k) and self._lasts(change, k)]
 
     def _change(self) -> Doubles:
-        """[n]: how much each picture differs from the one before; block by block, since a minute's would take 15 MB."""
+        """How much each frame differs from the one before, `[n]`; in blocks, since a minute at once takes 15 MB."""
         change = np.zeros(self._count)
         for begin in range(1, len(change), _PART):
-            pictures = self._pictures(begin - 1, begin + _PART)
-            change[begin : begin + _PART] = np.abs(np.diff(pictures, axis=0)).mean(1)
+            features = self._features(begin - 1, begin + _PART)
+            change[begin : begin + _PART] = np.abs(np.diff(features, axis=0)).mean(1)
         return change
 
     def _lasts(self, change: Doubles, k: int) -> bool:
-        """Whether the picture before does not come back soon."""
-        before, after = self._pictures(max(0, k - _BACK), k), self._pictures(k, k + _BACK)
+        """Whether the frame before `k` does not reappear soon."""
+        before, after = self._features(max(0, k - _BACK), k), self._features(k, k + _BACK)
         return bool(np.abs(before[:, None] - after).mean(-1).min() > change[k] / 2)
 
     def fingerprint(self) -> tuple[int, int]:
         """128 bits that re-encoding, scaling, brightening and another frame rate hardly change; two uint64.
 
-        Signs of low frequencies of the luma over time and picture, so that another stretch of the same scene has
-        others; what does not move has the signs of its mean picture. (0, 0) stands for a segment without texture
-        (black, fog): it is not to be compared.
+        Signs of the luma's low frequencies in time and space, so that another part of the same scene has other bits; a
+        still segment has the signs of its mean frame. (0, 0) stands for a segment without texture (black, fog), which
+        must not be compared.
         """
         if not self._count:
             return (0, 0)
         luma = self._luma[: self._count]
-        if np.mean([picture.std() for picture in luma]) < _TEXTURE:
+        if np.mean([thumbnail.std() for thumbnail in luma]) < _TEXTURE:
             return (0, 0)
         waves = np.tensordot(_cosines(len(luma), _TEMPORAL + 1), luma, axes=1)
         spectrum = _cosines(_ROWS, _ROWS) @ waves @ _cosines(_COLUMNS, _COLUMNS).T
@@ -118,7 +118,7 @@ class Content:
         first, second = np.packbits(bits).view(">u8").tolist()
         return first, second
 
-    def _pictures(self, start: int, stop: int) -> Floats:
+    def _features(self, start: int, stop: int) -> Floats:
         """Luma without its mean and contrast, and chroma: `[n, 480]` in standard deviations of luma."""
         stop = min(stop, self._count)
         luma = self._luma[start:stop].reshape(stop - start, -1)
@@ -128,14 +128,14 @@ class Content:
 
 
 def near_duplicates(first: Prints, second: Prints) -> list[tuple[int, int]]:
-    """Pairs (i, j), in order, of which `first[i]` and `second[j]` are fingerprints of the same footage.
+    """Pairs (i, j), in order, for which `first[i]` and `second[j]` are fingerprints of the same footage.
 
-    Each is compared with each, 3 billion pairs in some ten seconds; memory stays below 50 MB beside the
-    arguments. (0, 0) is near nothing.
+    All pairs are compared, 3 billion in some ten seconds; this takes less than 50 MB beside the arguments. (0, 0) is
+    near nothing.
 
     Args:
         first: uint64 `[n, 2]`, of `Content.fingerprint`.
-        second: uint64 `[m, 2]`. Where it is `first`, each is near itself, and each pair is found both ways.
+        second: uint64 `[m, 2]`. If it is `first`, each is near itself, and each pair is found in both orders.
     """
     found: list[tuple[int, int]] = []
     kept = np.flatnonzero(second.any(1))

@@ -3,8 +3,8 @@
 Constant quantiser, no B-frames, a key frame every `gop` frames, one thread: rate control would leak a frame's
 position into a still video (docs/methods.md#constant-quantiser), and x264's bytes depend on its thread count.
 
-A frame that equals its predecessor is encoded from the decoded predecessor instead of from the source, so that there
-is nothing to correct and a still video decodes to identical frames at every quantiser. (From the source, x264 refines
+A frame that equals its predecessor is encoded from the decoded predecessor instead of the source, so that there is
+nothing to correct, and a still video decodes to identical frames at every quantiser. (From the source, x264 refines
 some blocks in the frame after a key frame.)
 """
 
@@ -28,7 +28,7 @@ def encode_h264(frames: Iterable[Frames], *, fps: float, qp: int, gop: int) -> b
     """Encodes uint8 `[H * 3/2, W]` frames (BT.601, limited range); returns the bytes of an mp4 file.
 
     Args:
-        frames: at least one; all of one shape, H and W even.
+        frames: at least one; all of the same shape, H and W even.
         fps: frame rate written to the file.
         qp: H.264 quantiser, 0 (lossless) to 51.
         gop: frames from one key frame to the next.
@@ -41,8 +41,8 @@ def encode_h264(frames: Iterable[Frames], *, fps: float, qp: int, gop: int) -> b
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
                 _configure(stream, height=frame.shape[0] * 2 // 3, width=frame.shape[1], qp=qp, gop=gop)
                 still = _Still(stream, gop=gop)
-            packets = stream.encode(_picture(still.source_of(frame)))
-            still.encoded(packets)
+            packets = stream.encode(_padded(still.source_of(frame)))
+            still.add(packets)
             container.mux(packets)
             shape = frame.shape
         if stream is None:
@@ -52,9 +52,9 @@ def encode_h264(frames: Iterable[Frames], *, fps: float, qp: int, gop: int) -> b
 
 
 def _configure(stream: VideoStream, *, height: int, width: int, qp: int, gop: int) -> None:
-    """Sets the encoder up for whole macroblocks, of which a decoder shows the picture.
+    """Sets the encoder up for whole macroblocks, which a decoder crops to the frame.
 
-    x264 would pad the source itself, and then correct the padding of a repeated frame, visibly at the edge.
+    If x264 padded the frames, it would also correct the padding of a repeated frame, visibly at the edge.
     """
     context = stream.codec_context
     stream.pix_fmt = "yuv420p"
@@ -67,9 +67,9 @@ def _configure(stream: VideoStream, *, height: int, width: int, qp: int, gop: in
         "scenecut": 0,
         "bframes": 0,
         "aq-mode": 0,
-        "weightp": 0,  # it compares with the source of the frame before, not with what was shown
+        "weightp": 0,  # it compares with the source of the frame before, not with the decoded frame
         "threads": 1,
-        # A packet comes out for each frame that goes in; `_Still` relies on it.
+        # One packet out for each frame in, without delay; `_Still` relies on it.
         "rc-lookahead": 0,
         "sync-lookahead": 0,
         "force-cfr": 1,
@@ -81,12 +81,12 @@ def _configure(stream: VideoStream, *, height: int, width: int, qp: int, gop: in
 
 
 def _with_size(file: io.BytesIO, *, height: int, width: int) -> bytes:
-    """The file with the picture's size in its header, where the muxer wrote that of the whole macroblocks."""
+    """The file with the frame's size in its header, where the muxer wrote that of whole macroblocks."""
     data = file.getvalue()
     moov = data.rindex(b"moov")
     track, entry = data.index(b"tkhd", moov), data.index(b"avc1", moov)
     length = int.from_bytes(data[track - 4 : track], "big")
-    del data  # held by nobody else, the file is not copied to be written to
+    del data  # without another reference the buffer is not copied when it is written to
     with file.getbuffer() as view:
         struct.pack_into(">II", view, track - 4 + length - 8, width << 16, height << 16)
         struct.pack_into(">HH", view, entry + 28, width, height)
@@ -97,17 +97,17 @@ def _coded(side: int) -> int:
     return -(-side // 16) * 16
 
 
-def _picture(frame: Frames) -> VideoFrame:
+def _padded(frame: Frames) -> VideoFrame:
     """The frame for the encoder, its last row and column repeated up to whole macroblocks."""
     height, width = frame.shape[0] * 2 // 3, frame.shape[1]
-    picture = VideoFrame(_coded(width), _coded(height), "yuv420p")
+    padded = VideoFrame(_coded(width), _coded(height), "yuv420p")
     blue, red = frame[height:].reshape(2, height // 2, width // 2)
-    for plane, source in zip(picture.planes, (frame[:height], blue, red), strict=True):
+    for plane, source in zip(padded.planes, (frame[:height], blue, red), strict=True):
         # A line in memory may be longer than the plane is wide.
         lines: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)
         _extend(source, lines[:, : plane.width])
-    picture.colorspace, picture.color_range = Colorspace.ITU601, ColorRange.MPEG
-    return picture
+    padded.colorspace, padded.color_range = Colorspace.ITU601, ColorRange.MPEG
+    return padded
 
 
 def _extend(plane: Frames, target: Frames) -> None:
@@ -118,37 +118,37 @@ def _extend(plane: Frames, target: Frames) -> None:
 
 
 class _Still:
-    """Replaces a repeated frame by what a decoder shows of the one before it."""
+    """Replaces a repeated frame by the decoded frame before it."""
 
     def __init__(self, stream: VideoStream, *, gop: int) -> None:
         self.stream, self.gop = stream, gop
         self.count = 0
         self.packets: list[bytes] = []  # since the last key frame
         self.previous: Frames | None = None
-        self.shown: Frames | None = None
+        self.decoded: Frames | None = None
 
     def source_of(self, frame: Frames) -> Frames:
         """The pixels to encode for `frame`."""
         if self.count % self.gop == 0:
-            self.packets, self.shown = [], None
+            self.packets, self.decoded = [], None
             repeated = False
         else:
             repeated = self.previous is not None and np.array_equal(frame, self.previous)
         self.count += 1
         self.previous = frame
         if not repeated:
-            self.shown = None
+            self.decoded = None
             return frame
-        if self.shown is None:
-            self.shown = self._decoded()
-        return self.shown
+        if self.decoded is None:
+            self.decoded = self._decode()
+        return self.decoded
 
-    def encoded(self, packets: "list[Packet[VideoStream]]") -> None:
-        """Takes note of what the last frame became."""
+    def add(self, packets: "list[Packet[VideoStream]]") -> None:
+        """Keeps the packet of the last frame."""
         assert len(packets) == 1, f"{len(packets)} packets for one frame: the encoder delays"
         self.packets.append(bytes(packets[0]))
 
-    def _decoded(self) -> Frames:
+    def _decode(self) -> Frames:
         decoder = VideoCodecContext.create("h264", "r")
         decoder.thread_count = 1
         decoder.options = {"flags2": "+ignorecrop"}
