@@ -1,8 +1,8 @@
-"""Hyperparameters: the only place where a name, a default and a meaning stand.
+"""Hyperparameters: the name, default and meaning of each. The docstrings are the help texts of the flags.
 
 A recipe (`models/<name>/recipe.yaml`) fills these dataclasses; `--size cpu` applies the recipe's own small variant;
 command-line flags (`--pretrain.epochs 5`) override both. A step's digest covers its section, so changing a field
-re-runs that step and what follows. Fields marked `_FREE` change speed, never results, and are left out of digests.
+re-runs that step and those after it. Fields marked `_FREE` change speed, never results, and are left out of digests.
 """
 
 from collections.abc import Mapping
@@ -29,33 +29,34 @@ class SampleConfig:
     """Videos to footage: small constant-QP H.264 in immutable shards, and an index."""
 
     short_side: int = 128
-    """Height or width of the footage in pixels, whichever is smaller."""
+    """Shorter side of the footage, in pixels."""
     fps: float | None = 25.0
-    """Frames per second of the footage; none keeps each source's own."""
+    """Frames per second of the footage; none keeps the rate of each video."""
     qp: int = 26
-    """H.264 quantiser. Constant: rate control leaks time into a still video (docs/methods.md#constant-quantiser)."""
+    """H.264 quantiser, constant: rate control shows the time in a still video (docs/methods.md#constant-quantiser)."""
     gop: int = 12
-    """Frames from one key frame to the next: the price of opening a window in the middle."""
+    """Frames from one key frame to the next: reading a window decodes up to this many extra."""
     segment_seconds: float = 60.0
-    """Longest segment; longer files are cut."""
+    """Longest segment, in seconds; longer videos are cut into several."""
     shard_segments: int = 64
-    """Segments per shard, planned before encoding, so that bytes do not depend on workers."""
+    """Segments per shard file."""
     val_share: float = 0.1
-    """Share of the non-test groups held out for validation, by a fixed hash of the group's name."""
+    """Share of the groups outside the test split that become validation, by a fixed hash of the group's name."""
     test_share: float = 0.3
-    """Share of the labelled groups held out for test, by another fixed hash, where no label names a test split."""
+    """Share of the labelled groups that become the test split, by another fixed hash, where no label names one."""
     decode_seconds: float = 1200.0
-    """A segment that takes longer to decode is quarantined."""
+    """Quarantine a segment that takes more seconds than this to decode."""
     min_share_decoded: float = 0.5
-    """A segment is quarantined if less than this share of its expected frames decodes."""
+    """Quarantine a segment if a smaller share of its expected frames decodes."""
     max_pixels: int = 8192 * 4320
-    """Larger frames are quarantined."""
+    """Quarantine videos with more pixels per frame."""
     max_memory_gb: float = 4.0
-    """Memory of one decoding process; a file that needs more is quarantined."""
+    """Memory limit of one decoding process, in GB; a video that needs more is quarantined."""
     keep: float = 1.0
-    """Share of the unlabelled segments that is used: those of highest motion. The others stay in their shards."""
+    """Share of the unlabelled segments to use: those with most motion. The others stay in their shards."""
     duplicates: Literal["error", "drop"] = "error"
-    """Footage of the test split that is, exactly or nearly, in another too: refuse, or leave the other one out."""
+    """What to do with footage of the test split that is also, exactly or nearly, in another split: refuse, or drop it
+    from the other."""
     workers: int = field(default=0, metadata=_FREE)
     """Processes that decode and encode; 0 means one per core."""
 
@@ -70,7 +71,7 @@ class SampleConfig:
             self.fps is None or 1 <= self.fps <= 240,
             "sample.fps",
             self.fps,
-            "1 to 240, or null for the source's",
+            "1 to 240, or null for each video's own",
         )
         _require(0 <= self.qp <= 51, "sample.qp", self.qp, "0 (lossless) to 51")
         _require(self.gop >= 1, "sample.gop", self.gop, "at least 1 frame")
@@ -88,22 +89,22 @@ class SampleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """How weights move. The published recipes use SGD; AdamW is the better default for small nets."""
+    """How weights are updated. The published recipes use SGD; AdamW works better for small networks."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     """Update rule."""
     lr: float = 1e-3
     """Peak learning rate."""
     momentum: float = 0.9
-    """SGD only."""
+    """Momentum of SGD; AdamW ignores it."""
     weight_decay: float = 5e-4
-    """Decay of all weights."""
+    """Weight decay, on all weights."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    """Learning rate over the steps."""
+    """How the learning rate changes over the steps."""
     milestones: tuple[float, ...] = ()
-    """Schedule step only: shares of the run (0 to 1) at which the rate falls to a tenth."""
+    """For schedule step: shares of the run (0 to 1) at which the learning rate falls to a tenth."""
     warmup_steps: int = 0
-    """Steps of linear growth from 0 to `lr`."""
+    """Steps over which the learning rate grows from 0 to `lr`."""
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
@@ -118,28 +119,28 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """Self-supervised pretraining: task, network and clip geometry (which every later step inherits)."""
+    """Self-supervised pretraining: task, network and clip size (which later steps inherit)."""
 
     task: str = "clip_order"
-    """Pretext task (`rushes.pretext`), or none: train nothing and pass on the weights that it would begin with."""
+    """Pretext task (`rushes.pretext`), or none: train nothing and pass on the initial weights."""
     options: Mapping[str, int | float | str | bool] = field(default_factory=dict)
-    """The task's own parameters, e.g. {clips: 3, gap: 8}."""
+    """Parameters of the task, such as {clips: 3, gap: 8}."""
     backbone: str = "r3d"
     """Network (`rushes.backbones`)."""
     init: str = ""
-    """Weights to begin with: none (random), a state dict of torch or safetensors, or an earlier run's pointer."""
+    """Initial weights: empty (random), a state dict of torch or safetensors, or the pointer of an earlier run."""
     clip_frames: int = 16
-    """Frames a clip; 1 for networks of frames."""
+    """Frames per clip; 1 for networks that see single frames."""
     crop: int = 112
-    """Side of the square crop in pixels, cut from the footage."""
+    """Side of the square crop that the network sees, in pixels."""
     short_side: int = 0
-    """Shorter side to which footage is scaled down as it is read, in pixels; 0 takes it as it was sampled."""
+    """Shorter side to which footage is scaled down when it is read, in pixels; 0 keeps the size of the footage."""
     epochs: int = 300
     """Passes over the windows of the unlabelled and training segments."""
     batch: int = 8
-    """Tuples a step."""
+    """Tuples per step."""
     samples_per_epoch: int = 0
-    """Tuples an epoch; 0 means one for each window's length of footage, so an hour weighs an hour."""
+    """Tuples per epoch; 0 takes one per window's length of footage, so that each hour counts the same."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """Update rule."""
     checkpoint_steps: int = field(default=200, metadata=_FREE)
@@ -156,7 +157,7 @@ class PretrainConfig:
             self.short_side == 0 or (self.short_side >= 16 and self.short_side % 2 == 0),
             "pretrain.short_side",
             self.short_side,
-            "0 (the footage's), or even and >= 16",
+            "0 (that of the footage), or even and >= 16",
         )
         _require(self.epochs >= 1, "pretrain.epochs", self.epochs, "at least 1")
         _require(self.batch >= 2, "pretrain.batch", self.batch, "at least 2 (batch norm)")
@@ -170,16 +171,16 @@ class FinetuneConfig:
     """Supervised training on the labelled clips; every layer trains."""
 
     epochs: int = 150
-    """Passes over the labelled training segments, one clip each."""
+    """Passes over the labelled training segments, one clip per segment."""
     batch: int = 8
-    """Clips a step."""
+    """Clips per step."""
     labels_per_class: int = 0
-    """Labelled segments of each class that are used, chosen by the seed and spread over groups; 0 uses all. With few,
-    an epoch stays as long as with all, and there is no validation: its labels would count too."""
+    """Labelled segments to use per class, chosen by the seed and spread over groups; 0 uses all. With fewer labels an
+    epoch is as long as with all, and there is no validation, since its labels would count too."""
     flip: bool = False
-    """Mirror half of the clips. Off where direction is the class."""
+    """Mirror half of the clips. Leave it off where classes differ in direction."""
     dropout: float = 0.0
-    """Before the classifying layer."""
+    """Dropout before the classification layer."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """Update rule."""
     checkpoint_steps: int = field(default=200, metadata=_FREE)
@@ -187,7 +188,7 @@ class FinetuneConfig:
     device: str = field(default="auto", metadata=_FREE)
     """auto, cpu, cuda, cuda:1, ..."""
     workers: int = field(default=2, metadata=_FREE)
-    """Processes that decode."""
+    """Processes that decode; 0 decodes in the training process."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "finetune.epochs", self.epochs, "at least 1")
@@ -200,16 +201,16 @@ class FinetuneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Accuracy on the test split, which chooses nothing."""
+    """Accuracy on the test split."""
 
     clips: int = 10
-    """Clips a video, evenly spaced, centre crop; their logits are averaged."""
+    """Clips per video, evenly spaced, centre crop; their logits are averaged."""
     resamples: int = 2000
-    """Bootstrap draws over groups behind every interval."""
+    """Bootstrap resamples of the groups, for the confidence intervals."""
     probe_l2: float = 1.0
     """Inverse strength of the linear probe's regularisation (scikit-learn's C)."""
     batch: int = field(default=32, metadata=_FREE)
-    """Clips a forward pass."""
+    """Clips per forward pass."""
     device: str = field(default="auto", metadata=_FREE)
     """auto, cpu, cuda, ..."""
 
@@ -225,7 +226,7 @@ class ExportConfig:
     """Classifier to ONNX and its contract."""
 
     clips: int = 10
-    """Clips a request is cut into."""
+    """Clips taken from the video of a request."""
     opset: int = 18
     """ONNX operator set; Triton 24.10's onnxruntime reads up to 20."""
     tolerance: float = 1e-4
@@ -242,23 +243,23 @@ class RegisterConfig:
     """The bundle as an MLflow model version."""
 
     experiment: str = "rushes"
-    """MLflow experiment that the runs are logged to."""
+    """MLflow experiment to log the runs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteConfig:
-    """The gate: what a challenger must show before it is served."""
+    """The gate: what a new version must show before it is served."""
 
     require: Literal["better", "non_inferior"] = "better"
-    """Against the champion: lower bound of the accuracy difference above 0, or above -margin."""
+    """Condition on the lower bound of the accuracy difference to the served version: above 0, or above -margin."""
     margin: float = 0.02
-    """Accuracy that `non_inferior` may cost."""
+    """Loss of accuracy that `non_inferior` accepts."""
     min_groups: int = 30
-    """Test groups below which a comparison is at most inconclusive."""
+    """Below this number of test groups a comparison is inconclusive."""
     confidence: float = 0.95
-    """One-sided."""
+    """Confidence of the one-sided bound."""
     resamples: int = 5000
-    """Bootstrap draws over groups."""
+    """Bootstrap resamples of the groups."""
 
     def __post_init__(self) -> None:
         _require(0 < self.margin < 1, "promote.margin", self.margin, "between 0 and 1")
@@ -269,10 +270,10 @@ class PromoteConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DeployConfig:
-    """Waiting until what the ledger says is what is served."""
+    """Waiting until the promoted version is served."""
 
     timeout_seconds: float = 180.0
-    """How long to wait for servers that are still starting, or for replicas that do not serve the version yet."""
+    """Seconds to wait for servers that are starting and for replicas that do not serve the version yet."""
 
     def __post_init__(self) -> None:
         _require(self.timeout_seconds > 0, "deploy.timeout_seconds", self.timeout_seconds, "above 0 seconds")
@@ -280,10 +281,10 @@ class DeployConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeSections:
-    """All hyperparameters, one section a step."""
+    """All hyperparameters, one section per step."""
 
     seed: int = 0
-    """Seed of every draw of every step."""
+    """Seed of all random numbers, in every step."""
     sample: SampleConfig = field(default_factory=SampleConfig)
     """Section of `rushes sample`."""
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
@@ -357,7 +358,7 @@ def load_recipe(model: str, *, size: str = "full") -> Recipe:
 
 
 def _yaml(path: Path) -> Any:
-    import yaml  # here: the processes that decode read no recipe
+    import yaml  # not at the top: processes that decode read no recipe
 
     return yaml.safe_load(path.read_text())
 
@@ -365,7 +366,10 @@ def _yaml(path: Path) -> Any:
 def parse_recipe(record: Mapping[str, Json], *, size: str = "full", source: str = "recipe") -> Recipe:
     """Builds a recipe from plain data (YAML, or a pipeline's JSON parameter).
 
-    `sizes: {cpu: {...}}` holds partial sections that override the rest when that size is asked for.
+    `sizes: {cpu: {...}}` holds partial sections, which override the others for that size.
+
+    Raises:
+        UserError: an unknown key or size, or a bad value.
     """
     if not isinstance(record, Mapping):
         raise UserError(f"{source}: expected a mapping of sections, found {type(record).__name__}")
@@ -387,6 +391,6 @@ def _merge(base: Mapping[str, Json], override: Mapping[str, Json]) -> dict[str, 
     merged = dict(base)
     for key, value in override.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        # A task's or a network's options belong together with its name: replaced, not mixed.
+        # Options belong to the task that they are named with: they are replaced, not merged.
         merged[key] = _merge(merged[key], value) if both and key != "options" else value
     return merged

@@ -1,4 +1,4 @@
-"""Plain data (YAML, JSON) to frozen dataclasses and back, strictly: a mistake is named, never passed over."""
+"""Plain data (YAML, JSON) to frozen dataclasses and back, strictly: every mistake is an error that names the field."""
 
 import dataclasses
 import difflib
@@ -16,35 +16,35 @@ T = TypeVar("T")
 
 
 def parse_yaml(content: bytes, source: str) -> Json:
-    """Plain data of a YAML file, strictly: keys are text, and in a mapping each is there once.
+    """Plain data of a YAML file, strictly: the keys of a mapping are text, and unique.
 
     Raises:
-        UserError: it is no YAML, or a key is at fault; the message begins with `source`.
+        UserError: not YAML, or a wrong key; the message begins with `source`.
     """
     import yaml
 
     try:
         _check_keys(yaml.compose(content, Loader=yaml.SafeLoader), source)
         return yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError) as error:  # the latter: a date or a number that is none
-        raise UserError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date or number
+        raise UserError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _check_keys(root: Any, source: str) -> None:
-    """Refuses what YAML's reader passes over: of two equal keys it takes the last, and `on` for a truth value."""
+    """Refuses what the YAML reader accepts silently: a repeated key, and keys such as `on`, which become booleans."""
     for keys in _keys(root):
         seen = set()
         for key in keys:
             line = key.start_mark.line + 1
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                raise UserError(f"{source}: line {line}: the key {key.value!r} is no text: write it in quotes")
+                raise UserError(f"{source}: line {line}: the key {key.value!r} is not text: write it in quotes")
             if key.value in seen:
-                raise UserError(f"{source}: line {line}: {key.value!r} is there twice: keep one")
+                raise UserError(f"{source}: line {line}: {key.value!r} is given twice: keep one")
             seen.add(key.value)
 
 
 def _keys(root: Any) -> Iterator[list[Any]]:
-    """The keys of each mapping in a tree of YAML nodes, which may hold itself by an anchor."""
+    """The keys of each mapping in a tree of YAML nodes; anchors can make the tree contain itself."""
     waiting, seen = [root], {id(None)}
     while waiting:
         node = waiting.pop()
@@ -74,7 +74,7 @@ def to_record(config: Any) -> dict[str, Json]:
 
 
 def digest_record(config: Any) -> dict[str, Json]:
-    """`to_record` without the fields that cannot change results."""
+    """`to_record` without the fields that never change results."""
     record = {}
     for f in dataclasses.fields(config):
         if f.metadata.get("digest", True):

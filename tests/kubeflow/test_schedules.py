@@ -250,7 +250,7 @@ def test_a_file_that_is_none_is_told_so(tmp_path: Path, capsys: pytest.CaptureFi
         return capsys.readouterr().err
 
     assert "away.yaml' cannot be read (No such file" in told(str(tmp_path / "away.yaml"))
-    assert "broken.yaml' is no YAML" in told(str(broken))
+    assert "broken.yaml' is not YAML" in told(str(broken))
     assert "broken.yaml' is no compiled pipeline" in told(right, "--pipeline", str(broken))
     assert "experiment: 'Mine' is not allowed" in told(str(written(tmp_path, entry(), experiment="Mine")))
     assert "unknown key 'owner'" in told(str(written(tmp_path, entry(), owner="x")))
@@ -260,7 +260,7 @@ def test_a_key_that_is_there_twice_is_told_with_its_line(tmp_path: Path, capsys:
     file = tmp_path / "schedules.yaml"
     file.write_text("experiment: rushes\nschedules:\n- name: nightly\n  cron: 0 0 2 * * *\n  cron: 0 0 3 * * *\n")
     assert main(["schedules", "plan", str(file)]) == 2
-    assert "schedules.yaml': line 5: 'cron' is there twice: keep one" in capsys.readouterr().err
+    assert "schedules.yaml': line 5: 'cron' is given twice: keep one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
