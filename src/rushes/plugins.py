@@ -113,6 +113,12 @@ def record(*, task: str = NO_TASK, backbone: str = "") -> dict[str, Any]:
     }
 
 
+def code_of(kind: Kind, name: str) -> str | None:
+    """Digest of the code of a task or a backbone; None where the name is not known."""
+    definition = known(kind).get(name)
+    return definition.digest() if definition else None
+
+
 def _find(kind: Kind, name: str) -> Definition:
     definitions = known(kind)
     if name not in definitions:

@@ -13,6 +13,7 @@ from rushes.cli.kubeflow import (
 from rushes.cli.pretext import PretextControl, PretextMaps, PretextShow
 from rushes.cli.servers import Down, Drain, Reconcile, Status, Up
 from rushes.cli.steps import Choose, Deploy, Evaluate, Export, Finetune, Pin, Pretrain, Promote, Register, Sample
+from rushes.cli.store import StoreAccept, StoreAccepted
 from rushes.cli.workflow import Compare, Demo, Models, Predict, Run
 
 GROUPS: dict[str, dict[str, type]] = {
@@ -40,6 +41,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "schedules apply": SchedulesApply,
         "schedules check": SchedulesCheck,
     },
+    "Store": {"store accept": StoreAccept, "store accepted": StoreAccepted},
     "Data": {"footage show": FootageShow, "footage forget": FootageForget, "demo-videos": DemoVideos},
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}

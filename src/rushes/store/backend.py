@@ -1,5 +1,6 @@
 """What a store asks of the folder or the remote storage that holds it."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,13 @@ class Backend(Protocol):
 
     def size(self, name: str) -> int | None:
         """Bytes stored under `name`, or None where nothing is."""
+
+    def modified(self, name: str) -> datetime:
+        """When `name` was last written.
+
+        Raises:
+            FileNotFoundError: nothing is stored there.
+        """
 
     def read(self, name: str) -> bytes | None:
         """The bytes stored under `name`, or None where nothing is."""

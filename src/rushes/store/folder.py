@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rushes.errors import UserError
@@ -23,6 +24,10 @@ class FolderBackend:
             return (self.root / name).stat().st_size
         except FileNotFoundError:
             return None
+
+    def modified(self, name: str) -> datetime:
+        """When `name` was last written."""
+        return datetime.fromtimestamp((self.root / name).stat().st_mtime, UTC)
 
     def read(self, name: str) -> bytes | None:
         """The bytes stored under `name`, or None where nothing is."""

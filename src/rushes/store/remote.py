@@ -8,6 +8,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ class RemoteBackend:
             return int(_patiently(self._fs.size, self._key(name)))
         except FileNotFoundError:
             return None
+
+    def modified(self, name: str) -> datetime:
+        """When `name` was last written."""
+        found: datetime = _patiently(self._fs.modified, self._key(name))
+        return found
 
     def read(self, name: str) -> bytes | None:
         """The bytes stored under `name`, or None where nothing is."""

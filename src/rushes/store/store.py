@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 from rushes.errors import UserError
@@ -142,6 +143,14 @@ class Store:
     def read(self, name: str) -> bytes | None:
         """Returns the bytes of a small record, or None where there is none."""
         return self._backend.read(name)
+
+    def modified(self, name: str) -> datetime:
+        """When a small record was last written.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return self._backend.modified(name)
 
     def write(self, name: str, data: bytes) -> None:
         """Writes or replaces a small record, atomically."""
