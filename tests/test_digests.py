@@ -2,8 +2,9 @@
 
 import ast
 import dataclasses
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,16 @@ from hypothesis import strategies as st
 
 import rushes
 from rushes import digests, plugins
+from rushes.cli import parse
 from rushes.config import Recipe, load_recipe
 from rushes.digests import PLUMBING, _parsed, project_imports, step_digest
+from rushes.errors import UserError
+from rushes.home import open_store
 from rushes.steps import evaluate, export, finetune, pretrain, sample
-from rushes.steps.identity import identify
+from rushes.steps.identity import identify, step_code
 from rushes.store import File, Manifest
+from tests.chain import Chain
+from tests.integration.conftest import write_videos
 
 PACKAGE = Path(rushes.__file__).parent
 CACHED = {"sample": sample, "pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "export": export}
@@ -199,10 +205,11 @@ def test_a_change_of_code_re_runs_what_depends_on_it_and_nothing_else(planner: P
         path = planner.root / "rushes" / name
         text = path.read_text()
         path.write_text(text + "\n_CHANGED = True\n")
-        found[name] = changed(before, planner.refs(recipe))
-        path.write_text(text)
-    assert found == RUNS_AGAIN
-    assert planner.refs(recipe) == before
+        if RUNS_AGAIN[name]:
+            found[name] = changed(before, planner.refs(recipe))
+            path.write_text(text)
+    assert found == {name: again for name, again in RUNS_AGAIN.items() if again}
+    assert planner.refs(recipe) == before, "the code of all other rows is changed by now"
 
 
 @pytest.mark.parametrize(
@@ -370,6 +377,169 @@ def test_the_seed_re_runs_training_and_the_name_nothing(planner: Planner) -> Non
 def test_the_random_baseline_is_an_output_of_its_own(planner: Planner) -> None:
     refs = planner.refs(load_recipe("vcop-r3d"))
     assert refs["baseline"] != refs["finetune"]
+
+
+# Real steps ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """All steps, done once."""
+    folder = tmp_path_factory.mktemp("chain")
+    write_videos(folder / "videos", files=3)
+    chain = Chain(folder, folder / "videos")
+    assert chain.run() == EVERY
+    return chain
+
+
+@pytest.fixture
+def chain(finished: Chain) -> Iterator[Chain]:
+    """The code of this checkout, and a store with the outputs of all steps."""
+    yield finished
+    finished.restore()
+
+
+def test_where_nothing_changed_nothing_runs_again(chain: Chain) -> None:
+    assert chain.run() == NOTHING
+
+
+def test_a_new_task_and_a_new_network_re_run_nothing_and_are_trained(chain: Chain) -> None:
+    (chain.package / "pretext" / "mine.py").write_text(
+        "from rushes.pretext.pace import Pace\n\n\nclass Mine(Pace):\n    pass\n\n\nTASKS = {'mine': Mine}\n"
+    )
+    (chain.package / "backbones" / "mine.py").write_text(
+        "from rushes.backbones.resnet3d import ResNet3D\n\n"
+        "BACKBONES = {'mine': lambda: ResNet3D(factored=False, widths=(4, 4, 4, 4))}\n"
+    )
+    assert chain.run() == NOTHING
+    assert chain.run({"pretrain": {"task": "mine", "backbone": "mine"}}, until="pretrain") == {"pretrain"}
+    assert {kind: used["name"] for kind, used in chain.manifest("backbone")["config"]["definitions"].items()} == {
+        "task": "mine",
+        "backbone": "mine",
+    }
+
+
+def test_a_changed_task_re_runs_pretraining_by_it_and_what_follows_other_weights(chain: Chain) -> None:
+    chain.edit("pretext/opn.py", "is not allowed", "is wrong")
+    assert chain.run(until="pretrain") == NOTHING
+    chain.edit("pretext/pace.py", "is not allowed", "is wrong")
+    assert chain.run() == {"pretrain"}
+    made = chain.manifest("backbone")
+    assert made["inputs"]["footage"] == chain.ended[0]["ref"]
+
+
+def test_a_message_of_labels_re_runs_sample_which_encodes_nothing(chain: Chain) -> None:
+    chain.edit("footage/labels.py", "is not allowed", "is wrong")
+    assert chain.run() == {"sample"}
+    assert chain.ended[0]["summary"]["new_shards"] == 0
+
+
+def test_another_ffmpeg_re_runs_sample_and_what_follows_only_where_bytes_differ(chain: Chain) -> None:
+    newer = "import av\nav.library_versions = av.library_versions | {'libavcodec': (99, 0, 0)}\n"
+    assert chain.run(patch=newer) == {"sample"}
+    assert chain.ended[0]["summary"]["new_shards"] > 0
+    other_bytes = (
+        "import functools\nimport rushes.video.encode as module\n"
+        "plain = module.encode_h264\n"
+        "module.encode_h264 = lambda *frames, qp, **options: plain(*frames, qp=qp + 9, **options)\n"
+    )
+    newest = newer.replace("99", "100") + other_bytes
+    assert chain.run(patch=newest, until="finetune") == {"sample", "pretrain", "finetune"}
+
+
+def test_another_minor_version_of_torch_re_runs_what_computes_with_it_and_a_patch_release_nothing(chain: Chain) -> None:
+    patch = (
+        "from importlib import metadata\nversion = metadata.version\n"
+        "major, minor, rest = version('torch').split('.', 2)\n"
+        "metadata.version = lambda name: {new} if name == 'torch' else version(name)\n"
+    )
+    assert chain.run(patch=patch.format(new="f'{major}.{minor}.99'")) == NOTHING
+    assert chain.run(patch=patch.format(new="f'{major}.{int(minor) + 1}.0'")) == TRAINED
+
+
+def test_outputs_of_earlier_code_stand_by_a_persons_word(chain: Chain) -> None:
+    assert chain.run() == NOTHING
+    before = {name: chain.manifest(name) for name in ("backbone", "tuned")}
+    chain.edit("training/loop.py", "def fit(", "CHANGED = 1\n\n\ndef fit(")
+    for step, name in (("pretrain", "backbone"), ("finetune", "tuned")):
+        done = chain.rushes(
+            "store", "accept", step, "--from", before[name]["code"], "--reason", "a name", "--by", "ada"
+        )
+        assert done.returncode == 0, done.stderr
+    assert chain.run() == NOTHING
+    for name, earlier in before.items():
+        accepted = chain.manifest(name)
+        assert accepted["files"] == earlier["files"] and accepted["digest"] != earlier["digest"]
+        word = accepted["accepted"]
+        assert (word["ref"], word["code"]) == (f"{earlier['step']}/{earlier['digest']}", earlier["code"])
+        assert (word["reason"], word["by"]) == ("a name", "ada") and word["time"]
+        assert "accepted" not in earlier
+    assert "a name" in (listed := chain.rushes("store", "accepted").stdout) and before["tuned"]["code"] in listed
+    # Of later code, by a word about the code between; without one, training runs and makes the same.
+    between = chain.manifest("backbone")["code"]
+    chain.edit("training/loop.py", "CHANGED = 1", "CHANGED = 2")
+    assert chain.rushes("store", "accept", "pretrain", "--from", between, "--reason", "two").returncode == 0
+    assert chain.run(until="pretrain") == NOTHING
+    assert chain.run() == {"finetune"}
+
+
+def test_a_word_about_a_changed_task_is_about_that_change_only(chain: Chain) -> None:
+    assert chain.run(until="pretrain") == NOTHING
+    code = chain.manifest("backbone")["code"]
+    chain.edit("pretext/pace.py", "is not allowed", "is mistaken")
+    assert chain.rushes("store", "accept", "pretrain", "--from", code, "--reason", "a message").returncode == 0
+    assert chain.run(until="pretrain") == NOTHING
+    chain.edit("pretext/pace.py", "is mistaken", "is not so")
+    assert chain.run(until="pretrain") == {"pretrain"}
+
+
+def test_footage_of_accepted_code_is_used_where_the_archive_grew(chain: Chain, tmp_path: Path) -> None:
+    assert chain.run(until="sample") == NOTHING
+    made = chain.manifest("footage")
+    chain.edit("footage/shards.py", "def write_shard(", "CHANGED = 1\n\n\ndef write_shard(")
+    assert chain.rushes("store", "accept", "sample", "--from", made["code"], "--reason", "a name").returncode == 0
+    assert chain.run(until="sample") == NOTHING
+    shutil.copytree(chain.videos, tmp_path / "videos")
+    write_videos(tmp_path / "more", files=1, seed=5)
+    shutil.copy(tmp_path / "more" / "moving" / "v00.mp4", tmp_path / "videos" / "moving" / "new.mp4")
+    chain.edit("footage/shards.py", "CHANGED = 1", "CHANGED = 2")
+    between = chain.manifest("footage")["code"]
+    assert chain.rushes("store", "accept", "sample", "--from", between, "--reason", "the same").returncode == 0
+    assert chain.run(until="sample", videos=tmp_path / "videos") == {"sample"}
+    grown = chain.manifest("footage")["summary"]
+    assert grown["segments"] == made["summary"]["segments"] + 1
+    assert grown["new_shards"] == 1 and grown["new_bytes"] < made["summary"]["new_bytes"] / 3
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "flags", "words"),
+    [
+        ("pretrain", "today", (), "reason: empty is not allowed"),
+        ("pretrain", "today", ("--reason", " "), "reason: empty is not allowed"),
+        ("pretrain", "today", ("--reason", "why"), "is today's code of pretrain"),
+        ("register", "today", ("--reason", "why"), "step: 'register' is not a step that is answered from the store"),
+        ("pretrain", "0123", ("--reason", "why"), "was made by code '0123'; the codes are"),
+        ("measure", "0123", ("--reason", "why"), "there is none of any code"),
+    ],
+)
+def test_what_cannot_be_accepted_is_refused(
+    step: str, code: str, flags: tuple[str, ...], words: str, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUSHES_HOME", str(chain.home))
+    store = open_store()
+    today = step_code("pretrain")
+    records = store.names("accepted/pretrain")
+    with pytest.raises(UserError) as refused:
+        run_command(["store", "accept", step, "--from", today if code == "today" else code, *flags])
+    assert words in str(refused.value)
+    if code == "0123" and step == "pretrain":
+        assert re.search(rf"{today} \(\d+ outputs?, last 20\d\d-\d\d-\d\d\)", str(refused.value))
+    assert store.names("accepted/pretrain") == records
+
+
+def run_command(arguments: list[str]) -> int:
+    status: int = parse(arguments).execute()
+    return status
 
 
 # Digests -------------------------------------------------------------------------------------------------------------
