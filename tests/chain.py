@@ -5,6 +5,7 @@
 `Chain` starts it: with a copy of the package, whose code a test changes, and with patches that run before all else.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
+POINTERS = ("pin", "footage", "backbone", "tuned", "random", "metrics", "bundle")
 ORDER = ("sample", "pretrain", "finetune", "evaluate", "export")
 
 
@@ -48,19 +50,19 @@ def main(videos: Path, home: Path, changes: Mapping[str, Any], until: str) -> No
     from rushes.steps.pretrain import pretrain
     from rushes.steps.sample import sample
 
-    recipe = parse_recipe({"name": "tiny", **{name: section | changes.get(name, {}) for name, section in TINY.items()}})
-    at = {
-        name: home / f"{name}.json" for name in ("pin", "footage", "backbone", "tuned", "random", "metrics", "bundle")
-    }
-    given = {"recipe": recipe, "footage": at["footage"], "backbone": at["backbone"]}
+    sections = {name: section | changes.get(name, {}) for name, section in TINY.items()}
+    recipe = parse_recipe({"name": "tiny", **sections})
+    at = {name: home / f"{name}.json" for name in POINTERS}
+    tune = functools.partial(finetune, recipe=recipe, footage=at["footage"], backbone=at["backbone"])
+    judge = functools.partial(evaluate, recipe=recipe, footage=at["footage"], backbone=at["backbone"])
     runs: dict[str, list[Callable[[], object]]] = {
         "sample": [lambda: sample(recipe=recipe, pin=at["pin"], out=at["footage"])],
         "pretrain": [lambda: pretrain(recipe=recipe, footage=at["footage"], out=at["backbone"])],
         "finetune": [
-            lambda: finetune(**given, out=at["tuned"]),
-            lambda: finetune(**given, out=at["random"], init="random"),
+            lambda: tune(out=at["tuned"]),
+            lambda: tune(out=at["random"], init="random"),
         ],
-        "evaluate": [lambda: evaluate(**given, classifier=at["tuned"], baseline=at["random"], out=at["metrics"])],
+        "evaluate": [lambda: judge(classifier=at["tuned"], baseline=at["random"], out=at["metrics"])],
         "export": [lambda: export(recipe=recipe, classifier=at["tuned"], out=at["bundle"])],
     }
     pin(data=DataReference(videos=str(videos)), out=at["pin"])

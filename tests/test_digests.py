@@ -462,9 +462,8 @@ def test_outputs_of_earlier_code_stand_by_a_persons_word(chain: Chain) -> None:
     before = {name: chain.manifest(name) for name in ("backbone", "tuned")}
     chain.edit("training/loop.py", "def fit(", "CHANGED = 1\n\n\ndef fit(")
     for step, name in (("pretrain", "backbone"), ("finetune", "tuned")):
-        done = chain.rushes(
-            "store", "accept", step, "--from", before[name]["code"], "--reason", "a name", "--by", "ada"
-        )
+        flags = ("--from", before[name]["code"], "--reason", "a name", "--by", "ada")
+        done = chain.rushes("store", "accept", step, *flags)
         assert done.returncode == 0, done.stderr
     assert chain.run() == NOTHING
     for name, earlier in before.items():
@@ -516,7 +515,7 @@ def test_footage_of_accepted_code_is_used_where_the_archive_grew(chain: Chain, t
     [
         ("pretrain", "today", (), "reason: empty is not allowed"),
         ("pretrain", "today", ("--reason", " "), "reason: empty is not allowed"),
-        ("pretrain", "today", ("--reason", "why"), "is today's code of pretrain"),
+        ("evaluate", "today", ("--reason", "why"), "is today's code of evaluate"),
         ("register", "today", ("--reason", "why"), "step: 'register' is not a step that is answered from the store"),
         ("pretrain", "0123", ("--reason", "why"), "was made by code '0123'; the codes are"),
         ("measure", "0123", ("--reason", "why"), "there is none of any code"),
@@ -527,14 +526,14 @@ def test_what_cannot_be_accepted_is_refused(
 ) -> None:
     monkeypatch.setenv("RUSHES_HOME", str(chain.home))
     store = open_store()
-    today = step_code("pretrain")
-    records = store.names("accepted/pretrain")
+    today = step_code("evaluate" if step == "evaluate" else "pretrain")
+    records = store.names(f"accepted/{step}")
     with pytest.raises(UserError) as refused:
         run_command(["store", "accept", step, "--from", today if code == "today" else code, *flags])
     assert words in str(refused.value)
     if code == "0123" and step == "pretrain":
         assert re.search(rf"{today} \(\d+ outputs?, last 20\d\d-\d\d-\d\d\)", str(refused.value))
-    assert store.names("accepted/pretrain") == records
+    assert store.names(f"accepted/{step}") == records
 
 
 def run_command(arguments: list[str]) -> int:

@@ -98,7 +98,7 @@ def test_the_best_on_validation_goes_on_whatever_the_order_of_artifacts(store: S
 def test_of_several_without_validation_none_is_chosen(store: Store, tmp_path: Path) -> None:
     a, b = trained(tmp_path, "a", accuracy=0.9), trained(tmp_path, "b", val_accuracy=0.2, val_loss=1.0)
     outputs = {name: artifact(tmp_path / f"out-{name}", dsl.Model) for name in ("backbone", "classifier", "choice")}
-    with pytest.raises(UserError, match="models: 'a' was not measured on validation"):
+    with pytest.raises(UserError, match="models: 'a' was not scored on validation"):
         choose.python_func(models=[model("a"), model("b")], backbones=[a[0], b[0]], classifiers=[a[1], b[1]], **outputs)
     assert choose.python_func(models=[model("a")], backbones=[a[0]], classifiers=[a[1]], **outputs)["name"] == "a"
 
