@@ -1,4 +1,4 @@
-"""The synthetic films: same bytes whoever draws them, and classes that differ only in motion."""
+"""The synthetic films: the same bytes in every run, and classes that differ only in motion."""
 
 import csv
 import hashlib

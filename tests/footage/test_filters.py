@@ -21,7 +21,7 @@ def write(path: Path, frames: Frames, *, qp: int = 10) -> None:
 
 
 def as_mpeg4(path: Path, frames: Frames) -> None:
-    """The same pictures, brighter, in another codec and container."""
+    """The same frames, brighter, in another codec and container."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"

@@ -28,12 +28,12 @@ def archive(root: Path, names: str = "abcdefg") -> Path:
 
 
 def pieces(data: bytes) -> set[bytes]:
-    """Stretches of 48 bytes that no other file shares: not the headers, nor the encoder's name."""
+    """Runs of 48 bytes that no other file has: not the headers, nor the encoder's name."""
     return {data[n : n + 48] for n in range(2000, len(data) - 3000, 64)}
 
 
 def found_in(folder: Path, marks: set[bytes]) -> list[str]:
-    """Files that hold any of the stretches, at any offset."""
+    """Files that hold any of these runs, at any offset."""
     hits = []
     for path in folder.rglob("*"):
         if path.is_file():

@@ -33,7 +33,7 @@ ODD_VIDEOS: dict[str, Holds | str] = {
     "derived/base_h264.mp4": Holds(240, 200),
     "derived/corrupt_bitflips.mp4": Holds(240, 200),  # concealed by the decoder: 80 frames are marked corrupt
     "derived/corrupt_no_moov.mp4": "not_a_video",
-    "derived/corrupt_truncated.avi": Holds(121, 101),  # the header promises 240
+    "derived/corrupt_truncated.avi": Holds(121, 101),  # 240 by the header
     "derived/corrupt_truncated_faststart.mp4": Holds(139, 116),  # 140 packets, of which the last is cut
     "derived/four_frames.mp4": Holds(4, 3),
     "derived/gray.mp4": Holds(240, 200),
@@ -104,8 +104,8 @@ def test_what_is_no_video_is_refused_with_its_reason(odd: Path, name: str) -> No
 def test_what_is_a_video_decodes_in_full_upright_and_at_its_length(odd: Path, name: str) -> None:
     path, holds = odd / name, USABLE[name]
     height, width = holds.size
-    promised = probe(path)
-    assert abs(promised.width / promised.height - width / height) < 0.04, "promised as it will be shown"
+    probed = probe(path)
+    assert abs(probed.width / probed.height - width / height) < 0.04, "as it is displayed"
     whole = list(decode_timed(path, short_side=64, fps=None))
     times = [t for t, _ in whole]
     assert {frame.shape for _, frame in whole} == {(height * 3 // 2, width)}

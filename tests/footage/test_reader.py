@@ -91,11 +91,11 @@ def test_ten_thousand_draws_cross_no_planted_cut(tmp_path: Path) -> None:
     task = make_task("pace", {"strides": 2})
     drawn = 0
     for number in range(10_000):
-        stretch, generator = windows[divmod(number, windows.samples)]
-        if stretch.frames < task.span(clip_frames=8):
+        window, generator = windows[divmod(number, windows.samples)]
+        if window.frames < task.span(clip_frames=8):
             continue
-        draw = task.draw(shot(stretch.frames), clip_frames=8, crop=32, rng=generator)
-        numbers_ = starts[stretch.row] + stretch.first + draw.frames.ravel()
+        draw = task.draw(shot(window.frames), clip_frames=8, crop=32, rng=generator)
+        numbers_ = starts[window.row] + window.first + draw.frames.ravel()
         assert not any(numbers_.min() < cut <= numbers_.max() for cut in planted)
         drawn += 1
     assert drawn == 10_000

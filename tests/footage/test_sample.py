@@ -262,22 +262,22 @@ def test_only_what_the_dead_left_counts_as_abandoned(tmp_path: Path) -> None:
     assert not is_abandoned(part)
 
 
-# Decoders that die or hang -------------------------------------------------------------------------------------------
+# Decoders that crash or hang -----------------------------------------------------------------------------------------
 
 
-def _dies(task: ShardTask) -> bool:
+def _crashes(task: ShardTask) -> bool:
     sources = {planned.segment.source for planned in task.planned}
     return "2.mp4" in sources - set(task.crashed)
 
 
-def dying_write(task: ShardTask) -> ShardRecord:
-    if _dies(task):
+def crashing_write(task: ShardTask) -> ShardRecord:
+    if _crashes(task):
         os.kill(os.getpid(), signal.SIGSEGV)
     return write_shard(task)
 
 
-def dying_try(task: ShardTask) -> int:
-    if _dies(task):
+def crashing_try(task: ShardTask) -> int:
+    if _crashes(task):
         os.kill(os.getpid(), signal.SIGSEGV)
     return try_sources(task)
 
@@ -285,8 +285,8 @@ def dying_try(task: ShardTask) -> int:
 def test_a_file_that_kills_the_decoder_is_quarantined_alone(
     tmp_path: Path, sample: Sampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_writer, "write_shard", dying_write)
-    monkeypatch.setattr(shard_writer, "try_sources", dying_try)
+    monkeypatch.setattr(shard_writer, "write_shard", crashing_write)
+    monkeypatch.setattr(shard_writer, "try_sources", crashing_try)
     _, summary, _ = sample(tmp_path / "videos", small_dataset(tmp_path / "videos"))
     assert [(bad["source"], bad["reason"]) for bad in summary["quarantine"]] == [("2.mp4", "decoder_crash")]
     assert "exit -11" in summary["quarantine"][0]["message"]

@@ -240,7 +240,7 @@ def edge(x: int) -> Frames:
 
 
 def moving_edge(frames: int) -> tuple[list[Frames], list[Frames]]:
-    """A vertical edge that moves two pixels a field: the interlaced frames, and the pictures of their first fields."""
+    """A vertical edge that moves two pixels per field: the interlaced frames, and the frames of their first fields."""
     first = [edge(4 + 4 * k) for k in range(frames)]
     woven = [planes.copy() for planes in first]
     for k, planes in enumerate(woven):

@@ -117,18 +117,27 @@ def sample_footage(
         known = work.known(plan)
         tasks = work.shards.tasks(plan, np.flatnonzero((known < 0) & ~plan.failed))
         if partition is not None:
-            mine = [task for task in tasks if task.number % partition.count == partition.number - 1]
-            work.shards.write(mine)
-            return {"shards": len(mine), "of": len(tasks), "partition": f"{partition.number}/{partition.count}"}
+            return _write_part(work.shards, tasks, partition)
         work.shards.write(tasks)
     table, shards = work.assemble(plan, known, tasks)
     new = shards[len(shards) - len(tasks) :]
     del plan, known, tasks
     table = filter_segments(table, config, progress)
-    used = (row for row in rows_of(table, ("status", "label", "split", "group")) if row["status"] == SAMPLED)
-    check_coverage((row["label"], row["split"], row["group"]) for row in used)
+    _check_used(table)
     size = sum(shard.size + shard.motion_size for shard in new)
     return work.publish(table, shards, out) | {"new_shards": len(new), "new_bytes": size}
+
+
+def _write_part(shards: ShardWriter, tasks: Sequence[ShardTask], partition: Partition) -> dict[str, Any]:
+    mine = [task for task in tasks if task.number % partition.count == partition.number - 1]
+    shards.write(mine)
+    return {"shards": len(mine), "of": len(tasks), "partition": f"{partition.number}/{partition.count}"}
+
+
+def _check_used(table: pa.Table) -> None:
+    """Raises UserError where too little is left of a class after filtering."""
+    used = (row for row in rows_of(table, ("status", "label", "split", "group")) if row["status"] == SAMPLED)
+    check_coverage((row["label"], row["split"], row["group"]) for row in used)
 
 
 def peek_footage(
