@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+import rushes
+from rushes.errors import UserError
 from rushes.ledger import Ledger
 from rushes.serving.environment import can_run_triton
 from rushes.steps import STEPS
@@ -77,6 +79,21 @@ def test_mlflow_holds_the_version_with_its_lineage(cli: Cli, finished: list[dict
         steps["evaluate"]["summary"]["top1"]["fine-tune, pretrained"]["value"]
     )
     assert "report.html" in {artifact.path for artifact in client.list_artifacts(version.run_id)}
+
+
+def test_python_loads_the_registered_model_which_answers_as_the_endpoint_does(
+    cli: Cli, videos: Path, finished: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUSHES_HOME", str(cli.home))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", by_step(finished)["register"]["summary"]["tracking"])
+    video = videos / "moving" / "v00.mp4"
+    served = json.loads(cli.ok("predict", video, "--json", "--endpoint", "motion", "--offline"))
+    for source in ("models:/motion@champion", "models:/motion/1"):
+        found = rushes.load_classifier(source).predict(video, clips=2)
+        assert [found[label] for label in served["labels"]] == pytest.approx(served["probabilities"], abs=1e-4)
+    assert rushes.load_backbone("models:/motion@champion").source.startswith("finetune/")
+    with pytest.raises(UserError, match=r"^models:/motion@missing: not in MLflow at http.*$"):
+        rushes.load_classifier("models:/motion@missing")
 
 
 def test_a_second_run_does_nothing_twice(cli: Cli, videos: Path, finished: list[dict[str, Any]]) -> None:

@@ -61,6 +61,24 @@ class Registry:
         versions = self.client.search_model_versions(query)
         return min((int(v.version) for v in versions if v.status == "READY"), default=None)
 
+    def tags(self, model: str) -> dict[str, str]:
+        """Tags of a registered version: NAME@ALIAS or NAME/VERSION.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        from mlflow.exceptions import MlflowException
+
+        name, at, alias = model.partition("@")
+        try:
+            if at:
+                return dict(self.client.get_model_version_by_alias(name, alias).tags)
+            name, _, version = model.partition("/")
+            return dict(self.client.get_model_version(name, version).tags)
+        except MlflowException as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"models:/{model}: not in MLflow at {self.url}: {reason}") from error
+
     def repair_alias(self, entry: LedgerEntry | None, *, endpoint: str) -> None:
         """Sets the alias `champion` to the champion of the ledger's last entry, wherever it points now."""
         from mlflow.exceptions import MlflowException

@@ -1,0 +1,402 @@
+"""The Python API for researchers: trained networks, features of clips and videos, footage as a torch dataset.
+
+    import rushes
+
+    backbone = rushes.load_backbone("artifacts/pretrain.json")
+    features = backbone.video_features("clip.mp4")  # float32 [D]
+    footage = rushes.sample_footage("videos")
+    tuples = rushes.TupleDataset(footage, MyTask(), clip_frames=8, crop=48)
+
+Whatever is loaded is named by a pointer file, a store ref such as "pretrain/ab12" (a digest may be abbreviated), or a
+registered model: "models:/NAME@ALIAS" or "models:/NAME/VERSION". The store is the one that RUSHES_HOME and RUSHES_STORE
+name, MLflow the one of MLFLOW_TRACKING_URI, or this machine's.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from rushes import plugins as _plugins
+from rushes.backbones import Backbone
+from rushes.config import PretrainConfig, Recipe, SampleConfig
+from rushes.errors import UserError
+from rushes.evaluation.features import clip_means
+from rushes.footage.colour import i420_to_rgb
+from rushes.footage.reader import Footage
+from rushes.footage.reference import DataReference
+from rushes.home import home_folder, open_store
+from rushes.pretext.task import PretextTask
+from rushes.progress import NullProgress
+from rushes.steps.pin import pin
+from rushes.steps.sample import sample
+from rushes.store import Manifest, Store
+from rushes.training import weights
+from rushes.training.data import EvenClips
+from rushes.training.loop import pick_device
+from rushes.training.networks import Classifier, normalise
+from rushes.training.pretext import PretextTuples
+from rushes.video.file_clips import video_clips
+
+__all__ = [
+    "TupleDataset",
+    "VideoBackbone",
+    "VideoClassifier",
+    "load_backbone",
+    "load_classifier",
+    "load_footage",
+    "sample_footage",
+]
+
+Array: TypeAlias = npt.NDArray[np.float32]
+Clips: TypeAlias = npt.NDArray[np.uint8] | Tensor
+"""uint8: RGB [N, T, H, W, 3], or I420 [N, T, S*3/2, S] as `VideoBackbone.clips` and footage give."""
+_REGISTERED = "models:/"
+
+
+# Networks ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoBackbone:
+    """A trained backbone in evaluation mode, and the geometry that it was trained with."""
+
+    net: Backbone
+    source: str
+    """Ref of its manifest in the store."""
+    clip_frames: int
+    """Frames per clip."""
+    crop: int
+    """Side of the square crop, pixels."""
+    short_side: int
+    """Shorter side of the footage before the crop, pixels."""
+    fps: float | None
+    """Frame rate of the footage; None keeps each video's own."""
+    device: torch.device
+
+    def clips(self, video: str | Path | bytes, *, clips: int = 10) -> Tensor:
+        """Decodes a video file, scaled, timed and cropped as in evaluation and serving.
+
+        Args:
+            video: path or bytes of the file.
+            clips: number of clips, evenly spaced over the video.
+
+        Returns:
+            I420, uint8 [clips, clip_frames, crop * 3/2, crop].
+
+        Raises:
+            VideoError: it cannot be decoded.
+        """
+        source = video if isinstance(video, bytes) else Path(video)
+        found = video_clips(
+            source,
+            short_side=self.short_side,
+            fps=self.fps,
+            clips=clips,
+            clip_frames=self.clip_frames,
+            crop=self.crop,
+        )
+        return torch.from_numpy(found)
+
+    @torch.no_grad()
+    def features(self, clips: Clips, *, batch: int = 32) -> Array:
+        """Features of clips: float32 [N, D].
+
+        Args:
+            clips: uint8: RGB [N, T, H, W, 3], or I420 [N, T, S*3/2, S].
+            batch: clips per forward pass.
+
+        Raises:
+            UserError: clips of another layout, or of a size that the network does not take.
+        """
+        _check_layout(clips)
+        whole = torch.as_tensor(clips)
+        batches = [whole[start : start + batch] for start in range(0, len(whole), batch)]
+        parts = [self.net(_network_input(part.to(self.device))).cpu() for part in batches]
+        return np.asarray(torch.cat(parts).numpy(), np.float32)
+
+    def video_features(self, video: str | Path | bytes, *, clips: int = 10, batch: int = 32) -> Array:
+        """Features of a whole video, the mean over its clips: float32 [D].
+
+        Evaluation takes the same clips, from footage that `sample` has encoded: with a loss unless `sample.qp` is 0.
+
+        Raises:
+            VideoError: it cannot be decoded.
+        """
+        mean: Array = self.features(self.clips(video, clips=clips), batch=batch).mean(axis=0)
+        return mean
+
+    def segment_features(
+        self, footage: Footage, rows: Sequence[int] | npt.NDArray[np.int64], *, clips: int = 10, batch: int = 32
+    ) -> Array:
+        """Features of segments of footage, as evaluation computes them: float32 [n, D].
+
+        Args:
+            footage: at the short side of this backbone: see `load_footage`.
+            rows: [n] rows of its segments, such as `footage.select("test", labelled=True)`.
+            clips: number of clips per segment.
+            batch: clips per forward pass.
+        """
+        if footage.short_side != self.short_side:
+            raise UserError(
+                f"footage: short side {footage.short_side}, the backbone's is {self.short_side}: "
+                f"load_footage(SOURCE, short_side={self.short_side})"
+            )
+        chosen = np.asarray(rows, np.int64)
+        data = EvenClips(footage, chosen, clips=clips, clip_frames=self.clip_frames, crop=self.crop)
+        bar = NullProgress().bar("features", total=len(chosen), unit="segments")
+        networks = {"features": lambda found: self.net(_network_input(found))}
+        return clip_means(data, networks, device=self.device, batch=batch, bar=bar)["features"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoClassifier(VideoBackbone):
+    """A fine-tuned backbone with its classifying layer."""
+
+    head: nn.Module
+    labels: tuple[str, ...]
+    """Class names, in the order of the probabilities."""
+
+    @torch.no_grad()
+    def logits(self, clips: Clips, *, batch: int = 32) -> Array:
+        """Logits of clips [N, classes]; arguments and errors as for `features`."""
+        found = torch.from_numpy(self.features(clips, batch=batch)).to(self.device)
+        return np.asarray(self.head(found).cpu().numpy(), np.float32)
+
+    def predict(self, video: str | Path | bytes, *, clips: int = 10) -> dict[str, float]:
+        """Probability per class of a whole video, the most probable first, from the mean of its clips' logits.
+
+        Raises:
+            VideoError: it cannot be decoded.
+        """
+        mean = torch.from_numpy(self.logits(self.clips(video, clips=clips))).mean(dim=0)
+        found = zip(self.labels, mean.softmax(0).tolist(), strict=True)
+        return dict(sorted(found, key=lambda pair: -pair[1]))
+
+
+def load_backbone(source: str | Path, *, device: str = "auto", plugins: Sequence[str | Path] = ()) -> VideoBackbone:
+    """Loads a pretrained backbone, or the fine-tuned one of a classifier.
+
+    Args:
+        source: a pointer file, a store ref, or a registered model: see this module.
+        device: `auto` (the first GPU, or the CPU), cpu, cuda, ...
+        plugins: files that define the network, where it is a plugin's: they replace those used before.
+
+    Raises:
+        UserError: nothing is found, or it is something else than a backbone or a classifier.
+        ServiceError: MLflow does not answer.
+    """
+    if plugins:
+        _plugins.use(plugins)
+    store = open_store()
+    manifest = _find(source, store, kinds=("backbone", "classifier"))
+    if manifest.kind == "classifier":
+        return _without_head(_classifier(manifest, store, pick_device(device)))
+    model = weights.read_model(manifest, store)
+    net = Classifier(backbone=model["backbone"], classes=2).backbone
+    weights.load_backbone(net, manifest, store)
+    chosen = pick_device(device)
+    return VideoBackbone(
+        net=net.eval().to(chosen),
+        source=manifest.ref,
+        clip_frames=model["clip_frames"],
+        crop=model["crop"],
+        short_side=model["short_side"],
+        fps=model["fps"],
+        device=chosen,
+    )
+
+
+def load_classifier(source: str | Path, *, device: str = "auto", plugins: Sequence[str | Path] = ()) -> VideoClassifier:
+    """Loads a fine-tuned classifier; arguments and errors as for `load_backbone`."""
+    if plugins:
+        _plugins.use(plugins)
+    store = open_store()
+    return _classifier(_find(source, store, kinds=("classifier",)), store, pick_device(device))
+
+
+def _classifier(manifest: Manifest, store: Store, device: torch.device) -> VideoClassifier:
+    net, model = weights.load_classifier(manifest, store)
+    net = net.to(device)
+    return VideoClassifier(
+        net=net.backbone,
+        head=net.head,
+        labels=tuple(model["labels"]),
+        source=manifest.ref,
+        clip_frames=model["clip_frames"],
+        crop=model["crop"],
+        short_side=model["short_side"],
+        fps=model["fps"],
+        device=device,
+    )
+
+
+def _without_head(classifier: VideoClassifier) -> VideoBackbone:
+    return VideoBackbone(
+        net=classifier.net,
+        source=classifier.source,
+        clip_frames=classifier.clip_frames,
+        crop=classifier.crop,
+        short_side=classifier.short_side,
+        fps=classifier.fps,
+        device=classifier.device,
+    )
+
+
+def _check_layout(clips: Clips) -> None:
+    shape, rgb = tuple(clips.shape), clips.ndim == 5 and clips.shape[-1] == 3
+    i420 = clips.ndim == 4 and 2 * clips.shape[2] == 3 * clips.shape[3]
+    if clips.dtype not in (torch.uint8, np.uint8) or not (rgb or i420) or not len(clips):
+        raise UserError(
+            f"clips: {clips.dtype} {list(shape)} is not allowed; uint8, RGB [N, T, H, W, 3] or I420 [N, T, S*3/2, S]"
+        )
+
+
+def _network_input(clips: Tensor) -> Tensor:
+    """Normalised float [N, 3, T, H, W] of clips of either layout."""
+    rgb = clips.permute(0, 4, 1, 2, 3).float() / 255 if clips.ndim == 5 else i420_to_rgb(clips)
+    return normalise(rgb)
+
+
+# Footage -------------------------------------------------------------------------------------------------------------
+
+
+def load_footage(source: str | Path, *, short_side: int = 0) -> Footage:
+    """Opens the footage that `rushes sample` made.
+
+    Args:
+        source: a pointer file or a store ref.
+        short_side: scale frames down to this as they are read, in pixels; 0 takes them as they are.
+
+    Raises:
+        UserError: nothing is found, it is something else, or it is smaller than `short_side`.
+    """
+    store = open_store()
+    return Footage(_find(source, store, kinds=("footage",)), store, short_side=short_side)
+
+
+def sample_footage(videos: str | Path, *, labels: str | Path = "", config: SampleConfig | None = None) -> Footage:
+    """Samples a folder of videos into the store, or finds that it has been, and opens it.
+
+    Args:
+        videos: folder of video files, or an fsspec URL.
+        labels: CSV or Parquet of labels; by default the folder's labels.csv, then class folders.
+        config: size, frame rate and so on.
+
+    Raises:
+        UserError: no video can be used, or the labels are at fault.
+    """
+    smallest = PretrainConfig(crop=16)  # any footage allows it, and nothing is trained
+    recipe = Recipe(name="api", sample=config or SampleConfig(), pretrain=smallest)
+    with tempfile.TemporaryDirectory(prefix="rushes-api-") as folder:
+        pointer = Path(folder) / "pin.json"
+        pin(data=DataReference(videos=str(videos), labels=str(labels)), out=pointer)
+        return Footage(sample(recipe=recipe, pin=pointer, out=Path(folder) / "footage.json"), open_store())
+
+
+class TupleDataset(Dataset[tuple[Tensor, int]]):
+    """Tuples that a pretext task draws from footage, by number: normalised float [E, 3, T, crop, crop], and the label.
+
+    A tuple is a function of (seed, epoch, number): `set_epoch` before each pass over the data gives other ones.
+
+    Args:
+        footage: from `load_footage` or `sample_footage`.
+        task: any `rushes.pretext.task.PretextTask`; it need not be registered.
+        clip_frames: frames per element.
+        crop: side of the square crop, pixels.
+        splits: splits to draw from.
+        samples: tuples per epoch; 0 takes as many as the footage has windows.
+        seed: of windows and tuples.
+
+    Raises:
+        UserError: no shot is long enough, or the task does not allow clips of this length.
+    """
+
+    def __init__(
+        self,
+        footage: Footage,
+        task: PretextTask,
+        *,
+        clip_frames: int,
+        crop: int,
+        splits: Sequence[str] = ("unlabelled", "train"),
+        samples: int = 0,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(task, PretextTask):
+            raise UserError(f"task: {task!r} is not allowed; an instance of a class derived from PretextTask")
+        if not 0 < crop <= footage.short_side or crop % 2:
+            raise UserError(f"crop: {crop} is not allowed; even, and at most the footage's {footage.short_side} pixels")
+        self._tuples = PretextTuples(
+            footage,
+            footage.select(*splits),
+            task=task,
+            clip_frames=clip_frames,
+            crop=crop,
+            seed=seed,
+            samples=samples,
+        )
+        self.task, self.epoch = task, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws other tuples from now on; in loader workers that persist, only from the next loader on."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._tuples)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        if not 0 <= number < len(self):
+            raise IndexError(f"tuple {number} of {len(self)}")
+        clips, label = self._tuples[self.epoch, number]
+        return self.task.view(_network_input(clips)[None])[0], label
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+def _find(source: str | Path, store: Store, *, kinds: Sequence[str]) -> Manifest:
+    manifest = _manifest(str(source), store)
+    if manifest.kind not in kinds:
+        raise UserError(f"{source}: of kind {manifest.kind!r}; expected {' or '.join(kinds)}")
+    return manifest
+
+
+def _manifest(source: str, store: Store) -> Manifest:
+    if source.startswith(_REGISTERED):
+        return _stored(_registered_classifier(source), store, source=source)
+    if Path(source).is_file():
+        return Manifest.read(Path(source))
+    step, slash, digest = source.partition("/")
+    if not (slash and step.isidentifier() and digest and "/" not in digest):
+        raise UserError(f"source: {source!r} is no file; a pointer, STEP/DIGEST, or models:/NAME@ALIAS")
+    return _stored(source, store, source=source)
+
+
+def _registered_classifier(source: str) -> str:
+    """Ref of the classifier behind a registered model."""
+    from rushes.tracking.registry import Registry  # here: loading from a file needs no MLflow
+    from rushes.tracking.server import tracking_url
+
+    tags = Registry(tracking_url(home_folder())).tags(source.removeprefix(_REGISTERED))
+    if "rushes.classifier" not in tags:
+        raise UserError(f"{source}: not registered by rushes (no tag rushes.classifier)")
+    return tags["rushes.classifier"]
+
+
+def _stored(ref: str, store: Store, *, source: str) -> Manifest:
+    step, _, digest = ref.partition("/")
+    names = [name.removesuffix(".json") for name in store.names(f"steps/{step}") if name.startswith(digest)]
+    if len(names) > 1 and digest not in names:
+        raise UserError(f"{source}: {len(names)} outputs of {step} begin so ({', '.join(names[:3])}): give more digits")
+    manifest = store.find(f"{step}/{digest if digest in names else names[0]}") if names else None
+    if manifest is None:
+        raise UserError(f"{source}: {ref} is not in the store {store.url}: set RUSHES_STORE, or run the step")
+    return manifest
