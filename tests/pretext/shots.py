@@ -1,5 +1,7 @@
 """Shots without a file behind them."""
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,3 +35,19 @@ def shot(
         return pictures[numbers]
 
     return Shot(frames=frames, height=height, width=width, read_motion=lambda: (magnitude, cells), read_frames=look)
+
+
+@functools.cache
+def _noise(height: int, width: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(16, 236, (512, height * 3 // 2, width), dtype=np.uint8)
+
+
+def lively(frames: int) -> Shot:
+    """A shot of at most 512 frames, each of which is noise of its own: any task finds something to draw."""
+    motion = 1 + np.random.default_rng(1).random(frames)
+    return shot(frames, motion=motion, grid=np.full((frames, 4, 5), 16, np.uint8), pictures=_noise(56, 76)[:frames])
+
+
+def still(frames: int) -> Shot:
+    """A shot in which every frame is the same."""
+    return shot(frames, pictures=np.repeat(_noise(56, 76)[:1], frames, axis=0))

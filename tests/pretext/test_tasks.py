@@ -1,6 +1,11 @@
-"""What every pretext task must be: labels as the task says, frames inside the segment, a function of its generator."""
+"""Properties of every registered pretext task, found by discovery: a new task needs a test of what is special about it.
+
+Each task is tested with its defaults and with the options of its recipes. That it can be learned is tested in
+`tests/training/test_overfit.py`.
+"""
 
 import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,30 +14,49 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from torch import nn
+from torch import Tensor, nn
 
+from rushes.config import known_models, load_recipe, recipe_sizes
 from rushes.errors import UserError
-from rushes.pretext import TASKS, ClipTuple, PretextTask, make_task
-from tests.pretext.shots import shot
+from rushes.pretext import TASKS, ClipTuple, PretextTask, Shot, make_task
+from rushes.training.data import mirror
+from rushes.training.pretext import PretextTuples, one_channel
+from rushes.video.clips import crop_i420
+from tests.pretext.shots import lively, shot, still
+from tests.training.stand_in import stand_in
 
-EVERY_TASK: list[tuple[str, dict[str, Any]]] = [
-    ("shuffle_and_learn", {"similarity": 0}),
-    ("shuffle_and_learn", {"similarity": 0, "tau_max": 6, "tau_min": 2, "negatives": 0.4, "hidden": 16}),
-    ("opn", {}),
+FURTHER: list[tuple[str, dict[str, Any]]] = [
+    ("shuffle_and_learn", {"tau_max": 6, "tau_min": 2, "negatives": 0.4, "hidden": 16}),
     ("opn", {"window": 10, "gap": 2, "jitter": 0, "flip": False, "split_channels": False}),
-    ("clip_order", {"clips": 3, "gap": 8}),
     ("clip_order", {"clips": 2, "gap": 0}),
     ("clip_order", {"clips": 4, "gap": 1}),
-    ("pace", {"strides": 4}),
     ("pace", {"strides": 2}),
     ("pace", {"strides": 7}),
-    ("o3n", {}),
     ("o3n", {"elements": 4, "fusion": "differences", "stride": 2}),
     ("o3n", {"elements": 3}),
-    ("arrow_of_time", {}),
     ("arrow_of_time", {"stride": 3}),
 ]
-every_task = pytest.mark.parametrize(("name", "options"), EVERY_TASK)
+"""Options beside a task's defaults and those of the recipes, which are found."""
+
+
+def in_recipes() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tasks of all recipes, with their options."""
+    for model in known_models():
+        for size in recipe_sizes(model):
+            pretrain = load_recipe(model, size=size).pretrain
+            yield pretrain.task, dict(pretrain.options)
+
+
+def every_case() -> list[Any]:
+    """Each task and options once: every registered task by its defaults and by its recipes', and further options."""
+    found: dict[str, Any] = {}
+    for name, options in [*((name, {}) for name in TASKS), *in_recipes(), *FURTHER]:
+        task = make_task(name, options)
+        found.setdefault(f"{task!r}", pytest.param(task, id="-".join([name, *map(str, options.values())])))
+    return list(found.values())
+
+
+every_task = pytest.mark.parametrize("task", every_case())
 
 
 def rng(*key: int) -> np.random.Generator:
@@ -46,91 +70,149 @@ def length(task: PretextTask, wanted: int) -> int:
     return min(enough, longest) if longest else enough
 
 
-def draws(task: PretextTask, *, frames: int, clip_frames: int, count: int) -> list[ClipTuple]:
-    return [task.draw(shot(frames), clip_frames=clip_frames, crop=32, rng=rng(n)) for n in range(count)]
+def tuples(task: PretextTask, of: Shot, *, clip_frames: int, count: int) -> list[ClipTuple]:
+    return [task.draw(of, clip_frames=clip_frames, crop=32, rng=rng(n)) for n in range(count)]
 
 
-def test_the_list_covers_every_task() -> None:
-    assert {name for name, _ in EVERY_TASK} == set(TASKS)
+def assert_at_chance(task: PretextTask, labels: list[int]) -> None:
+    """Labels are uniform; where they are not, the best constant answer is right as often as `chance` says."""
+    counts = np.bincount(labels, minlength=task.classes)
+    assert len(counts) == task.classes
+    if task.chance == 1 / task.classes:
+        assert stats.chisquare(counts).pvalue > 1e-4
+    else:
+        assert stats.binomtest(int(counts.max()), len(labels), task.chance).pvalue > 1e-4
+
+
+# Tuples --------------------------------------------------------------------------------------------------------------
 
 
 @every_task
-def test_labels_are_uniform_or_in_the_shares_asked_for(name: str, options: dict[str, Any]) -> None:
-    task = make_task(name, options)
-    labels = [d.label for d in draws(task, frames=200, clip_frames=length(task, 8), count=200 * task.classes)]
-    counts = np.bincount(labels, minlength=task.classes)
-    assert len(counts) == task.classes
-    shares = np.full(task.classes, 1 / task.classes)
-    if name == "shuffle_and_learn":
-        negatives = options.get("negatives", 0.75)
-        shares = np.array([negatives, 1 - negatives])
-    assert stats.chisquare(counts, shares * counts.sum()).pvalue > 1e-4
-    assert task.chance == shares.max()
+@pytest.mark.parametrize("footage", [lively, still])
+def test_labels_are_at_chance_also_where_nothing_moves(task: PretextTask, footage: Callable[[int], Shot]) -> None:
+    clip_frames = length(task, 8)
+    of = footage(task.span(clip_frames=clip_frames) + 20)
+    drawn = tuples(task, of, clip_frames=clip_frames, count=200 * task.classes)
+    assert_at_chance(task, [one.label for one in drawn])
+
+
+@every_task
+def test_on_still_footage_nothing_that_is_shown_depends_on_the_label(task: PretextTask) -> None:
+    """There a tuple is its crops, its flip and its channels: these say nothing about the label."""
+    clip_frames = length(task, 8)
+    of = still(task.span(clip_frames=clip_frames) + 20)
+    drawn = tuples(task, of, clip_frames=clip_frames, count=max(100 * task.classes, 800))
+    labels = np.array([one.label for one in drawn])
+    shown = [np.array([one.crops.ravel() for one in drawn]), np.array([[one.flip] for one in drawn])]
+    shown += [np.array([one.channels for one in drawn])] if drawn[0].channels is not None else []
+    columns = np.concatenate(shown, axis=1).T
+    for column in columns:
+        if len(np.unique(column)) > 1:
+            p = stats.f_oneway(*(column[labels == label] for label in np.unique(labels))).pvalue
+            assert p > 1e-3 / len(columns)
 
 
 @every_task
 @given(st.data())
-def test_frames_are_inside_any_segment_that_is_long_enough(
-    name: str, options: dict[str, Any], data: st.DataObject
-) -> None:
-    task = make_task(name, options)
+def test_frames_are_inside_any_shot_that_is_long_enough(task: PretextTask, data: st.DataObject) -> None:
     clip_frames = length(task, data.draw(st.integers(2, 20)))
-    span = task.span(clip_frames=clip_frames)
-    frames = span + data.draw(st.integers(0, 300))
-    draw = task.draw(shot(frames), clip_frames=clip_frames, crop=32, rng=rng(data.draw(st.integers(0, 2**32))))
-    assert draw.frames.shape == (task.elements, clip_frames)
-    assert draw.frames.dtype == np.int64
-    assert draw.frames.min() >= 0
-    assert draw.frames.max() < frames
-    assert 0 <= draw.label < task.classes
-    assert draw.crops.shape == (task.elements, 2)
-    assert (draw.crops >= 0).all() and (draw.crops % 2 == 0).all()
-    assert (draw.crops <= (56 - 32, 76 - 32)).all()
+    frames = task.span(clip_frames=clip_frames) + data.draw(st.integers(0, 300))
+    drawn = task.draw(lively(frames), clip_frames=clip_frames, crop=32, rng=rng(data.draw(st.integers(0, 2**32))))
+    assert drawn.frames.shape == (task.elements, clip_frames)
+    assert drawn.frames.dtype == np.int64
+    assert drawn.frames.min() >= 0
+    assert drawn.frames.max() < frames
+    assert 0 <= drawn.label < task.classes
 
 
 @every_task
-def test_the_smallest_segment_serves_every_label(name: str, options: dict[str, Any]) -> None:
-    task = make_task(name, options)
+@given(seed=st.integers(0, 2**32))
+def test_an_element_has_one_crop_inside_the_frame(task: PretextTask, seed: int) -> None:
+    clip_frames = length(task, 8)
+    of = lively(task.span(clip_frames=clip_frames) + 5)
+    drawn = task.draw(of, clip_frames=clip_frames, crop=32, rng=rng(seed))
+    assert drawn.crops.shape == (task.elements, 2)
+    assert (drawn.crops >= 0).all() and (drawn.crops % 2 == 0).all()
+    assert (drawn.crops <= (56 - 32, 76 - 32)).all()
+    assert drawn.channels is None or (drawn.channels.shape == (task.elements,) and set(drawn.channels) <= {0, 1, 2})
+
+
+@every_task
+def test_the_shortest_shot_serves_every_label(task: PretextTask) -> None:
     clip_frames = length(task, 5)
     span = task.span(clip_frames=clip_frames)
-    seen = set()
-    highest = 0
-    for draw in draws(task, frames=span, clip_frames=clip_frames, count=40 * task.classes):
-        assert draw.frames.min() >= 0
-        highest = max(highest, int(draw.frames.max()))
-        seen.add(draw.label)
-    assert seen == set(range(task.classes))
+    drawn = tuples(task, lively(span), clip_frames=clip_frames, count=40 * task.classes)
+    assert min(one.frames.min() for one in drawn) >= 0
+    assert {one.label for one in drawn} == set(range(task.classes))
     # The span is not larger than need be either.
-    assert highest == span - 1
+    assert max(one.frames.max() for one in drawn) == span - 1
 
 
 @every_task
-def test_every_frame_of_a_segment_can_be_seen(name: str, options: dict[str, Any]) -> None:
-    task = make_task(name, options)
+def test_every_frame_of_a_shot_can_be_seen(task: PretextTask) -> None:
     clip_frames = length(task, 4)
     frames = task.span(clip_frames=clip_frames) + 8
-    seen = np.concatenate([d.frames.ravel() for d in draws(task, frames=frames, clip_frames=clip_frames, count=3000)])
-    never = set(range(frames)) - set(seen.tolist())
+    of = shot(frames, pictures=lively(frames).read_frames(np.arange(frames)))
+    drawn = tuples(task, of, clip_frames=clip_frames, count=3000)
+    never = set(range(frames)) - set(np.concatenate([one.frames.ravel() for one in drawn]).tolist())
     assert not never, "a gap no longer than the slack hides no frame, nor does a stride"
 
 
 @every_task
-def test_a_draw_is_a_function_of_its_generator(name: str, options: dict[str, Any]) -> None:
-    task = make_task(name, options)
+def test_a_tuple_is_a_function_of_its_generator(task: PretextTask) -> None:
+    def drawn(*key: int) -> ClipTuple:
+        return task.draw(lively(400), clip_frames=length(task, 8), crop=32, rng=rng(*key))
 
-    def draw(*key: int) -> ClipTuple:
-        return task.draw(shot(400), clip_frames=length(task, 8), crop=32, rng=rng(*key))
-
-    assert (draw(1, 2, 3).frames == draw(1, 2, 3).frames).all()
-    assert (draw(1, 2, 3).crops == draw(1, 2, 3).crops).all()
-    assert draw(1, 2, 3).label == draw(1, 2, 3).label
-    places = {tuple(draw(*key).crops.ravel()) for key in itertools.product((0, 1), repeat=3)}
-    assert len(places) == 8
+    assert (drawn(1, 2, 3).frames == drawn(1, 2, 3).frames).all()
+    assert (drawn(1, 2, 3).crops == drawn(1, 2, 3).crops).all()
+    assert drawn(1, 2, 3).label == drawn(1, 2, 3).label
+    corners = {tuple(drawn(*key).crops.ravel()) for key in itertools.product((0, 1), repeat=3)}
+    assert len(corners) == 8
 
 
 @every_task
-def test_head_and_loss_fit_together(name: str, options: dict[str, Any]) -> None:
-    task = make_task(name, options)
+def test_a_decoded_tuple_is_a_function_of_seed_epoch_and_number(task: PretextTask) -> None:
+    clip_frames = length(task, 4)
+
+    def dataset(seed: int) -> PretextTuples:
+        footage = stand_in(lengths=[task.span(clip_frames=clip_frames) + 9] * 4, height=24, width=28)
+        return PretextTuples(
+            footage, footage.select(), task=task, clip_frames=clip_frames, crop=16, seed=seed, samples=5
+        )
+
+    def bytes_of(found: tuple[Tensor, int]) -> tuple[bytes, int]:
+        assert found[0].shape == (task.elements, clip_frames, 24, 16) and found[0].dtype == torch.uint8
+        return found[0].numpy().tobytes(), found[1]
+
+    positions = list(itertools.product(range(2), range(5)))
+    one, other = dataset(seed=1), dataset(seed=1)
+    in_order = {position: bytes_of(one[position]) for position in positions}
+    assert {position: bytes_of(other[position]) for position in reversed(positions)} == in_order
+    assert len({clips for clips, _ in in_order.values()}) == len(positions)
+    assert bytes_of(dataset(seed=2)[0, 0]) != in_order[0, 0]
+
+
+@every_task
+def test_a_tuple_is_cut_from_the_frames_that_it_names(task: PretextTask) -> None:
+    clip_frames = length(task, 4)
+    footage = stand_in(lengths=[task.span(clip_frames=clip_frames) + 9] * 4, height=24, width=28, cuts={0: [5]})
+    data = PretextTuples(footage, footage.select(), task=task, clip_frames=clip_frames, crop=16, seed=3, samples=6)
+    for number in range(6):
+        source, drawn, clips = data.decoded((0, number))
+        for index, clip in enumerate(clips.numpy()):
+            top, left = drawn.crops[index].tolist()
+            frames = footage.frames(source.row, source.first + drawn.frames[index])
+            expected = crop_i420(frames, top=top, left=left, size=16)
+            expected = mirror(expected) if drawn.flip else expected
+            expected = expected if drawn.channels is None else one_channel(expected, int(drawn.channels[index]))
+            assert (clip == expected).all()
+
+
+# Head, loss and words ------------------------------------------------------------------------------------------------
+
+
+@every_task
+def test_head_and_loss_fit_together(task: PretextTask) -> None:
     head = task.head(32)
     logits = head(torch.randn(5, task.elements, 32))
     assert logits.shape == (5, task.classes)
@@ -139,6 +221,26 @@ def test_head_and_loss_fit_together(name: str, options: dict[str, Any]) -> None:
     assert loss.shape == ()
     loss.backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+@every_task
+def test_answers_in_words_are_one_line_and_differ(task: PretextTask) -> None:
+    answers = [task.answer(label) for label in range(task.classes)]
+    assert len(set(answers)) == task.classes
+    assert all(answer and "\n" not in answer for answer in answers)
+
+
+@every_task
+def test_a_task_says_what_it_is_and_which_clips_it_takes(task: PretextTask) -> None:
+    assert (type(task).__doc__ or "").strip()
+    shortest, longest = task.clip_lengths
+    task.check(clip_frames=shortest)
+    if shortest > 1:
+        with pytest.raises(UserError, match=rf"clip_frames: {shortest - 1} is not allowed; {shortest} or more"):
+            task.check(clip_frames=shortest - 1)
+    if longest is not None:
+        with pytest.raises(UserError, match=rf"pretrain.clip_frames: {longest + 1} is not allowed"):
+            task.check(clip_frames=longest + 1)
 
 
 def test_the_answer_of_clip_orders_head_depends_on_the_order_of_the_clips() -> None:
