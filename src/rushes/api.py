@@ -40,7 +40,7 @@ from rushes.steps.sample import sample
 from rushes.store import Manifest, Store
 from rushes.training import weights
 from rushes.training.data import EvenClips
-from rushes.training.loop import pick_device
+from rushes.training.device import pick_device
 from rushes.training.networks import Classifier, normalise
 from rushes.training.pretext import PretextTuples
 from rushes.video.file_clips import video_clips
