@@ -10,9 +10,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from rushes.cli import parsing
-from rushes.commands import compare, no_motion, pipeline, run
+from rushes.commands import compare, maps, no_motion, pipeline, run
 from rushes.comparing import members
 from rushes.config import Recipe, load_recipe
 from rushes.orchestration.run import Arguments
@@ -46,7 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(here)
         _upload(here / "my_videos", "bucket/archive", "archive/videos")
         _shorten(patch, kubeflow)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # a second one that has to wait for a core costs more than it brings
         yield here
+        torch.set_num_threads(threads)
 
 
 def _write_data(here: Path) -> None:
@@ -108,6 +112,9 @@ def _shorten(patch: pytest.MonkeyPatch, kubeflow: Kubeflow) -> None:
     control = no_motion.control
     options = no_motion.NoMotionOptions(steps=2, questions=1, segments=24)
     patch.setattr(no_motion, "control", lambda *args, **kwargs: control(*args, **kwargs | {"options": options}))
+    few = maps.MapOptions(units=2, pictures=2, segments=4, clips=2, device="cpu")
+    whole = maps.maps
+    patch.setattr(maps, "maps", lambda *args, **kwargs: whole(*args, **kwargs | {"options": few}))
     patch.setattr(run, "run_pipeline", _first_steps)
     patch.setattr(run, "show_results", lambda finished: None)
     for module in (pipeline, compare):
