@@ -120,7 +120,7 @@ def measured(
     work: Path, model: str, film: str, sampled: Sampled, options: NoMotionOptions
 ) -> tuple[HeldOutScores, float]:
     """Scores of a model trained on a kind of film, and CPU seconds; from the work folder if they are there."""
-    record_path = work / f"{model}-{film}-{options.steps}-{options.questions}.json"
+    record_path = work / f"{model}-{film}-{options.steps}-{options.tuples}.json"
     if not record_path.exists():
         began = cpu_seconds()
         found = answers(
@@ -178,11 +178,11 @@ def main() -> None:
     parser.add_argument(
         "--groups", type=int, default=400, help="groups of three films each; half of them are for testing"
     )
-    parser.add_argument("--questions", type=int, default=8, help="questions per test group")
+    parser.add_argument("--questions", type=int, default=8, help="tuples per test group")
     parser.add_argument("--budget", type=float, default=1.0, help="factor on the steps")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    options = NoMotionOptions(questions=arguments.questions, segments=10**6)
+    options = NoMotionOptions(tuples=arguments.questions, segments=10**6)
     arguments.work.mkdir(parents=True, exist_ok=True)
     films = {
         kind: footages(arguments.work / kind, kind, groups=arguments.groups, options=options)
@@ -208,7 +208,7 @@ def main() -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "av", "numpy"))
     lines += [
         "",
-        f"Accuracy on {arguments.questions} questions about each of {arguments.groups - arguments.groups // 2} test "
+        f"Accuracy on {arguments.questions} tuples of each of {arguments.groups - arguments.groups // 2} test "
         "groups of three synthetic films (of places for single frames, directed ones for clips), none of them trained "
         f"on; intervals by bootstrap over groups, {100 * (1 - 0.05 / len(STEPS)):.2f} % each (5 % error for the "
         f"{len(STEPS)} tasks together). `pass`: not above guessing where nothing moves, above it where something does. "

@@ -1,5 +1,7 @@
 """The command line: help that teaches, flags that reach the recipe, mistakes that exit with 2."""
 
+import inspect
+import shlex
 import subprocess
 import sys
 
@@ -7,6 +9,9 @@ import pytest
 
 from rushes.cli import COMMANDS, GROUPS, main, parse
 from rushes.steps import STEPS
+
+LIGHT = ("config", "digests", "errors", "extras", "plugins", "resources", "strict")
+"""Modules that `rushes --help` imports."""
 
 
 def test_every_step_is_a_verb() -> None:
@@ -26,6 +31,25 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert (COMMANDS[name].__doc__ or "").split(":")[0].split(",")[0].split(".")[0][:30] in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_one_example_that_it_accepts(name: str) -> None:
+    text = (inspect.getdoc(COMMANDS[name]) or "").replace("\\\n", " ")
+    (example,) = [line.strip() for line in text.splitlines() if line.startswith(f"rushes {name}")]
+    assert isinstance(parse(shlex.split(example)[1:]), COMMANDS[name])
+
+
+def test_the_overview_imports_nothing_heavy() -> None:
+    """So that `rushes --help` is there at once; its time depends on the machine, what it imports does not."""
+    program = "import sys; from rushes.cli import main; main(['--help']); sys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    modules = done.stderr.split()
+    heavy = {"numpy", "pyarrow", "av", "torch", "jinja2", "PIL", "fsspec", "yaml", "kfp", "mlflow", "dvc", "onnx"}
+    assert not heavy & {module.partition(".")[0] for module in modules}
+    assert len(modules) < 500
+    ours = {module for module in modules if module.startswith("rushes.") and not module.startswith("rushes.cli")}
+    assert ours <= {f"rushes.{name}" for name in LIGHT}
 
 
 def test_flags_override_the_chosen_size_of_the_chosen_model() -> None:

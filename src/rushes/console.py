@@ -1,4 +1,4 @@
-"""What a person sees of a run: bars in a terminal, plain lines in a log, a table at the end."""
+"""What a run prints: bars in a terminal, plain lines in a log."""
 
 import sys
 import threading
@@ -23,17 +23,17 @@ class View(Protocol):
     """Draws events."""
 
     def show(self, event: Event) -> None:
-        """Takes in one event."""
+        """Shows one event."""
 
 
 class LinesView:
-    """A line at each step's start and end, and at most one every ten seconds between: for logs and pipes."""
+    """For logs and pipes: a line at the start and end of each step, and at most one every ten seconds between."""
 
     def __init__(self) -> None:
         self.last = 0.0
 
     def show(self, event: Event) -> None:
-        """Prints the line that the event is worth, if any."""
+        """Prints a line, if the event is worth one."""
         kind, step = event["event"], event["step"]
         if kind == "start":
             console.print(f"{step}: started", markup=False)
@@ -48,7 +48,7 @@ class LinesView:
 
 
 class BarsView:
-    """A bar for what is under way; finished steps stay as lines above it."""
+    """For terminals: a bar for the running step; finished steps stay as lines above it."""
 
     def __init__(self, progress: RichProgress) -> None:
         self.progress = progress
@@ -83,7 +83,7 @@ class BarsView:
 
 @contextmanager
 def view() -> Iterator[View]:
-    """The view that fits where the output goes."""
+    """The view for the terminal or the pipe that the output goes to."""
     if not console.is_terminal:
         yield LinesView()
         return
@@ -102,7 +102,7 @@ def view() -> Iterator[View]:
 
 @contextmanager
 def watching(events: Path) -> Iterator[None]:
-    """Draws the events of a step that runs in this very process, from a thread beside it."""
+    """Draws the events of a step that runs in this process, from a second thread."""
     ended = threading.Event()
 
     def follow(shown: View) -> None:

@@ -104,7 +104,7 @@ def test_mistakes_are_said_in_a_line(tmp_path: Path, footage: Path, capsys: pyte
         run(footage, footage, tmp_path / "maps")
     with pytest.raises(UserError, match="expected 'footage'"):
         run(network, network, tmp_path / "maps")
-    with pytest.raises(UserError, match="pictures: 0 is not allowed"):
+    with pytest.raises(UserError, match="images: 0 is not allowed"):
         run(network, footage, tmp_path / "maps", "--pictures", "0")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file: give a folder"):

@@ -60,7 +60,7 @@ def brightening(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """The questions of a page: pictures, [elements] of [T, S, S, 3] each, for how long, and what is folded."""
+    """The tuples of a page: frames, [elements] of [T, S, S, 3] each, for how long, and what is folded."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -112,10 +112,10 @@ def shown(command: Command, out: Path, *arguments: object) -> Page:
     return Page(out / PAGE)
 
 
-def test_the_clips_of_a_question_are_in_the_order_that_its_answer_says(
+def test_the_clips_of_a_tuple_are_in_the_order_that_its_answer_says(
     command: Command, brightening: Path, tmp_path: Path
 ) -> None:
-    page = shown(command, tmp_path / "out", "vcop-r3d", "--videos", brightening, "--questions", 6)
+    page = shown(command, tmp_path / "out", "vcop-r3d", "--videos", brightening, "--tuples", 6)
     assert len(page.pictures) == len(page.folded) == 6
     for clips, folded in zip(page.pictures, page.folded, strict=True):
         assert [clip.shape[1:] for clip in clips] == [(48, 48, 3)] * 3
@@ -146,7 +146,7 @@ def test_the_page_is_one_file_without_scripts_and_tells_nothing_before_it_is_unf
 def test_frames_are_stills_and_show_the_channel_that_the_network_sees(
     command: Command, tmp_path: Path, brightening: Path
 ) -> None:
-    page = shown(command, tmp_path / "out", "opn", "--videos", brightening, "--questions", 3)
+    page = shown(command, tmp_path / "out", "opn", "--videos", brightening, "--tuples", 3)
     for frames, folded in zip(page.pictures, page.folded, strict=True):
         assert [frame.shape for frame in frames] == [(1, 48, 48, 3)] * 4
         assert max(int(np.ptp(frame.astype(int), axis=3).max()) for frame in frames) <= 8, "grey"
@@ -173,7 +173,7 @@ def test_mistakes_are_one_line_and_exit_code_2(command: Command, brightening: Pa
     for words, arguments in (
         ("'vcop' is not known", ("vcop", "--videos", brightening)),
         ("no shot of 401 frames", ("pace-r2plus1d", "--videos", brightening, "--pretrain.clip_frames", 101)),
-        ("questions: 0", ("pace-r2plus1d", "--videos", brightening, "--questions", 0)),
+        ("tuples: 0", ("pace-r2plus1d", "--videos", brightening, "--questions", 0)),
         ("is one video", ("pace-r2plus1d", "--videos", brightening / "a.mp4")),
         ("is a file", ("pace-r2plus1d", "--videos", brightening, "--out", tmp_path / "file")),
     ):
@@ -212,7 +212,7 @@ def test_control_with_few_videos_says_so_and_writes_what_it_measured(
     assert status == 0
     assert "too few videos" in printed and "no verdict" in printed
     record = json.loads(out.read_text())
-    assert (record["methods"], record["steps"], record["questions"]) == (2, 1, 2)
+    assert (record["methods"], record["steps"], record["tuples"]) == (2, 1, 2)
     assert [result["task"] for result in record["results"]] == ["shuffle_and_learn", "opn"]
     assert [result["model"] for result in record["results"]] == ["shuffle-and-learn:pretrain.workers=0", "wide"]
     assert record["results"][0]["judged"]["chance"] == 0.75

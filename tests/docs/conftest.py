@@ -110,7 +110,7 @@ def _shorten(patch: pytest.MonkeyPatch, kubeflow: Kubeflow) -> None:
     for module in (parsing, members):
         patch.setattr(module, "load_recipe", short)
     control = no_motion.control
-    options = no_motion.NoMotionOptions(steps=2, questions=1, segments=24)
+    options = no_motion.NoMotionOptions(steps=2, tuples=1, segments=24)
     patch.setattr(no_motion, "control", lambda *args, **kwargs: control(*args, **kwargs | {"options": options}))
     few = maps.MapOptions(units=2, pictures=2, segments=4, clips=2, device="cpu")
     whole = maps.maps

@@ -220,7 +220,7 @@ def test_a_counter_in_a_corner_is_a_shortcut_and_held_frames_are_none(tmp_path: 
             [Member(name="pace", recipe=RECIPE)],
             data=DataReference(videos=films),
             still=still,
-            options=NoMotionOptions(steps=30, questions=8),
+            options=NoMotionOptions(steps=30, tuples=8),
             scratch=tmp_path / name,
             progress=NullProgress(),
         )

@@ -16,24 +16,24 @@ class Command(Protocol):
     """A parsed command."""
 
     def execute(self) -> int:
-        """Does it; returns the exit status."""
+        """Runs the command; returns the exit status."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithRecipe:
-    """What commands that read a recipe share."""
+    """The flags of all commands that read a recipe."""
 
     model: Positional[str]
     """A folder under models/: see `rushes models`."""
     size: str = "full"
     """The recipe's variant: full (as published) or cpu (minutes on a laptop)."""
     plugin: UseAppendAction[tuple[Path, ...]] = ()
-    """A file that defines further pretext tasks or backbones (see `rushes.plugins`); may be given several times."""
+    """File that defines further pretext tasks or backbones (see `rushes.plugins`); may be repeated."""
     recipe: Sections = field(default_factory=RecipeSections)
 
     @property
     def full_recipe(self) -> Recipe:
-        """The recipe with the flags applied; its files are found from any folder, as steps run in others."""
+        """The recipe with the flags applied, with absolute paths, since steps run in other folders."""
         pretrain = self.recipe.pretrain
         if pretrain.init:
             pretrain = dataclasses.replace(pretrain, init=str(Path(pretrain.init).absolute()))

@@ -7,15 +7,15 @@ from rushes.cli.base import WithRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Looks whether everything is there that a run needs: store, servers, GPU, versions; each with its remedy.
+    """Checks what a run needs (store, servers, GPU, versions) and says how to fix what is missing.
 
     rushes doctor --profile gpu
 
-    On a laptop, or in a pod of the cluster. Exit status 1: something failed.
+    Runs on a laptop or in a pod of the cluster. Exit status 1: a check failed.
     """
 
     profile: str = ""
-    """The cluster's profile: a name (cpu, gpu) or a file.yaml."""
+    """Profile of the cluster: cpu, gpu, or a YAML file."""
     host: str = ""
     """URL of Kubeflow Pipelines. Default: the profile's, then KF_PIPELINES_ENDPOINT."""
 
@@ -28,27 +28,27 @@ class Doctor:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(WithRecipe):
-    """What a run will cost, before it is run: core-hours, GPU-hours, GB and minutes a step, as ranges.
+    """Estimates what a run will cost: core-hours, GPU-hours, GB and minutes per step, as ranges.
 
     rushes plan pace-r2plus1d --videos s3://bucket/archive --profile gpu
 
-    Samples a small part of the archive into a folder that is thrown away; nothing is kept.
+    Samples a small part of the archive into a temporary folder; nothing is kept.
     """
 
     videos: str
     """Folder of video files, or an fsspec URL such as s3://bucket/archive."""
     labels: str = ""
-    """CSV or Parquet of labels; default: labels.csv in the folder, then class folders."""
+    """CSV or Parquet of labels. Default: labels.csv in the folder, then class folders."""
     splits: str = ""
     """Folder of UCF-101 or HMDB-51 split files."""
     fold: int = 1
     """Number of the split."""
     profile: str = ""
-    """The cluster's profile: a name (cpu, gpu) or a file.yaml. Default: this machine."""
+    """Profile of the cluster: cpu, gpu, or a YAML file. Default: this machine."""
     share: float = 0.01
-    """Share of the sampling that is done for this: of at least 16 segments, and for at most about 10 core-minutes."""
+    """Share of the archive to sample for the estimate: at least 16 segments, at most about 10 core-minutes."""
     json: bool = False
-    """As JSON."""
+    """Print JSON."""
 
     def execute(self) -> int:
         from rushes.commands.plan import plan

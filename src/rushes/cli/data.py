@@ -9,22 +9,22 @@ from tyro.conf import Positional
 
 @dataclass(frozen=True, kw_only=True)
 class FootageShow:
-    """A first look at videos, or at footage: what moves, where shots change, what is broken or there twice.
+    """Shows what is in videos or footage: motion, cuts, broken files and duplicates, as a page with images.
 
     rushes footage show my_videos/
     """
 
     target: Positional[str]
-    """A folder of videos or an fsspec URL, of which a part is sampled (under a minute, no label needed); or the pointer
-    that `rushes sample` wrote, of which everything is shown."""
+    """Folder of videos or fsspec URL: a part is sampled, in under a minute, without labels. Or a pointer from
+    `rushes sample`: all of its footage is shown."""
     labels: str = ""
-    """CSV or Parquet of labels; default: labels.csv in the folder, then class folders."""
+    """CSV or Parquet of labels. Default: labels.csv in the folder, then class folders."""
     splits: str = ""
     """Folder of UCF-101 or HMDB-51 split files."""
     fold: int = 1
     """Number of the split."""
     out: Path = Path("footage")
-    """Folder for the page and its picture."""
+    """Folder for the page and its images."""
 
     def execute(self) -> int:
         from rushes.commands.show import show
@@ -36,15 +36,15 @@ class FootageShow:
 
 @dataclass(frozen=True, kw_only=True)
 class FootageForget:
-    """Removes a video's footage for good: from shards, caches and DVC's cache; later samples refuse it.
+    """Deletes the footage of a video for good, from shards, caches and DVC's cache; `sample` will refuse the video.
 
     rushes footage forget archive/visitor.mp4
     """
 
     source: Positional[str]
-    """The video: its file, its path as the footage names it, or its SHA-256 (at least 12 characters of it)."""
+    """The video: its file, its path in the archive, or its SHA-256 (at least the first 12 characters)."""
     yes: bool = False
-    """Do not ask."""
+    """Do not ask for confirmation."""
 
     def execute(self) -> int:
         from rushes.commands.forget import forget
@@ -54,15 +54,18 @@ class FootageForget:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoVideos:
-    """Draws and encodes the embedded data: synthetic actions that differ only in motion."""
+    """Writes the demo's videos: synthetic actions that differ only in motion.
+
+    rushes demo-videos data/demo --size tiny
+    """
 
     folder: Positional[Path]
-    """Where the videos and labels.csv go."""
+    """Folder for the videos and labels.csv."""
     size: Literal["tiny", "demo", "directed", "places"] = "demo"
-    """How many; directed: as many as demo, of actions that look different backwards; places: with classes that a
-    single frame shows."""
+    """tiny and demo differ in number; directed: as many as demo, of actions that look different backwards; places: with
+    classes that a single frame shows."""
     seed: int = 0
-    """Everything follows from it, byte for byte."""
+    """The same seed gives the same bytes."""
 
     def execute(self) -> int:
         from rushes.commands.demo import videos

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return parse(arguments).execute()
     except KeyboardInterrupt:
-        return _complain("interrupted: nothing is lost; the same command goes on where it stopped", 130)
+        return _complain("interrupted: nothing is lost; the same command continues where it stopped", 130)
     except BrokenPipeError:
         return 0
     except (RushesError, ImportError) as error:
@@ -48,7 +48,7 @@ def _overview() -> int:
         lines.append(f"{title}:")
         lines += [f"  {name:<18}{(command.__doc__ or '').splitlines()[0]}" for name, command in commands.items()]
         lines.append("")
-    lines.append("`rushes COMMAND --help` tells more. Begin with `rushes demo`, or")
+    lines.append("`rushes COMMAND --help` shows its flags and an example. Begin with `rushes demo`, or")
     lines.append("`rushes run pace-r2plus1d --size cpu --videos YOUR_FOLDER`.")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -12,17 +12,17 @@ from rushes.cli.workflow import Run
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineCompile:
-    """Compiles the pipeline for a cluster: images, GPU nodes, secrets by reference, retries. Changes nothing there.
+    """Compiles the pipeline for a cluster: images, GPU nodes, secrets, retries. Changes nothing on the cluster.
 
     rushes pipeline compile --profile mine.yaml --out mine-pipeline.yaml
     """
 
     profile: str = "gpu"
-    """gpu, cpu, or a file.yaml of yours: pipelines/profiles has those to begin with."""
+    """Profile of the cluster: cpu, gpu, or a YAML file (pipelines/profiles has examples)."""
     comparison: bool = False
-    """Compile what `rushes compare --runner cluster` submits instead."""
+    """Compile the pipeline of `rushes compare --runner cluster` instead."""
     out: Path = Path("pipeline.yaml")
-    """Where the compiled pipeline goes."""
+    """File for the compiled pipeline."""
 
     def execute(self) -> int:
         from rushes.commands.pipeline import compile_pipeline
@@ -32,12 +32,12 @@ class PipelineCompile:
 
 @dataclass(frozen=True, kw_only=True)
 class _Compiled(Run):
-    """What commands that run a compiled pipeline share."""
+    """The flags of commands that run a compiled pipeline."""
 
     profile: str = "gpu"
-    """The cluster: gpu, cpu, or a file.yaml of yours."""
+    """Profile of the cluster: cpu, gpu, or a YAML file."""
     pipeline: Path | None = None
-    """What `rushes pipeline compile` wrote for it. Default: the one of this version, for the profile gpu."""
+    """File from `rushes pipeline compile`. Default: the one of this version, for the profile gpu."""
     host: str = ""
     """URL of Kubeflow Pipelines. Default: the profile's, KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
 
@@ -54,13 +54,13 @@ class _Compiled(Run):
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineSubmit(_Compiled):
-    """Starts a run on Kubeflow Pipelines; the compiled pipeline is uploaded if the server does not have it.
+    """Starts a run on Kubeflow Pipelines; uploads the compiled pipeline if the server does not have it.
 
     rushes pipeline submit pace-r2plus1d --profile mine.yaml --videos s3://archive/videos
     """
 
     wait: bool = False
-    """Follow the run until it has ended; exit status 1 if it failed."""
+    """Wait until the run has ended; exit status 1 if it failed."""
 
     def execute(self) -> int:
         return self.submit(wait=self.wait)
@@ -68,14 +68,14 @@ class PipelineSubmit(_Compiled):
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineRun(_Compiled):
-    """Runs the compiled pipeline to its end: here, here in containers, or on a cluster.
+    """Runs the compiled pipeline and waits for its end: on this machine, in containers, or on a cluster.
 
     rushes pipeline run pace-r2plus1d --size cpu --videos footage/ --runner docker
     """
 
     runner: Literal["subprocess", "docker", "cluster"] = "subprocess"
-    """subprocess: as `rushes run` does; docker: each step in the image that `make image` builds, by this machine's
-    engine; cluster: on Kubeflow Pipelines, and this waits for it."""
+    """subprocess: as `rushes run` does; docker: each step in a container of the image from `make image`; cluster: on
+    Kubeflow Pipelines."""
 
     def execute(self) -> int:
         if self.runner == "cluster":
@@ -95,19 +95,19 @@ class PipelineRun(_Compiled):
 
 @dataclass(frozen=True, kw_only=True)
 class _Schedules:
-    """What commands that read schedules share."""
+    """The flags of commands that read schedules."""
 
     file: Positional[Path] = Path("deploy/schedules.yaml")
-    """The schedules."""
+    """YAML file of schedules."""
     host: str = ""
-    """URL of Kubeflow Pipelines. Default: KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
+    """URL of Kubeflow Pipelines. Default: KF_PIPELINES_ENDPOINT, then the cluster that the command runs in."""
     pipeline: UseAppendAction[tuple[Path, ...]] = ()
-    """A compiled pipeline that a schedule may name; may be given several times. Default: the one of this version."""
+    """Compiled pipeline that a schedule may name; may be repeated. Default: the one of this version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulesPlan(_Schedules):
-    """What `rushes schedules apply` would do on Kubeflow Pipelines; changes nothing.
+    """Shows what `rushes schedules apply` would change on Kubeflow Pipelines; changes nothing.
 
     rushes schedules plan deploy/schedules.yaml
     """
@@ -120,11 +120,11 @@ class SchedulesPlan(_Schedules):
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulesApply(_Schedules):
-    """Makes Kubeflow Pipelines have the schedules of a file, and no other of its experiment that was made this way.
+    """Makes the schedules on Kubeflow Pipelines the same as those in a file.
 
     rushes schedules apply deploy/schedules.yaml
 
-    Recurring runs that people made are left alone. Twice is once.
+    Deletes schedules of the same experiment that an earlier `apply` made; other recurring runs are left alone.
     """
 
     def execute(self) -> int:
@@ -135,7 +135,7 @@ class SchedulesApply(_Schedules):
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulesCheck(_Schedules):
-    """Submits a run for each enabled schedule whose data changed since the last one; for a small CronJob.
+    """Submits a run for each enabled schedule whose data changed since the last run; for a CronJob.
 
     rushes schedules check deploy/schedules.yaml
     """

@@ -18,11 +18,11 @@ from rushes.errors import UserError
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command that the arguments ask for.
+    """Builds the command that the arguments name.
 
     Raises:
-        UserError: unknown command, model, size or value.
-        SystemExit: tyro printed help, or what is wrong with a flag (status 2).
+        UserError: unknown command, model or size, or a bad value.
+        SystemExit: tyro printed the help, or a wrong flag (status 2).
     """
     words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
     name, rest = " ".join(arguments[:words]), list(arguments[words:])
@@ -62,7 +62,7 @@ def _default(f: "dataclasses.Field[Any]") -> Any:
 
 
 def _recipe_defaults(command: type, rest: list[str]) -> dict[str, Any]:
-    """Reads the model and the size ahead of the other flags, since their defaults depend on them."""
+    """Reads model and size before the other flags, whose defaults depend on them."""
     fixed: Mapping[str, Any] = getattr(command, "COMMAND_DEFAULTS", {})
     size = [fixed.get("size", "full"), *_values("--size", rest)][-1]
     model = rest[0] if rest and not rest[0].startswith("-") else fixed.get("model")
@@ -72,14 +72,14 @@ def _recipe_defaults(command: type, rest: list[str]) -> dict[str, Any]:
         raise UserError(f"model: missing; the first argument is one of {', '.join(known_models())}")
     recipe = load_recipe(model, size=size)
     if _values("--pretrain.task", rest)[-1:] not in ([], [recipe.pretrain.task]):
-        # The model's options are its task's.
+        # The options of the recipe belong to the task of the recipe.
         recipe = dataclasses.replace(recipe, pretrain=dataclasses.replace(recipe.pretrain, options={}))
     sections = RecipeSections(**{f.name: getattr(recipe, f.name) for f in dataclasses.fields(RecipeSections)})
     return {**fixed, "recipe": sections, "plugin": tuple(Path(file) for file in recipe.plugins)}
 
 
 def _values(flag: str, rest: list[str]) -> list[str]:
-    """What follows a flag, each time that it is given."""
+    """The values of a flag, one per time that it is given."""
     found = []
     for word, following in itertools.zip_longest(rest, rest[1:]):
         if word == flag and following is not None:

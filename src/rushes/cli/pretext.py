@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
 from rushes.cli.base import WithRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretextShow(WithRecipe):
-    """Questions of a model's pretext task about your videos, as its network sees them: can a person solve them?
+    """Shows tuples of a model's pretext task, drawn from your videos, as its network sees them: can you solve them?
 
     rushes pretext show vcop-r3d --videos my_videos/
     """
@@ -20,53 +20,54 @@ class PretextShow(WithRecipe):
     COMMAND_DEFAULTS: ClassVar[Mapping[str, Any]] = {"size": "cpu"}
 
     videos: str
-    """A folder of videos or an fsspec URL, of which a part is sampled; or the pointer that `rushes sample` wrote."""
+    """Folder of videos or fsspec URL, of which a part is sampled; or a pointer from `rushes sample`."""
     labels: str = ""
-    """CSV or Parquet of labels, for their groups and splits; default: labels.csv in the folder, then class folders."""
-    questions: int = 12
-    """How many."""
+    """CSV or Parquet of labels, for their groups and splits. Default: labels.csv in the folder, then class folders."""
+    tuples: Annotated[int, arg(aliases=["--questions"])] = 12
+    """Number of tuples."""
     out: Path = Path("pretext")
-    """Folder for the page and its picture."""
+    """Folder for the page and its images."""
 
     def execute(self) -> int:
         from rushes.commands.pretext import show
         from rushes.footage.reference import DataReference
 
         data = DataReference(videos=self.videos, labels=self.labels)
-        return show(self.full_recipe, data=data, questions=self.questions, out=self.out)
+        return show(self.full_recipe, data=data, tuples=self.tuples, out=self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretextControl:
-    """Are pretext tasks solved by motion, or by a shortcut? Trains and tests where nothing moves, then on your videos.
+    """Tests whether pretext tasks need motion or can be solved by a shortcut, on videos in which nothing moves.
 
     rushes pretext control vcop-r3d pace-r2plus1d --videos my_videos/
 
-    Takes minutes a model. Exit status 1: a shortcut was found.
+    Trains and tests each model on such videos and on yours; takes minutes per model. Exit status 1: a shortcut was
+    found.
     """
 
     models: Positional[tuple[str, ...]] = ()
-    """Models, each with overrides of its own after a colon, and a name of its own before it, as for `rushes compare`:
+    """Models, each with an optional name and overrides, as for `rushes compare`:
     NAME=MODEL:section.field=value,section.field=value."""
     videos: str
-    """A folder of videos or an fsspec URL, of which a part is sampled; or the pointer that `rushes sample` wrote."""
+    """Folder of videos or fsspec URL, of which a part is sampled; or a pointer from `rushes sample`."""
     still: str = ""
-    """A folder of videos in which nothing moves (a camera left running): only these show a clock or a flicker that is
-    in the picture. Default: one frame of each segment, held."""
+    """Folder of videos in which nothing moves (a camera left running): only these contain a clock or a flicker.
+    Default: one frame of each segment, repeated."""
     labels: str = ""
-    """CSV or Parquet of labels, for their groups; default: labels.csv in the folder, then class folders."""
+    """CSV or Parquet of labels, for their groups. Default: labels.csv in the folder, then class folders."""
     size: str = "cpu"
-    """The recipes' variant."""
+    """Variant of the recipes: full (as published) or cpu (minutes on a laptop)."""
     steps: int = 400
-    """Batches that each network is trained for, once on each footage."""
-    questions: int = 8
-    """Asked about each group of test videos."""
+    """Training steps per network and footage."""
+    tuples: Annotated[int, arg(aliases=["--questions"])] = 8
+    """Tuples per group of test videos."""
     segments: int = 800
-    """Segments of up to 8 seconds that are used, at most."""
+    """Largest number of segments (of up to 8 seconds) to use."""
     seed: int = 0
-    """Of weights, draws and held moments."""
+    """Seed of weights, tuples and repeated frames."""
     plugin: UseAppendAction[tuple[Path, ...]] = ()
-    """A file that defines further pretext tasks or backbones (see `rushes.plugins`); may be given several times."""
+    """File that defines further pretext tasks or backbones (see `rushes.plugins`); may be repeated."""
     out: Path | None = None
     """JSON file for the results."""
 
@@ -81,13 +82,13 @@ class PretextControl:
             data=DataReference(videos=self.videos, labels=self.labels),
             still=self.still,
             out=self.out,
-            options=NoMotionOptions(steps=self.steps, questions=self.questions, segments=self.segments, seed=self.seed),
+            options=NoMotionOptions(steps=self.steps, tuples=self.tuples, segments=self.segments, seed=self.seed),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretextMaps:
-    """What drives a network's strongest units, and where in the picture it is, beside random weights.
+    """Shows what a network's strongest units respond to, and where in the frame, beside random weights.
 
     rushes pretext maps --backbone artifacts/pretrain.json --footage artifacts/sample.json
     """
@@ -97,24 +98,24 @@ class PretextMaps:
     footage: Path
     """Pointer from `rushes sample`."""
     units: int = 8
-    """Channels of the last convolution to show."""
-    pictures: int = 5
-    """Of each channel, from as many segments."""
+    """Number of channels of the last convolution to show."""
+    images: Annotated[int, arg(aliases=["--pictures"])] = 5
+    """Images per channel, each from another segment."""
     segments: int = 200
-    """Segments to look at, evenly spaced over the footage."""
+    """Segments to search, evenly spaced over the footage."""
     clips: int = 10
-    """Clips (or frames) of each segment to look at."""
+    """Clips (or frames) to search per segment."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     plugin: UseAppendAction[tuple[Path, ...]] = ()
-    """A file that defines the backbone (see `rushes.plugins`)."""
+    """File that defines the backbone (see `rushes.plugins`); may be repeated."""
     out: Path = Path("maps")
-    """Folder for the picture."""
+    """Folder for the image."""
 
     def execute(self) -> int:
         from rushes.commands.maps import MapOptions, maps
 
         options = MapOptions(
-            units=self.units, pictures=self.pictures, segments=self.segments, clips=self.clips, device=self.device
+            units=self.units, images=self.images, segments=self.segments, clips=self.clips, device=self.device
         )
         return maps(self.backbone, footage=self.footage, options=options, out=self.out)

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Up:
-    """Starts MLflow and Triton on this machine; does nothing for those that run."""
+    """Starts MLflow and Triton on this machine, unless they run already.
+
+    rushes up
+    """
 
     def execute(self) -> int:
         from rushes.commands.servers import up
@@ -15,7 +18,10 @@ class Up:
 
 @dataclass(frozen=True, kw_only=True)
 class Down:
-    """Stops the servers that `rushes up` or `rushes run` started."""
+    """Stops the servers that `rushes up` or `rushes run` started.
+
+    rushes down
+    """
 
     def execute(self) -> int:
         from rushes.commands.servers import down
@@ -25,10 +31,13 @@ class Down:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Shows servers, endpoints, the champion of each, and what is served."""
+    """Shows the servers and, per endpoint, the promoted and the served version.
+
+    rushes status --json
+    """
 
     json: bool = False
-    """As JSON."""
+    """Print JSON."""
 
     def execute(self) -> int:
         from rushes.commands.servers import status
@@ -38,16 +47,19 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class Reconcile:
-    """Makes what is served equal to what the ledger says: publishes, probes, routes, heals."""
+    """Makes Triton serve the versions that the ledger names: publishes, probes, routes, repairs.
+
+    rushes reconcile
+    """
 
     once: bool = True
-    """One look, then exit. --no-once: look again and again, and answer probes, as beside a cluster's Triton."""
+    """Check once, then exit. --no-once: repeat, and answer health probes, as beside the Triton of a cluster."""
     server: str = ""
-    """gRPC host:port of the Triton that reads this home; by default the one that `rushes up` started."""
+    """gRPC host:port of the Triton that reads this home. Default: the one that `rushes up` started."""
     every: float = 15.0
-    """Seconds between two looks."""
+    """Seconds between two checks."""
     port: int = 8080
-    """Where probes are answered: /live and /ready."""
+    """Port of the health probes /live and /ready."""
 
     def execute(self) -> int:
         from rushes.commands.servers import reconcile, watch_triton
@@ -59,16 +71,19 @@ class Reconcile:
 
 @dataclass(frozen=True, kw_only=True)
 class Drain:
-    """Waits until Triton has no more requests: a pod's last act before Triton is told to end."""
+    """Waits until Triton has no more requests; a pod runs it before Triton is stopped.
+
+    rushes drain --limit 60
+    """
 
     metrics: str = "http://127.0.0.1:8002/metrics"
     """URL of Triton's metrics."""
     settle: float = 10.0
-    """Seconds that it takes at least: until load balancers have heard."""
+    """Wait at least this many seconds, until load balancers have stopped sending."""
     quiet: float = 3.0
-    """Seconds without a request that count as none."""
+    """Seconds without a request after which Triton counts as idle."""
     limit: float = 60.0
-    """Seconds that it takes at most."""
+    """Wait at most this many seconds."""
 
     def execute(self) -> int:
         from rushes.serving.sidecar import drain

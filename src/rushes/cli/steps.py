@@ -11,22 +11,25 @@ from rushes.cli.base import WithRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """Step 1: resolves a data reference to content. Writes a pointer, as every step does."""
+    """Step 1: lists the videos and their labels by content. Writes a pointer, as every step does.
+
+    rushes pin --videos footage/ --labels labels.csv --out artifacts/pin.json
+    """
 
     videos: str
     """Folder of video files, or an fsspec URL such as s3://bucket/archive."""
     out: Path
-    """Where the pointer goes (kilobytes of JSON)."""
+    """File for the pointer (kilobytes of JSON)."""
     labels: str = ""
-    """CSV or Parquet of labels; default: labels.csv in the folder, then class folders."""
+    """CSV or Parquet of labels. Default: labels.csv in the folder, then class folders."""
     splits: str = ""
-    """Folder of official split files."""
+    """Folder of UCF-101 or HMDB-51 split files."""
     fold: int = 1
     """Number of the split."""
     revision: str = ""
-    """Revision of the DVC repository that the videos lie in."""
+    """Revision of the DVC repository that holds the videos."""
     rehash: bool = False
-    """Read every file again, also those whose size and modification time (or ETag) are as they were."""
+    """Read every file again, even if its size and modification time (or ETag) have not changed."""
 
     def execute(self) -> int:
         from rushes.footage.reference import DataReference
@@ -39,14 +42,18 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(WithRecipe):
-    """Step 2: videos to footage: small H.264 in immutable shards, and an index with a row a segment."""
+    """Step 2: videos to footage: small H.264 in immutable shards, and an index with one row per segment.
+
+    rushes sample pace-r2plus1d --size cpu --pin artifacts/pin.json --out artifacts/sample.json
+    """
 
     pin: Path
     """Pointer from `rushes pin`."""
     out: Path
-    """Where the pointer to the footage goes."""
+    """File for the pointer to the footage."""
     partition: str = ""
-    """Encode a part of the shards only, such as 2/3; when all parts are done, the same without it makes the index."""
+    """Encode only this part of the shards, such as 2/3. After all parts, run the command without it: it writes the
+    index."""
 
     def execute(self) -> int:
         return _step("sample", recipe=self.full_recipe, pin=self.pin, out=self.out, partition=self.partition)
@@ -54,12 +61,15 @@ class Sample(WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(WithRecipe):
-    """Step 3: footage to a backbone, by a task made from the footage itself."""
+    """Step 3: footage to a backbone, by a pretext task.
+
+    rushes pretrain pace-r2plus1d --size cpu --footage artifacts/sample.json --out artifacts/pretrain.json
+    """
 
     footage: Path
     """Pointer from `rushes sample`."""
     out: Path
-    """Where the pointer to the backbone goes."""
+    """File for the pointer to the backbone."""
 
     def execute(self) -> int:
         return _step("pretrain", recipe=self.full_recipe, footage=self.footage, out=self.out)
@@ -67,17 +77,21 @@ class Pretrain(WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(WithRecipe):
-    """Step 4: a backbone and labelled footage to a classifier."""
+    r"""Step 4: a backbone and labelled footage to a classifier.
+
+    rushes finetune pace-r2plus1d --size cpu --footage artifacts/sample.json --backbone artifacts/pretrain.json \
+        --out artifacts/finetune.json
+    """
 
     footage: Path
     """Pointer from `rushes sample`."""
     backbone: Path
     """Pointer from `rushes pretrain`."""
     out: Path
-    """Where the pointer to the classifier goes."""
+    """File for the pointer to the classifier."""
     init: str = "pretrained"
-    """pretrained; random: the same without those weights, the row to compare with; or a file of weights: a state dict
-    of torch or safetensors, or an earlier run's pointer."""
+    """Initial weights: pretrained; random, the baseline to compare with; or a file: a state dict of torch or
+    safetensors, or the pointer of an earlier run."""
 
     def execute(self) -> int:
         return _step(
@@ -92,7 +106,7 @@ class Finetune(WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Choose:
-    """Step 5: of several classifiers the one that is best on validation; the test split is not looked at.
+    """Step 5: the classifier that is best on validation, without looking at the test split.
 
     rushes choose artifacts/pace.json artifacts/vcop.json --out artifacts/choice.json
     """
@@ -100,7 +114,7 @@ class Choose:
     classifiers: Positional[tuple[Path, ...]]
     """Pointers from `rushes finetune`."""
     out: Path
-    """Where the pointer to the choice goes."""
+    """File for the pointer to the choice."""
 
     def execute(self) -> int:
         return _step("choose", classifiers={str(path): path for path in self.classifiers}, out=self.out)
@@ -108,7 +122,11 @@ class Choose:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(WithRecipe):
-    """Step 6: accuracy on the test split, pretrained beside random, with intervals and a report."""
+    r"""Step 6: accuracy on the test split, pretrained beside random, with intervals and a report.
+
+    rushes evaluate pace-r2plus1d --size cpu --footage artifacts/sample.json --backbone artifacts/pretrain.json \
+        --classifier artifacts/finetune.json --baseline artifacts/random.json --out artifacts/evaluate.json
+    """
 
     footage: Path
     """Pointer from `rushes sample`."""
@@ -119,7 +137,7 @@ class Evaluate(WithRecipe):
     baseline: Path
     """Pointer from `rushes finetune --init random`."""
     out: Path
-    """Where the pointer to metrics, predictions and report goes."""
+    """File for the pointer to metrics, predictions and report."""
 
     def execute(self) -> int:
         return _step(
@@ -135,12 +153,15 @@ class Evaluate(WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(WithRecipe):
-    """Step 7: classifier to ONNX, with its contract and a golden clip."""
+    """Step 7: a classifier to an ONNX bundle, with its contract and a golden clip.
+
+    rushes export pace-r2plus1d --size cpu --classifier artifacts/finetune.json --out artifacts/export.json
+    """
 
     classifier: Path
     """Pointer from `rushes finetune`."""
     out: Path
-    """Where the pointer to the bundle goes."""
+    """File for the pointer to the bundle."""
 
     def execute(self) -> int:
         return _step("export", recipe=self.full_recipe, classifier=self.classifier, out=self.out)
@@ -148,7 +169,11 @@ class Export(WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Register(WithRecipe):
-    """Step 8: the bundle as an MLflow model version, with its lineage."""
+    r"""Step 8: the bundle as an MLflow model version, with its lineage.
+
+    rushes register pace-r2plus1d --size cpu --endpoint demo --bundle artifacts/export.json \
+        --evaluation artifacts/evaluate.json --out artifacts/register.json
+    """
 
     endpoint: str
     """Name of the registered model."""
@@ -157,7 +182,7 @@ class Register(WithRecipe):
     evaluation: Path
     """Pointer from `rushes evaluate`."""
     out: Path
-    """Where the pointer to the version goes."""
+    """File for the pointer to the version."""
 
     def execute(self) -> int:
         return _step(
@@ -172,7 +197,11 @@ class Register(WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Promote(WithRecipe):
-    """Step 9: the gate: decides by evidence, and writes the decision to the ledger."""
+    r"""Step 9: the gate: decides by the evaluation whether to serve the version, and writes that to the ledger.
+
+    rushes promote pace-r2plus1d --size cpu --version artifacts/register.json --bundle artifacts/export.json \
+        --evaluation artifacts/evaluate.json --footage artifacts/sample.json --out artifacts/promote.json
+    """
 
     version: Path
     """Pointer from `rushes register`."""
@@ -183,7 +212,7 @@ class Promote(WithRecipe):
     footage: Path
     """Pointer from `rushes sample`."""
     out: Path
-    """Where the pointer to the decision goes."""
+    """File for the pointer to the decision."""
 
     def execute(self) -> int:
         return _step(
@@ -199,12 +228,15 @@ class Promote(WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Deploy(WithRecipe):
-    """Step 10: waits until what the ledger says is what is served, or fails."""
+    """Step 10: waits until the promoted version is served, or fails.
+
+    rushes deploy pace-r2plus1d --size cpu --decision artifacts/promote.json --out artifacts/deploy.json
+    """
 
     decision: Path
     """Pointer from `rushes promote`."""
     out: Path
-    """Where the pointer to the deployment goes."""
+    """File for the pointer to the deployment."""
 
     def execute(self) -> int:
         return _step("deploy", recipe=self.full_recipe, decision=self.decision, out=self.out)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Run(WithRecipe):
-    """From a folder of videos to a served model: every step, then a table.
+    """Runs every step, from a folder of videos to a served model, and prints a table.
 
     rushes run pace-r2plus1d --size cpu --videos footage/ --labels labels.csv
     """
@@ -33,16 +33,16 @@ class Run(WithRecipe):
     fold: int = 1
     """Number of the split."""
     revision: str = ""
-    """Revision of the DVC repository that the videos lie in."""
+    """Revision of the DVC repository that holds the videos."""
     endpoint: str = ""
     """Name to register and serve under. Default: the name of the videos' folder."""
     also: UseAppendAction[tuple[str, ...]] = ()
-    """Another model to train beside it, as `rushes compare` takes them: MODEL:section.field=value,...; may be given
-    several times. The one that is best on validation goes on; only that one sees the test split."""
+    """Another model to train, as for `rushes compare`: MODEL:section.field=value,...; may be repeated. The one that is
+    best on validation is evaluated and served; only that one sees the test split."""
 
     @property
     def models(self) -> tuple[Recipe, ...]:
-        """The recipes of all, on the footage that they share."""
+        """The recipes of all models, with one section `sample` for their common footage."""
         from rushes.comparing.members import Member, models_of, parse_member
 
         files = [str(file.absolute()) for file in self.plugin]
@@ -67,7 +67,10 @@ class Run(WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(WithRecipe):
-    """The whole workflow on the embedded data, and a question to the endpoint at the end. `make demo` runs it."""
+    """Runs the whole workflow on videos that the project draws, then asks the endpoint about one of them.
+
+    rushes demo
+    """
 
     COMMAND_DEFAULTS: ClassVar[Mapping[str, Any]] = {"model": "pace-r2plus1d", "size": "cpu"}
 
@@ -80,7 +83,7 @@ class Demo(WithRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Asks the endpoint what happens in a video.
+    """Asks the endpoint which action a video shows.
 
     rushes predict clip.mp4
     """
@@ -88,15 +91,15 @@ class Predict:
     videos: Positional[tuple[Path, ...]]
     """Video files."""
     endpoint: str = ""
-    """Which endpoint; may be left out where there is only one."""
+    """Name of the endpoint; optional if there is only one."""
     offline: bool = False
-    """The same decode and the same graph in this process; no server is asked."""
+    """Decode and run the same graph in this process, without a server."""
     protocol: Literal["grpc", "http"] = "grpc"
-    """How to reach Triton."""
+    """Protocol to reach Triton by."""
     top: int = 3
-    """Actions to show."""
+    """Number of actions to show."""
     json: bool = False
-    """One JSON object a line: labels, probabilities, embedding, version, digest, request id."""
+    """Print one JSON object per video: labels, probabilities, embedding, version, digest, request id."""
 
     def execute(self) -> int:
         from rushes.commands.predict import predict
@@ -113,45 +116,43 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Several models under one protocol: one table with intervals, random initialisation beside each network.
+    """Compares models under one protocol: a table with intervals, with random initialisation beside each network.
 
     rushes compare vcop-r3d pace-r2plus1d:pretrain.epochs=30 --size cpu --videos footage/ --labels labels.csv
 
-    What has been run is not run again; a comparison that was interrupted goes on where it stopped.
+    Work that is done is not repeated: the same command continues an interrupted comparison.
     """
 
     models: Positional[tuple[str, ...]] = ()
-    """Models, each with overrides of its own after a colon, and a name of its own before it:
-    NAME=MODEL:section.field=value,section.field=value."""
+    """Models, each with an optional name and overrides: NAME=MODEL:section.field=value,section.field=value."""
     videos: str
     """Folder of video files, or an fsspec URL such as s3://bucket/archive."""
     labels: str = ""
-    """CSV or Parquet of labels; default: labels.csv in the folder, then class folders."""
+    """CSV or Parquet of labels. Default: labels.csv in the folder, then class folders."""
     splits: str = ""
     """Folder of UCF-101 or HMDB-51 split files: its splits 1, 2, ... are the folds."""
     size: str = "full"
-    """The recipes' variant: full (as published) or cpu (minutes on a laptop)."""
+    """Variant of the recipes: full (as published) or cpu (minutes on a laptop)."""
     folds: int = 3
-    """Parts of the labelled groups, each of which is test once. 1: the split that the labels give."""
+    """Number of folds of the labelled groups; each is the test split once. 1: the split that the labels give."""
     seeds: int = 1
-    """Runs of everything, with seeds 0, 1, ..."""
+    """Repeat everything with this many seeds: 0, 1, ..."""
     labels_per_class: str = "5"
-    """Linear probe and fine-tuning also with so few labels, such as 1,2,5,10; 0: with all labels only."""
+    """Also run linear probe and fine-tuning with so many labels per class, such as 1,2,5,10; 0: only with all."""
     budget: float = 0.0
-    """Backbone training FLOPs that every pretraining takes, such as 1e15; 0: each recipe's own epochs."""
+    """FLOPs of backbone training per pretraining, such as 1e15; 0: the epochs of each recipe."""
     parallel: int = 1
-    """Chains (a model on a fold with a seed) at a time on this machine; on a cluster, the profile says."""
+    """Chains (a model on a fold with a seed) to run at a time on this machine; on a cluster, the profile decides."""
     runner: Literal["subprocess", "cluster"] = "subprocess"
-    """subprocess: on this machine; cluster: as tasks of Kubeflow Pipelines, and this waits for them."""
+    """subprocess: on this machine; cluster: as tasks of Kubeflow Pipelines, which this command waits for."""
     profile: str = "gpu"
-    """The cluster: gpu, cpu, or a file.yaml of yours."""
+    """Profile of the cluster: cpu, gpu, or a YAML file."""
     pipeline: Path | None = None
-    """What `rushes pipeline compile --comparison` wrote for it. Default: the one of this version, for the profile
-    gpu."""
+    """File from `rushes pipeline compile --comparison`. Default: the one of this version, for the profile gpu."""
     host: str = ""
     """URL of Kubeflow Pipelines. Default: the profile's, KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
     plugin: UseAppendAction[tuple[Path, ...]] = ()
-    """A file that defines further pretext tasks or backbones (see `rushes.plugins`); may be given several times."""
+    """File that defines further pretext tasks or backbones (see `rushes.plugins`); may be repeated."""
     out: Path = Path("comparison")
     """Folder for comparison.html, .md, .csv and .json, and for logs."""
 
@@ -186,7 +187,10 @@ class Compare:
 
 @dataclass(frozen=True, kw_only=True)
 class Models:
-    """Lists the models that the project knows how to make."""
+    """Lists the models that can be trained, with their tasks and sizes.
+
+    rushes models
+    """
 
     def execute(self) -> int:
         from rushes.commands.information import models

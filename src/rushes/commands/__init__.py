@@ -1,1 +1,1 @@
-"""What the commands do: each function returns an exit status. The flags are declared in `rushes.cli`."""
+"""The work of the commands: each function returns an exit status. The flags are declared in `rushes.cli`."""

@@ -1,4 +1,4 @@
-"""Contact sheets: one picture of many segments, each four frames over the profile of its motion; or of questions.
+"""Contact sheets: one image of many segments, each four frames over a curve of its motion; or of tuples.
 
 contact_sheet([Cell(frames=frames, profile=magnitude, cuts=[83], name="a.mp4", detail="0:08, Jump")], Path("sheet.png"))
 """
@@ -18,17 +18,17 @@ from rushes.video.frames import Frames
 
 Floats = npt.NDArray[np.float32]
 
-PICTURES = 4
-"""Frames a cell."""
+FRAMES = 4
+"""Frames per cell."""
 WIDTH = 1600
-"""Of the sheet, pixels."""
+"""Width of the sheet in pixels."""
 _COLUMNS = 3
 _MARGIN, _GAP, _SEAM = 24, 28, 2
 _CELL = (WIDTH - 2 * _MARGIN - (_COLUMNS - 1) * _GAP) // _COLUMNS
-_TILE = (_CELL - (PICTURES - 1) * _SEAM) // PICTURES
+_TILE = (_CELL - (FRAMES - 1) * _SEAM) // FRAMES
 _CURVE, _LINE, _HEADER = 44, 22, 40
-_QUESTION_TILE = 190
-_SMOOTH = 3  # times the size at which curves are drawn, before they are scaled down
+_TUPLE_TILE = 190
+_SMOOTH = 3  # curves are drawn this many times larger, then scaled down
 
 _PAPER, _EMPTY, _INK, _FAINT = "#14181f", "#0d1015", "#eef2f6", "#9aa7b5"
 _FILL, _EDGE, _CUT = "#2f6f8f", "#6cc4ec", "#ff5a52"
@@ -39,33 +39,33 @@ class Cell:
     """A segment on the sheet."""
 
     frames: Frames
-    """uint8 `[n, H * 3/2, W]`, I420; up to `PICTURES` in order of time."""
+    """uint8 `[n, H * 3/2, W]`, I420; up to `FRAMES` in order of time."""
     profile: Floats
-    """float32 `[frames of the segment]`: motion of each, pixels a frame."""
+    """float32 `[frames of the segment]`: motion of each, pixels per frame."""
     cuts: Sequence[int]
-    """Numbers of the frames that begin a new shot."""
+    """Positions of the frames that begin a new shot."""
     name: str
-    """Shortened in the middle where it is too long."""
+    """Name; its middle is left out if it is too long."""
     detail: str
-    """A second line."""
+    """Second line of text."""
 
 
 def evenly(frames: int) -> list[int]:
-    """Numbers of the frames to show of a segment, each in the middle of its part; fewer of a very short one."""
-    middles = (np.arange(PICTURES) + 0.5) * frames / PICTURES
+    """Positions of the frames to show of a segment: the middles of equal parts; fewer for a very short segment."""
+    middles = (np.arange(FRAMES) + 0.5) * frames / FRAMES
     return sorted(set(middles.astype(int).tolist()))
 
 
 def contact_sheet(cells: Sequence[Cell], path: Path) -> tuple[int, int]:
     """Draws the cells row by row and writes a PNG.
 
-    The curves share one scale, the square root of motion, so that they compare from cell to cell.
+    The curves have one scale, the square root of motion, so that cells can be compared.
 
     Returns:
         (width, height) in pixels.
     """
     rows = [cells[begin : begin + _COLUMNS] for begin in range(0, len(cells), _COLUMNS)]
-    tiles = [max(_picture_height(cell.frames) for cell in row) for row in rows]
+    tiles = [max(_frame_height(cell.frames) for cell in row) for row in rows]
     steps = [tile + _CURVE + 2 * _LINE + _GAP for tile in tiles]
     sheet = Image.new("RGB", (WIDTH, 2 * _MARGIN + _HEADER + sum(steps) - _GAP), _PAPER)
     legend = "most motion first      curve: motion, square root, one scale for all      red: a cut"
@@ -88,8 +88,8 @@ def _draw_cell(cell: Cell, *, tile: int, top: float) -> Image.Image:
     for number, frame in enumerate(cell.frames):
         left = number * (_TILE + _SEAM)
         draw.rectangle((left, 0, left + _TILE - 1, tile - 1), fill=_EMPTY)
-        picture = _picture(frame, _TILE, tile)
-        image.paste(picture, (left + (_TILE - picture.width) // 2, (tile - picture.height) // 2))
+        drawn = _draw_frame(frame, _TILE, tile)
+        image.paste(drawn, (left + (_TILE - drawn.width) // 2, (tile - drawn.height) // 2))
     image.paste(_draw_curve(cell, top), (0, tile))
     for line, (text, fill, size) in enumerate([(cell.name, _INK, 16), (cell.detail, _FAINT, 15)]):
         font = _font(size)
@@ -98,7 +98,7 @@ def _draw_cell(cell: Cell, *, tile: int, top: float) -> Image.Image:
 
 
 def _draw_curve(cell: Cell, top: float) -> Image.Image:
-    """The motion over time, its axis that of the frames above it."""
+    """The motion over time, aligned with the frames above it."""
     width, height = _CELL * _SMOOTH, (_CURVE - 4) * _SMOOTH
     image = Image.new("RGB", (width, _CURVE * _SMOOTH), _PAPER)
     draw = ImageDraw.Draw(image)
@@ -114,13 +114,13 @@ def _draw_curve(cell: Cell, top: float) -> Image.Image:
     return image.resize((_CELL, _CURVE), Image.Resampling.LANCZOS)
 
 
-def _picture_height(frames: Frames) -> int:
-    """Height of a frame that is as wide as its tile; at most as high as the tile is wide."""
+def _frame_height(frames: Frames) -> int:
+    """Height of a frame as wide as its tile; at most the width of the tile."""
     height, width = frames.shape[1] * 2 // 3, frames.shape[2]
     return int(min(_TILE, max(2, _TILE * height // width)))
 
 
-def _picture(frame: Frames, width: int, height: int) -> Image.Image:
+def _draw_frame(frame: Frames, width: int, height: int) -> Image.Image:
     """An I420 frame as RGB, as large as fits."""
     tall, wide = frame.shape[0] * 2 // 3, frame.shape[1]
     scale = min(width / wide, height / tall)
@@ -130,7 +130,7 @@ def _picture(frame: Frames, width: int, height: int) -> Image.Image:
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int = _CELL) -> str:
-    """The text, without as much of its middle as does not fit."""
+    """The text, without the part of its middle that does not fit."""
     if font.getlength(text) <= width:
         return text
 
@@ -160,45 +160,45 @@ def _dejavu() -> str:
     return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name)
 
 
-# Questions -----------------------------------------------------------------------------------------------------------
+# Tuples --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class Band:
-    """A pretext question on its sheet."""
+class TupleRow:
+    """A tuple of a pretext task on its sheet."""
 
     elements: Sequence[npt.NDArray[np.uint8]]
-    """RGB, uint8 [T, S, S, 3] each: a clip, of which up to `PICTURES` frames are drawn, or a frame."""
+    """RGB, uint8 [T, S, S, 3] each: a clip, of which up to `FRAMES` frames are drawn, or a frame."""
     answer: str
-    """Stands at the foot of the sheet."""
+    """Printed at the foot of the sheet."""
 
 
-def question_sheet(bands: Sequence[Band], path: Path) -> tuple[int, int]:
-    """Draws questions one below the other, their answers at the foot, and writes a PNG.
+def tuple_sheet(rows: Sequence[TupleRow], path: Path) -> tuple[int, int]:
+    """Draws tuples one below the other, with their answers at the foot, and writes a PNG.
 
     Returns:
         (width, height) in pixels.
     """
-    pictures = [[element[evenly(len(element))] for element in band.elements] for band in bands]
-    count = max(sum(len(element) for element in elements) for elements in pictures)
-    apart = max(len(elements) for elements in pictures) - 1
-    tile = min(_QUESTION_TILE, (WIDTH - 2 * _MARGIN - apart * _GAP - count * _SEAM) // count)
+    shown = [[element[evenly(len(element))] for element in row.elements] for row in rows]
+    count = max(sum(len(element) for element in elements) for elements in shown)
+    apart = max(len(elements) for elements in shown) - 1
+    tile = min(_TUPLE_TILE, (WIDTH - 2 * _MARGIN - apart * _GAP - count * _SEAM) // count)
     step = tile + _LINE + _GAP
-    sheet = Image.new("RGB", (WIDTH, 2 * _MARGIN + len(bands) * (step + _LINE) + _HEADER), _PAPER)
+    sheet = Image.new("RGB", (WIDTH, 2 * _MARGIN + len(rows) * (step + _LINE) + _HEADER), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for number, elements in enumerate(pictures):
+    for number, elements in enumerate(shown):
         top = _MARGIN + number * step
-        draw.text((_MARGIN, top), f"Question {number + 1}", fill=_FAINT, font=_font(15))
+        draw.text((_MARGIN, top), f"Tuple {number + 1}", fill=_FAINT, font=_font(15))
         left = _MARGIN
         for element in elements:
-            for picture in element:
-                drawn = Image.fromarray(picture).resize((tile, tile), Image.Resampling.NEAREST)
+            for frame in element:
+                drawn = Image.fromarray(frame).resize((tile, tile), Image.Resampling.NEAREST)
                 sheet.paste(drawn, (left, top + _LINE))
                 left += tile + _SEAM
             left += _GAP
-    top = _MARGIN + len(bands) * step + _HEADER
-    for number, band in enumerate(bands):
-        text = _shortened(f"Answer {number + 1}: {band.answer}", _font(15), WIDTH - 2 * _MARGIN)
+    top = _MARGIN + len(rows) * step + _HEADER
+    for number, row in enumerate(rows):
+        text = _shortened(f"Answer {number + 1}: {row.answer}", _font(15), WIDTH - 2 * _MARGIN)
         draw.text((_MARGIN, top + number * _LINE), text, fill=_FAINT, font=_font(15))
     sheet.save(path, optimize=True)
     return sheet.size

@@ -1,4 +1,4 @@
-"""Versioning of what people own: the demo's videos in the checkout's DVC repository."""
+"""Versions the demo's videos in the DVC repository of the checkout."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from rushes.console import console
 
 
 def track(folder: Path) -> None:
-    """Puts a folder under DVC and pushes it to the default remote; outside a DVC repository it says so and leaves it.
+    """Adds a folder to DVC and pushes it to the default remote; outside a DVC repository it prints so and does nothing.
 
-    Adding what is tracked already changes nothing; videos that came out otherwise than committed change the pointer
-    beside the folder, for `git diff` to show.
+    Adding a tracked folder changes nothing; videos that differ from the committed ones change the `.dvc` file beside
+    the folder, which `git diff` shows.
     """
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo

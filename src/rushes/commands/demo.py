@@ -16,14 +16,14 @@ ENDPOINT = "demo"
 
 
 def videos(folder: Path, *, size: str, seed: int) -> int:
-    """Draws the dataset, or completes it."""
+    """Draws the dataset, or the missing part of it."""
     draw(folder, size=size, seed=seed)
     console.print(f"\nNext: rushes run pace-r2plus1d --size cpu --videos {folder}", markup=False)
     return 0
 
 
 def draw(folder: Path, *, size: str = "demo", seed: int = 0) -> None:
-    """Draws the dataset with a progress bar; one that is whole is left alone."""
+    """Draws the dataset with a progress bar; a complete one is left as it is."""
     from rushes.demo.dataset import write_dataset
 
     with tempfile.TemporaryDirectory(prefix="rushes-events-") as scratch:
@@ -34,7 +34,7 @@ def draw(folder: Path, *, size: str = "demo", seed: int = 0) -> None:
 
 
 def demo(*, recipe: Recipe, folder: Path | None = None) -> int:
-    """Draws the videos, tracks them with DVC, runs the pipeline on them and asks the endpoint about one."""
+    """Draws the videos, adds them to DVC, runs the pipeline on them and asks the endpoint about one."""
     from rushes.commands.data import track
 
     home = home_folder()

@@ -1,4 +1,4 @@
-"""`rushes footage forget`: one video out of everything that this project wrote, and what is left for people to do."""
+"""`rushes footage forget`: deletes a video from all that this project wrote, and lists what is left for you to do."""
 
 import json
 import re
@@ -22,19 +22,19 @@ _AFTER_SAMPLE = STEPS[STEPS.index("sample") + 1 :]
 
 @dataclass(frozen=True, kw_only=True)
 class _Content:
-    """What is to be forgotten."""
+    """The content to forget."""
 
     sha256: str
     size: int
     """0 where no pin lists it."""
     paths: tuple[str, ...]
-    """Under which the pins list it."""
+    """Paths under which pins list it."""
     roots: tuple[str, ...]
-    """Places of the archives that the pins read."""
+    """Folders or URLs of the archives that the pins read."""
 
 
 def forget(source: str, *, yes: bool) -> int:
-    """Removes every content that `source` stands for; says which models saw it, and what it cannot reach."""
+    """Removes every content that `source` names; prints the models that saw it, and the copies that it cannot reach."""
     store = open_store()
     contents = _contents(source, store)
     affected = {manifest.ref for content in contents for manifest in footage_with(store, content.sha256)}
@@ -46,29 +46,29 @@ def forget(source: str, *, yes: bool) -> int:
         done = forget_content(store, content.sha256, progress=_Lines())
         copies = purge_copies(_caches(content), sha256=content.sha256, size=content.size)
         console.print(
-            f"{content.sha256[:12]}: {done.shards} shards written anew, {done.objects} objects removed, and "
+            f"{content.sha256[:12]}: {done.shards} shards rewritten, {done.objects} objects removed, and "
             f"{len(copies)} copies in caches; it will not be sampled again",
             markup=False,
         )
-    _tell_the_rest(contents, seen_by)
+    _print_the_rest(contents, seen_by)
     return 0
 
 
 class _Lines(NullProgress):
-    """Says what is done, a line at a time."""
+    """Prints what is done, line by line."""
 
     def say(self, message: str) -> None:
         console.print(message, markup=False)
 
 
-# What it is ----------------------------------------------------------------------------------------------------------
+# The content --------------------------------------------------------------------------------------------------------
 
 
 def _contents(source: str, store: Store) -> list[_Content]:
-    """The contents that a file, a listed path or a (part of a) SHA-256 stands for.
+    """The contents that a file, a listed path or a (part of a) SHA-256 names.
 
     Raises:
-        UserError: nothing is known under that name.
+        UserError: it names none.
     """
     wanted = {sha256_file(Path(source))} if Path(source).is_file() else set()
     size = Path(source).stat().st_size if wanted else 0
@@ -83,8 +83,8 @@ def _contents(source: str, store: Store) -> list[_Content]:
         listed[prefix] = (0, set(), set())
     if not listed:
         raise UserError(
-            f"source: {source!r} is no file, and no path or SHA-256 that a pin in this store lists: give the path as "
-            "the footage names it"
+            f"source: {source!r} is neither a file nor a path or SHA-256 that a pin in this store lists: give the path "
+            "in the archive"
         )
     return [
         _Content(sha256=sha256, size=size, paths=tuple(sorted(paths)), roots=tuple(sorted(roots)))
@@ -108,7 +108,7 @@ def _manifests(store: Store, step: str) -> Iterator[Manifest]:
 
 
 def _descendants(store: Store, refs: set[str]) -> Iterator[Manifest]:
-    """What was made from some outputs, directly or not, in order of the steps."""
+    """The outputs that were made from these, directly or not, in order of the steps."""
     reached = set(refs)
     for step in _AFTER_SAMPLE:
         for manifest in _manifests(store, step):
@@ -117,11 +117,11 @@ def _descendants(store: Store, refs: set[str]) -> Iterator[Manifest]:
                 yield manifest
 
 
-# Where else it may lie -----------------------------------------------------------------------------------------------
+# Copies of it ------------------------------------------------------------------------------------------------------
 
 
 def _caches(content: _Content) -> list[Path]:
-    """Folders on this machine that hold copies of whole videos: fetched revisions, DVC's cache, its local remotes."""
+    """Folders on this machine with copies of whole videos: fetched revisions, DVC's cache, its local remotes."""
     folders = [home_folder() / "cache" / "revisions"]
     for root in {str(Path.cwd()), *(root for root in content.roots if not is_url(root))}:
         folders += _dvc_folders(Path(root))
@@ -150,20 +150,20 @@ def _announce(contents: list[_Content], affected: set[str]) -> None:
     for content in contents:
         names = ", ".join(content.paths[:5]) or "listed by no pin"
         console.print(f"{content.sha256[:12]}  {names}", markup=False)
-    console.print(f"It is in {len(affected)} footages; their shards are written anew without it. This is for good.")
+    console.print(f"It is in {len(affected)} footages; their shards are rewritten without it. This cannot be undone.")
 
 
 def _agreed() -> bool:
     if not sys.stdin.isatty():
-        raise UserError("yes: not given, and there is nobody to ask: pass --yes to forget it for good")
+        raise UserError("yes: not given, and there is no terminal to ask at: pass --yes to forget it for good")
     return console.input("Forget it? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _tell_the_rest(contents: list[_Content], seen_by: list[Manifest]) -> None:
-    """What this command does not change: models, what was derived, the original files, remote copies."""
+def _print_the_rest(contents: list[_Content], seen_by: list[Manifest]) -> None:
+    """Prints what this command does not change: models, derived outputs, the original files, remote copies."""
     models = [manifest for manifest in seen_by if manifest.step in ("pretrain", "finetune", "register")]
     if models:
-        console.print(f"{len(models)} models were trained with that footage at hand; they are left as they are:")
+        console.print(f"{len(models)} models were trained on footage that held it; they are not changed:")
         for manifest in models:
             console.print(f"  {manifest.ref}  {_named(manifest)}".rstrip(), markup=False)
     derived = [manifest.ref for manifest in seen_by if manifest.step == "evaluate"]

@@ -8,14 +8,14 @@ from rushes.console import console
 
 
 def names() -> str:
-    """What `--pretrain.task` and `--pretrain.backbone` may be, plugins among them."""
+    """The values of `--pretrain.task` and `--pretrain.backbone`, with those of plugins."""
     tasks, backbones = ", ".join(plugins.known("task")), ", ".join(plugins.known("backbone"))
     return f"Pretext tasks: {tasks}.\nBackbones: {backbones}."
 
 
 def models() -> int:
-    """Prints a row a model, and the parts that a recipe may name."""
-    table = Table("model", "the question it learns from", "backbone", "sizes", box=None, header_style="bold")
+    """Prints one row per model, and the tasks and backbones that a recipe may name."""
+    table = Table("model", "pretext task", "backbone", "sizes", box=None, header_style="bold")
     for name in known_models():
         recipe = load_recipe(name)
         table.add_row(name, recipe.about, recipe.pretrain.backbone, ", ".join(recipe_sizes(name)))

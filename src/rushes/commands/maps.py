@@ -1,6 +1,6 @@
-"""`rushes pretext maps`: what drives a network's strongest units, on one's own footage, beside random weights.
+"""`rushes pretext maps`: what a network's strongest units respond to in your footage, beside random weights.
 
-maps(Path("artifacts/pretrain.json"), footage=Path("artifacts/sample.json"), options=Options(), out=Path("maps"))
+maps(Path("artifacts/pretrain.json"), footage=Path("artifacts/sample.json"), options=MapOptions(), out=Path("maps"))
 """
 
 import tempfile
@@ -35,33 +35,33 @@ TRAINED, RANDOM = "trained", "random initialisation"
 
 @dataclass(frozen=True, kw_only=True)
 class MapOptions:
-    """How much to look at, and to show."""
+    """How much to search, and to show."""
 
     units: int = 8
-    """Rows: channels that respond most."""
-    pictures: int = 5
-    """Of each, from as many segments."""
+    """Channels to show: those that respond most."""
+    images: int = 5
+    """Images per channel, each from another segment."""
     segments: int = 200
-    """Segments to look at, evenly spaced over the footage."""
+    """Segments to search, evenly spaced over the footage."""
     clips: int = 10
-    """Clips (or frames) of each segment to look at."""
+    """Clips (or frames) to search per segment."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
 
     def __post_init__(self) -> None:
-        for name in ("units", "pictures", "segments", "clips"):
+        for name in ("units", "images", "segments", "clips"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is not allowed; at least 1")
 
 
 def maps(network: Path, *, footage: Path, options: MapOptions, out: Path) -> int:
-    """Writes `activations.png` into `out`, and prints where its pictures are from.
+    """Writes `activations.png` into `out`, and prints where its images come from.
 
     Args:
         network: pointer from `pretrain` or `finetune`.
         footage: pointer from `sample`.
-        options: how much.
-        out: folder for the picture.
+        options: how much to search and to show.
+        out: folder for the image.
 
     Returns:
         0.
@@ -87,7 +87,7 @@ def maps(network: Path, *, footage: Path, options: MapOptions, out: Path) -> int
     out.mkdir(parents=True, exist_ok=True)
     draw_units(found, out / SHEET)
     _print(found[TRAINED], seen)
-    console.print(f"\nPicture: {out / SHEET}", markup=False, soft_wrap=True)
+    console.print(f"\nImage: {out / SHEET}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -100,7 +100,7 @@ def _trained(manifest: Manifest, store: Store) -> Backbone:
 
 
 def _random(model: dict[str, Any]) -> Backbone:
-    """The same network as drawn, which evaluation compares with too."""
+    """The same network with random weights, the ones that evaluation compares with."""
     torch.manual_seed(model["seed"])
     return make_backbone(model["backbone"]).eval()
 
@@ -113,18 +113,18 @@ def _units(
     device = pick_device(options.device)
     bar = progress.bar(label, total=len(rows), unit="segments")
     return strongest_units(
-        net.to(device), data, units=options.units, per_unit=options.pictures, device=device, batch=32, bar=bar
+        net.to(device), data, units=options.units, per_unit=options.images, device=device, batch=32, bar=bar
     )
 
 
 def _spread(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """At most so many of the rows, evenly spaced."""
+    """At most `count` of the rows, evenly spaced."""
     return rows[:: -(-len(rows) // count)] if len(rows) else rows
 
 
 def _print(units: Sequence[Unit], footage: Footage) -> None:
-    """A row a unit: what it responds to most."""
-    table = Table("unit", "response", "where, the strongest first", box=None, header_style="bold")
+    """Prints one row per unit: what it responds to most."""
+    table = Table("unit", "response", "positions, the strongest first", box=None, header_style="bold")
     sources, segments = footage.texts("source"), footage.segments
     for unit in units:
         places = [

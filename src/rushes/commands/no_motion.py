@@ -1,9 +1,9 @@
-"""`rushes pretext control`: whether pretext tasks are solved by motion, or by something else, on one's own videos.
+"""`rushes pretext control`: whether pretext tasks are solved by motion or by something else, on your videos.
 
 members = [parse_member("vcop-r3d", size="cpu"), parse_member("pace-r2plus1d", size="cpu")]
-control(members, videos="my_videos", still="", labels="", options=Options(), out=None)
+control(members, data=DataReference(videos="my_videos"), still="", options=NoMotionOptions(), out=None)
 
-Everything happens in a store that is removed again.
+Everything is written to a temporary store.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ from rushes.pretext import make_task
 from rushes.progress import EventLog, Progress
 from rushes.store import Manifest, Store, sha256_file
 
-_SECONDS = 1800.0  # for sampling, after which what is there is used
+_SECONDS = 1800.0  # for sampling; then the segments that are ready are used
 _RESAMPLES = 5000
 _COLOURS: dict[ControlVerdict, str] = {
     "pass": "green",
@@ -61,26 +61,26 @@ Sampled = tuple[Manifest, Store]
 
 @dataclass(frozen=True, kw_only=True)
 class NoMotionOptions:
-    """How much the control may cost."""
+    """The size of the control."""
 
     steps: int = 400
-    """Batches that each network is trained for."""
-    questions: int = 8
-    """Asked about each group of test videos."""
+    """Training steps per network and footage."""
+    tuples: int = 8
+    """Tuples per group of test videos."""
     segments: int = 800
-    """Segments (of up to 8 seconds) that are used, at most."""
+    """Largest number of segments (of up to 8 seconds) to use."""
     seed: int = 0
-    """Of weights, draws and held moments."""
+    """Seed of weights, tuples and repeated frames."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "questions", "segments"):
+        for name in ("steps", "tuples", "segments"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: {getattr(self, name)} is not allowed; at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A method's row."""
+    """What was found about one method."""
 
     model: str
     task: str
@@ -91,14 +91,14 @@ class Result:
 def control(
     members: Sequence[Member], *, data: DataReference, still: str, options: NoMotionOptions, out: Path | None
 ) -> int:
-    """Prints a table of methods: accuracy where nothing moves, where something does, and the verdict.
+    """Prints a table of methods: accuracy where nothing moves, accuracy where something does, and the verdict.
 
     Args:
-        members: the methods; sections `sample` and `pretrain` of their recipes count, of these not the epochs.
+        members: the methods; of their recipes, `sample` and `pretrain` (but its epochs) are used.
         data: videos, of which a part is sampled, with labels for their groups; or, as its `videos`, the pointer of
             footage.
         still: a folder of videos in which nothing moves; empty to hold one frame of each segment of `data`.
-        options: how much it may cost.
+        options: the size of the control.
         out: JSON file for the results.
 
     Returns:
@@ -129,7 +129,7 @@ def find_results(
     scratch: Path,
     progress: Progress,
 ) -> list[Result]:
-    """As `control`, without the table; what is sampled stays under `scratch`."""
+    """As `control`, without the table; leaves the sampled footage under `scratch`."""
     config = quick(common_sample(members))
     moving = _sampled(data, config, options=options, scratch=scratch / "moving", progress=progress)
     if still:
@@ -172,7 +172,7 @@ def _sampled(
 def _held(
     moving: Sampled, config: SampleConfig, *, options: NoMotionOptions, scratch: Path, progress: Progress
 ) -> Sampled:
-    """Footage of single frames of other footage, sampled as that was."""
+    """Footage of single, repeated frames of other footage, sampled with the same settings."""
     footage = Footage(*moving)
     rows = some_rows(footage, options.segments)
     annotations = hold_still(footage, rows, scratch / "videos", seed=options.seed)
@@ -198,7 +198,7 @@ def sample_folder(
 
 
 def some_rows(footage: Footage, segments: int) -> Integers:
-    """Rows of at most so many segments, chosen by a fixed hash of their keys."""
+    """Rows of at most `segments` segments, chosen by a fixed hash of their keys."""
     keys = footage.texts("key")
     rows: Integers = np.sort(np.argsort([share_of(str(key)) for key in keys], kind="stable")[:segments])
     return rows
@@ -214,7 +214,7 @@ def _result(
     store: Store,
     progress: Progress,
 ) -> Result:
-    """Trains and tests a method twice."""
+    """Trains and tests a method on still and on moving footage."""
     recipe = member.recipe
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
     judged = judge(
@@ -231,7 +231,7 @@ def _result(
 def answers(
     recipe: Recipe, sampled: Sampled, *, still: bool, options: NoMotionOptions, store: Store, progress: Progress
 ) -> HeldOutScores:
-    """Trains a method on half of the groups of some footage, at the size that its recipe takes, and tests it."""
+    """Trains a method on half of the groups of some footage, at the size that its recipe says, and tests it."""
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
     size = recipe.pretrain.short_side or recipe.sample.short_side
     footage = Footage(*sampled, short_side=min(size, Footage(*sampled).short_side))
@@ -241,7 +241,7 @@ def answers(
         without_rejection(task) if still else task,
         recipe.pretrain,
         steps=options.steps,
-        tuples=options.questions,
+        tuples=options.tuples,
         seed=options.seed,
         store=store,
         label=f"{recipe.name}, {'still' if still else 'moving'}",

@@ -1,6 +1,6 @@
-"""`rushes pretext show`: real questions of a model's pretext task, as its network sees them, for a person to answer.
+"""`rushes pretext show`: tuples of a model's pretext task, as its network sees them, for a person to solve.
 
-show(recipe, videos="my_videos", labels="", questions=12, out=Path("pretext"))
+show(recipe, data=DataReference(videos="my_videos"), tuples=12, out=Path("pretext"))
 
 Of a folder or URL a part is sampled into a store that is removed again, as `rushes footage show` does.
 """
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from rushes.commands.contact import Band, question_sheet
+from rushes.commands.contact import TupleRow, tuple_sheet
 from rushes.commands.peek import check_folder, is_pointer, peek
 from rushes.config import Recipe, SampleConfig
 from rushes.console import console, watching
@@ -37,29 +37,29 @@ from rushes.training.networks import MEAN, STD, normalise
 from rushes.training.pretext import DecodedTuple, PretextTuples
 from rushes.words import clock, counted, printable
 
-PAGE, SHEET = "index.html", "questions.png"
+PAGE, SHEET = "index.html", "tuples.png"
 _SEGMENTS, _SECONDS = 48, 40.0  # of a folder or URL
 _ON_SHEET = 8
 _RATE = 8  # frames a second at which clips are played: slow enough to see what happens
-_REST = 700  # milliseconds for which a clip rests at its end, so that one sees where it begins
-_SIDE, _ROW = 176, 1000  # pixels, about, at which a crop is shown, and all crops of a question at most
+_REST = 700  # milliseconds of rest at the end of a clip, so that its beginning is visible
+_SIDE, _ROW = 176, 1000  # pixels: about the side of a crop on the page, and the most for all crops of a tuple
 
 Rgb = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Element:
-    """A clip or a frame of a question."""
+    """A clip or a frame of a tuple."""
 
-    pictures: Rgb
+    frames: Rgb
     """What the network sees, de-normalised: uint8 [T, S, S, 3]."""
     numbers: str
-    """Of its frames within the segment, in the order shown."""
+    """Positions of its frames in the segment, in the order shown."""
 
     @property
     def uri(self) -> str:
-        """The clip as an animated picture, or the frame as a still one, in a data URI."""
-        images = [Image.fromarray(picture) for picture in self.pictures]
+        """The clip as an animated image, or the frame as a still one, in a data URI."""
+        images = [Image.fromarray(frame) for frame in self.frames]
         buffer = io.BytesIO()
         pace = {"save_all": True, "append_images": images[1:], "duration": _durations(len(images)), "loop": 0}
         images[0].save(buffer, "WEBP", quality=90, **(pace if len(images) > 1 else {}))
@@ -67,23 +67,23 @@ class Element:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A question, ready for the page."""
+class ShownTuple:
+    """A tuple, ready for the page."""
 
-    place: str
+    position: str
     """File and time of the segment."""
     elements: Sequence[Element]
     answer: str
 
 
-def show(recipe: Recipe, *, data: DataReference, questions: int, out: Path) -> int:
-    """Writes a page of questions, `index.html`, and a picture of the first ones, `questions.png`, into `out`.
+def show(recipe: Recipe, *, data: DataReference, tuples: int, out: Path) -> int:
+    """Writes a page of tuples, `index.html`, and an image of the first ones, `tuples.png`, into `out`.
 
     Args:
-        recipe: sections `pretrain`, `sample` and `seed` count.
+        recipe: its `pretrain`, `sample` and `seed` are used.
         data: videos, of which a part is sampled, with labels for their groups and splits; or, as its `videos`, the
             pointer of footage.
-        questions: how many.
+        tuples: how many.
         out: folder for the page.
 
     Returns:
@@ -92,8 +92,8 @@ def show(recipe: Recipe, *, data: DataReference, questions: int, out: Path) -> i
     Raises:
         UserError: no video there or none that decodes, no such pointer, or no shot long enough for the task.
     """
-    if questions < 1:
-        raise UserError(f"questions: {questions} is not allowed; at least 1")
+    if tuples < 1:
+        raise UserError(f"tuples: {tuples} is not allowed; at least 1")
     check_folder(out)
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
     with tempfile.TemporaryDirectory(prefix="rushes-pretext-") as folder:
@@ -101,15 +101,14 @@ def show(recipe: Recipe, *, data: DataReference, questions: int, out: Path) -> i
         with watching(scratch / "progress.jsonl"):
             progress = EventLog(scratch / "progress.jsonl", step="pretext show")
             footage = _footage(recipe, data, scratch=scratch, progress=progress)
-            asked = _questions(footage, task, recipe, count=questions, progress=progress)
+            drawn = _draw(footage, task, recipe, count=tuples, progress=progress)
         out.mkdir(parents=True, exist_ok=True)
-        bands = [Band(elements=[e.pictures for e in q.elements], answer=q.answer) for q in asked[:_ON_SHEET]]
-        question_sheet(bands, out / SHEET)
-        _write_page(out / PAGE, asked, task, recipe, data.videos)
-    console.print(
-        f"\n{counted(len(asked), 'question')} of {recipe.pretrain.task}; guessing is right in {task.chance:.1%}"
-    )
-    console.print(f"Page: {out / PAGE}\nPicture: {out / SHEET}", markup=False, soft_wrap=True)
+        rows = [TupleRow(elements=[e.frames for e in one.elements], answer=one.answer) for one in drawn[:_ON_SHEET]]
+        tuple_sheet(rows, out / SHEET)
+        _write_page(out / PAGE, drawn, task, recipe, data.videos)
+    console.print(f"\n{counted(len(drawn), 'tuple')} of {recipe.pretrain.task}; guessing is right in {task.chance:.1%}")
+    console.print(f"Page: {out / PAGE}\nImage: {out / SHEET}", markup=False, soft_wrap=True)
+    console.print(f"Next: rushes pretext control {recipe.name} --videos {data.videos}", markup=False, soft_wrap=True)
     return 0
 
 
@@ -129,11 +128,11 @@ def _footage(recipe: Recipe, data: DataReference, *, scratch: Path, progress: Pr
 
 
 def quick(config: SampleConfig) -> SampleConfig:
-    """The same footage in small pieces, so that a look at a part of it sees many places."""
+    """The same footage in short segments, so that a small sample comes from many videos."""
     return dataclasses.replace(config, segment_seconds=8.0, shard_segments=4, decode_seconds=20.0)
 
 
-def _questions(footage: Footage, task: PretextTask, recipe: Recipe, *, count: int, progress: Progress) -> list[Shown]:
+def _draw(footage: Footage, task: PretextTask, recipe: Recipe, *, count: int, progress: Progress) -> list[ShownTuple]:
     config = recipe.pretrain
     tuples = PretextTuples(
         footage,
@@ -145,36 +144,36 @@ def _questions(footage: Footage, task: PretextTask, recipe: Recipe, *, count: in
         samples=count,
     )
     sources = footage.texts("source")
-    bar = progress.bar("ask", total=count, unit="questions")
-    asked = []
+    bar = progress.bar("draw", total=count, unit="tuples")
+    shown = []
     for number in range(count):
         found = tuples.decoded((0, number))
         row = found.source.row
-        asked.append(
-            Shown(
-                place=f"{printable(sources[row])} {clock(footage.segments.start[row])}",
+        shown.append(
+            ShownTuple(
+                position=f"{printable(sources[row])} {clock(footage.segments.start[row])}",
                 elements=_elements(found, task),
                 answer=task.answer(found.drawn.label),
             )
         )
         bar.advance()
-    return asked
+    return shown
 
 
 def _elements(found: DecodedTuple, task: PretextTask) -> list[Element]:
     seen = task.view(normalise(i420_to_rgb(found.clips[None])))[0]
     numbers = found.source.first + found.drawn.frames
     return [
-        Element(pictures=denormalised(clip), numbers=runs(frames))
+        Element(frames=denormalised(clip), numbers=runs(frames))
         for clip, frames in zip(seen, numbers.tolist(), strict=True)
     ]
 
 
 def denormalised(clip: Tensor) -> Rgb:
-    """What `normalise` made, [3, T, H, W], as pictures: uint8 [T, H, W, 3]."""
+    """The frames of a normalised clip [3, T, H, W]: uint8 [T, H, W, 3]."""
     rgb = clip * clip.new_tensor(STD)[:, None, None, None] + clip.new_tensor(MEAN)[:, None, None, None]
-    pictures: Rgb = (255 * rgb.clamp(0, 1)).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
-    return pictures
+    frames: Rgb = (255 * rgb.clamp(0, 1)).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
+    return frames
 
 
 def runs(numbers: Sequence[int]) -> str:
@@ -188,14 +187,14 @@ def _durations(frames: int) -> list[int]:
     return [1000 // _RATE] * (frames - 1) + [_REST]
 
 
-def _write_page(path: Path, asked: Sequence[Shown], task: PretextTask, recipe: Recipe, videos: str) -> None:
+def _write_page(path: Path, drawn: Sequence[ShownTuple], task: PretextTask, recipe: Recipe, videos: str) -> None:
     config = recipe.pretrain
     text = page(
         "rushes.commands",
         "pretext.html",
         name=config.task,
         about=(inspect.getdoc(type(task)) or "").split("\n\n")[0],
-        asked=asked,
+        tuples=drawn,
         videos=printable(videos),
         options=sorted({task.answer(label) for label in range(task.classes)}),
         chance=task.chance,

@@ -47,7 +47,7 @@ def down() -> int:
 
 
 def status(*, as_json: bool) -> int:
-    """Shows servers and endpoints."""
+    """Prints servers and endpoints."""
     record = _status()
     if as_json:
         console.print(json.dumps(record, indent=1), markup=False, soft_wrap=True)
