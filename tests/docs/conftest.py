@@ -112,7 +112,7 @@ def _shorten(patch: pytest.MonkeyPatch, kubeflow: Kubeflow) -> None:
     control = no_motion.control
     options = no_motion.NoMotionOptions(steps=2, tuples=1, segments=24)
     patch.setattr(no_motion, "control", lambda *args, **kwargs: control(*args, **kwargs | {"options": options}))
-    few = maps.MapOptions(units=2, pictures=2, segments=4, clips=2, device="cpu")
+    few = maps.MapOptions(units=2, images=2, segments=4, clips=2, device="cpu")
     whole = maps.maps
     patch.setattr(maps, "maps", lambda *args, **kwargs: whole(*args, **kwargs | {"options": few}))
     patch.setattr(run, "run_pipeline", _first_steps)
