@@ -1,4 +1,7 @@
-"""The small networks as ONNX, through the graph that is served."""
+"""Every network can be exported, and the small ones compute the same as ONNX, through the graph that is served.
+
+Both by discovery: a new network is tested as soon as it is registered.
+"""
 
 from pathlib import Path
 
@@ -6,14 +9,29 @@ import pytest
 import torch
 from torch import nn
 
-from rushes.backbones import Backbone, make_backbone
+from rushes.backbones import BACKBONES, Backbone, make_backbone, parameter_count
 from rushes.serving.export import export_onnx, parity
 from rushes.serving.graph import ServingGraph
 
 pytest.importorskip("onnxruntime")
 
 
-@pytest.mark.parametrize("name", ["tiny_r3d", "tiny_r2plus1d", "tiny_frame", "tiny_stack"])
+def size(name: str) -> int:
+    with torch.device("meta"):
+        return parameter_count(make_backbone(name))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_network_is_plain_tensor_operations_that_torch_exports(name: str) -> None:
+    with torch.device("meta"):  # shapes only
+        net: Backbone = make_backbone(name).eval()
+        side, frames = net.least_side + net.least_side % 2, net.frames or net.least_frames
+        exported = torch.export.export(net, (torch.zeros(2, 3, frames, side, side),))
+    (output,) = exported.graph_module.graph.output_node().args[0]
+    assert output.meta["val"].shape == (2, net.features)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if size(name) < 2e6])
 def test_onnxruntime_computes_the_same(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net: Backbone = make_backbone(name)
