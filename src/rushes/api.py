@@ -14,7 +14,7 @@ name, MLflow the one of MLFLOW_TRACKING_URI, or this machine's.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
@@ -239,15 +239,7 @@ def _classifier(manifest: Manifest, store: Store, device: torch.device) -> Video
 
 
 def _without_head(classifier: VideoClassifier) -> VideoBackbone:
-    return VideoBackbone(
-        net=classifier.net,
-        source=classifier.source,
-        clip_frames=classifier.clip_frames,
-        crop=classifier.crop,
-        short_side=classifier.short_side,
-        fps=classifier.fps,
-        device=classifier.device,
-    )
+    return VideoBackbone(**{f.name: getattr(classifier, f.name) for f in fields(VideoBackbone)})
 
 
 def _check_layout(clips: Clips) -> None:
