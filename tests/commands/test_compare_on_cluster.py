@@ -17,7 +17,7 @@ from rushes.commands import pipeline
 from rushes.comparing.comparison_plan import ComparisonPlan
 from rushes.comparing.members import named_recipes, parse_member
 from rushes.comparing.tasks import write_answers
-from rushes.kubeflow.schedules import Pipeline
+from rushes.kubeflow.compiled import Pipeline
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
 from rushes.progress import read_events
 from rushes.store import Manifest, Store

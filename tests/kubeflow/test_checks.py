@@ -16,7 +16,7 @@ import yaml
 from rushes.cli import main
 from rushes.footage.reference import DataReference
 from rushes.kubeflow import checks
-from rushes.kubeflow.schedules import Pipeline
+from rushes.kubeflow.compiled import Pipeline
 from rushes.orchestration.local import compiled_pipeline
 from rushes.steps.pin import pin
 from tests.kubeflow.server import Kubeflow, Record, serving
@@ -273,7 +273,7 @@ def test_a_submission_that_never_arrived_is_made_once_patience_ends(
     check.server.faults["POST /runs"] = 503
     assert check(status=1) == []
     assert check() == []
-    assert re.search(r"nightly +waiting .* or died: it has \d+ s left", capsys.readouterr().out)
+    assert re.search(r"nightly +waiting .* or crashed: it has \d+ s left", capsys.readouterr().out)
     monkeypatch.setattr(checks, "PATIENCE", 0.0)
     (run,) = check()
     assert run["display_name"].startswith("nightly-000002-")

@@ -12,7 +12,7 @@ from rushes.cli import main
 from rushes.errors import ServiceError
 from rushes.kubeflow import cluster
 from rushes.kubeflow.cluster import Cluster
-from rushes.kubeflow.schedules import Pipeline
+from rushes.kubeflow.compiled import Pipeline
 from rushes.orchestration.local import compiled_pipeline
 from tests.kubeflow.server import Kubeflow, serving
 
@@ -93,14 +93,14 @@ def test_the_one_that_the_environment_names_is_told(server: Kubeflow, monkeypatc
 def test_an_answer_that_kfp_makes_nothing_of_is_one_line(server: Kubeflow) -> None:
     connected = Cluster(server.url, experiment="rushes")
     server.faults["POST /pipelines"] = 200
-    with pytest.raises(ServiceError, match=r"answers that kfp makes nothing of \(.*\): run `rushes doctor`$"):
+    with pytest.raises(ServiceError, match=r"answers that kfp cannot read \(.*\): run `rushes doctor`$"):
         connected.upload(PIPELINE)
 
 
 def test_who_was_reached_before_is_not_told_to_give_another_host(server: Kubeflow) -> None:
     connected = Cluster(server.url, experiment="rushes")
     server.faults["POST /experiments"] = 0
-    with pytest.raises(ServiceError, match=r"does not answer \(.*\): look whether it is up$"):
+    with pytest.raises(ServiceError, match=r"does not answer \(.*\): check that it is running$"):
         connected.create_experiment()
 
 

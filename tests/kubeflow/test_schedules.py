@@ -12,7 +12,8 @@ from rushes.cli import main
 from rushes.config import load_recipe
 from rushes.errors import UserError
 from rushes.footage.reference import DataReference, check_remote
-from rushes.kubeflow.schedules import Pipeline, read_schedules
+from rushes.kubeflow.compiled import Pipeline
+from rushes.kubeflow.schedules import read_schedules
 from rushes.orchestration.image import tag
 from rushes.orchestration.local import compiled_pipeline
 from rushes.strict import to_record
@@ -160,7 +161,7 @@ def test_a_server_gets_the_tag_and_never_the_placeholder(server: Kubeflow, appli
         ),
         (
             [given(models=["vcop-r3d:pretrain.task=order"])],
-            "parameters: models: pretrain.task: 'order' is not known; one of shuffle_and_learn, ",
+            "parameters: models: pretrain.task: 'order' is not known; one of arrow_of_time, ",
         ),
         (
             [given(models=["vcop-r3d", "pace-r2plus1d:pretrain.backbone=r4d"])],

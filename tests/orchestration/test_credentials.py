@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rushes.kubeflow.cluster import Cluster
-from rushes.kubeflow.schedules import Pipeline
+from rushes.kubeflow.compiled import Pipeline
 from rushes.orchestration.local import compiled_pipeline
 from tests.kubeflow.server import Kubeflow, serving
 

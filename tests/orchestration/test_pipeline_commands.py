@@ -14,9 +14,9 @@ import yaml
 
 from rushes.cli import main
 from rushes.commands import pipeline as commands
+from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile
-from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.image import with_tag
 from rushes.orchestration.local import compiled_pipeline
 from tests.kubeflow.server import Kubeflow, serving

@@ -16,9 +16,9 @@ from rushes.console import console
 from rushes.errors import RushesError, ServiceError, UserError
 from rushes.footage.reference import DataReference, check_remote
 from rushes.kubeflow.cluster import Cluster, Progressing
+from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile, read_profile
-from rushes.kubeflow.schedules import Pipeline
 from rushes.orchestration.image import with_tag
 from rushes.orchestration.run import Arguments
 from rushes.resources import bundle

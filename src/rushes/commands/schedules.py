@@ -12,7 +12,8 @@ from rushes.errors import RushesError, UserError
 from rushes.home import open_store
 from rushes.kubeflow import checks
 from rushes.kubeflow.cluster import Cluster
-from rushes.kubeflow.schedules import Pipeline, Schedules, read_schedules
+from rushes.kubeflow.compiled import Pipeline
+from rushes.kubeflow.schedules import Schedules, read_schedules
 from rushes.kubeflow.sync import Action, carry_out, make_plan
 from rushes.orchestration.local import compiled_pipeline
 

@@ -1,1 +1,1 @@
-"""Everything that concerns Kubeflow Pipelines: profiles, policies, schedules, and a server's API."""
+"""Kubeflow Pipelines: profiles, policies, schedules, and the API of a server."""

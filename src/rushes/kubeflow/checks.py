@@ -1,13 +1,13 @@
-"""`rushes schedules check`: a run for each schedule whose data changed since the last one that was submitted for it.
+"""`rushes schedules check`: submits a run for each schedule whose data changed since its last submission.
 
-What a reference stands for is what `rushes pin` says. What was submitted is in the store, as claims that are created
-exclusively, like the ledger's entries: of several checks at once, one submits and the others leave it to that one.
+`rushes pin` resolves the data reference. The store records submissions as claims, created exclusively like the ledger's
+entries: if several checks run at once, one submits, and the others do nothing.
 
-    <store>/schedules/<experiment>/<name>/claims/000001.json     {pin, time}: this data, from now on mine to submit
-    <store>/schedules/<experiment>/<name>/runs/000001.json       {run}: submitted as that run
+    <store>/schedules/<experiment>/<name>/claims/000001.json     {pin, time}: a check is submitting a run on this data
+    <store>/schedules/<experiment>/<name>/runs/000001.json       {run}: it was submitted as that run
 
-Who dies between the two leaves a claim without a run. The next check looks for a run of the claim's name on the
-server; where there is none and the claim is older than `PATIENCE`, it makes the next claim and submits.
+A check that crashes between the two leaves a claim without a run. The next check looks for a run of the claim's name on
+the server; if there is none, and the claim is older than `PATIENCE`, it makes the next claim and submits.
 """
 
 import json
@@ -25,16 +25,16 @@ from rushes.steps.pin import pin
 from rushes.store import Store
 
 PATIENCE = 600.0
-"""Seconds after which a claim without a run is given up: several times what a submission may take."""
+"""Seconds after which a claim without a run is abandoned: several times the time limit of a submission."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Somebody's word that a schedule's data is being submitted."""
+    """A record that a check is submitting a run on a schedule's data."""
 
     number: int
     pin: str
-    """Ref of what the reference stood for."""
+    """Ref of the pin that the reference resolved to."""
     time: float
     """Seconds since 1970."""
 
@@ -52,21 +52,21 @@ class Claims:
         return Claim(**json.loads(record)) if record is not None else None
 
     def make(self, claim: Claim) -> bool:
-        """Claims in view of claim `number - 1`; False if somebody else came first."""
+        """Makes the claim that follows `number - 1`; False if another check made it first."""
         return self.store.create(f"{self.folder}/claims/{claim.number:06d}.json", json.dumps(asdict(claim)).encode())
 
     def submitted(self, claim: Claim) -> bool:
-        """Whether a run is known to have come of it."""
+        """Whether a run was recorded for the claim."""
         return self.store.read(f"{self.folder}/runs/{claim.number:06d}.json") is not None
 
     def record(self, claim: Claim, run: str) -> None:
-        """Writes down which run came of it."""
+        """Records the run that was submitted for the claim."""
         self.store.write(f"{self.folder}/runs/{claim.number:06d}.json", json.dumps({"run": run}).encode())
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What a check came to."""
+    """The result of a check of one schedule."""
 
     kind: Literal["unchanged", "submitted", "waiting", "failed"]
     name: str
@@ -78,10 +78,10 @@ def check(schedule: Schedule, *, experiment: str, store: Store, connect: Callabl
     """Submits a run if the schedule's data changed.
 
     Args:
-        schedule: what to run.
-        experiment: where.
-        store: what holds the claims.
-        connect: reaches the server; not called where nothing changed.
+        schedule: the schedule.
+        experiment: name of its experiment.
+        store: holds the claims.
+        connect: connects to the server; not called if nothing changed.
     """
     try:
         return _check(schedule, Claims(store, experiment=experiment, name=schedule.name), connect)
@@ -90,7 +90,7 @@ def check(schedule: Schedule, *, experiment: str, store: Store, connect: Callabl
 
 
 def _check(schedule: Schedule, claims: Claims, connect: Callable[[], Cluster]) -> CheckResult:
-    last = claims.last()  # before the data is looked at: whoever claims in between has seen newer data, or the same
+    last = claims.last()  # read before the data: a claim made in between is for newer data, or the same
     ref = _pinned(schedule)
     if last is not None and last.pin == ref:
         if claims.submitted(last):
@@ -99,9 +99,9 @@ def _check(schedule: Schedule, claims: Claims, connect: Callable[[], Cluster]) -
             claims.record(last, run)
             return CheckResult(kind="unchanged", name=schedule.name, why=ref)
         if (left := last.time + PATIENCE - time.time()) > 0:
-            why = f"{ref}: another check is submitting it, or died: it has {left:.0f} s left"
+            why = f"{ref}: another check is submitting it, or crashed: it has {left:.0f} s left"
             return CheckResult(kind="waiting", name=schedule.name, why=why)
-    target = connect().target(schedule.pipeline)  # before the claim: nothing may be in the way afterwards
+    target = connect().target(schedule.pipeline)  # before the claim, so that nothing but the submission is left to fail
     claim = Claim(number=(last.number if last else 0) + 1, pin=ref, time=time.time())
     if not claims.make(claim):
         return CheckResult(kind="waiting", name=schedule.name, why=f"{ref}: another check is submitting it")
@@ -119,5 +119,5 @@ def _pinned(schedule: Schedule) -> str:
 
 
 def _run_name(schedule: Schedule, claim: Claim) -> str:
-    """Known before there is a run, so that the run is found when its submitter is gone."""
+    """Known before the run exists, so that the run is found even if the check crashes."""
     return f"{schedule.name}-{claim.number:06d}-{claim.pin.removeprefix('pin/')}"

@@ -1,8 +1,10 @@
-"""What every compiled pipeline must keep to, whatever its profile: looked at when it is compiled, and by a test.
+"""The rules of every compiled pipeline, whatever its profile: checked when it is compiled, and by a test.
 
-- every task: tried again, ended in time, not root, its image not movable, limits, no KFP cache
-- every task that asks for a GPU: a number of them, a toleration, /dev/shm in memory
+- every task: retries, a timeout, no root, an image that cannot be moved, resource limits, no KFP cache
+- every task that requests GPUs: their number, a toleration, /dev/shm in memory
 - secrets by reference: nothing that looks like one in the environment or the arguments
+
+That no image can be moved is checked again whenever a compiled file is read to be submitted.
 """
 
 import re
@@ -11,15 +13,15 @@ from typing import Any
 
 Json = Any
 _IMMUTABLE = re.compile(r"[^:@]+(?::\d+/[^:@]+)?(:[0-9][\w.]*-[0-9a-f]{12}|@sha256:[0-9a-f]{64})")
-"""By the registry's digest, or by our tag, which holds the code's."""
+"""By the registry's digest, or by our tag, which holds a digest of the code."""
 _SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|ACCESS_KEY|PRIVATE|API_KEY|_KEY$", re.IGNORECASE)
 
 
 def violations(documents: Sequence[Mapping[str, Json]]) -> list[str]:
-    """What a compiled pipeline does not keep to, a line each with the tasks that it is true of; none if all is well.
+    """The rules that a compiled pipeline breaks: one line per rule, with the tasks that break it.
 
     Args:
-        documents: of the compiled file: the pipeline, and the platforms' settings.
+        documents: the compiled file's YAML documents: the pipeline, and the platforms' settings.
     """
     spec = documents[0]
     platforms = documents[1]["platforms"] if len(documents) > 1 else {}
@@ -35,7 +37,7 @@ def violations(documents: Sequence[Mapping[str, Json]]) -> list[str]:
 
 
 def movable_images(spec: Mapping[str, Json]) -> list[str]:
-    """Images of a compiled pipeline whose name may stand for something else tomorrow."""
+    """The compiled pipeline's images whose name may later stand for another image."""
     executors = spec.get("deploymentSpec", {}).get("executors", {}).values()
     images = {executor["container"]["image"] for executor in executors if "container" in executor}
     return sorted(image for image in images if not _IMMUTABLE.fullmatch(image))
@@ -66,7 +68,7 @@ def _of_any(task: Mapping[str, Json], container: Mapping[str, Json], own: Mappin
         if not resources.get(name):
             yield f"{name} is missing: profile cpu and memory"
     if task.get("cachingOptions", {}).get("enableCache"):
-        yield "is cached by KFP, which knows no code: set_caching_options(False)"
+        yield "is cached by KFP, whose key leaves out the code: set_caching_options(False)"
 
 
 def _of_gpu(container: Mapping[str, Json], own: Mapping[str, Json]) -> Iterator[str]:
@@ -79,7 +81,7 @@ def _of_gpu(container: Mapping[str, Json], own: Mapping[str, Json]) -> Iterator[
         yield "asks for a GPU without a toleration, so that no GPU node takes it: profile gpu.tolerations"
     mounts = own.get("emptyDirMounts", [])
     if not any(mount.get("mountPath") == "/dev/shm" and mount.get("medium") == "Memory" for mount in mounts):  # noqa: S108
-        yield "asks for a GPU without /dev/shm for what loader workers hand over: profile gpu.shared_memory"
+        yield "asks for a GPU without /dev/shm, through which loader workers pass batches: profile gpu.shared_memory"
 
 
 def _of_secrets(task: Mapping[str, Json], container: Mapping[str, Json], own: Mapping[str, Json]) -> Iterator[str]:

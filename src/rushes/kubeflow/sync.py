@@ -1,9 +1,8 @@
-"""What has to be done so that a server has the schedules of a file: planned first, then done, and done twice is once.
+"""Brings a server's recurring runs in line with a file of schedules: first planned, then done. Repeating is harmless.
 
-A recurring run is ours where its name and its description say so; what other people made is never touched, whatever
-its name. The API can switch a recurring run on and off and nothing else, so a changed one is made anew: the new one
-first, so that a refusal leaves the old one in place. A process that dies in between leaves two, of which the next
-removes one.
+A recurring run is ours if its name and its description say so; the others are never touched, whatever their name. The
+API can switch a recurring run on and off and nothing else, so a changed one is replaced: the new one is made first, so
+that a refusal leaves the old one in place. A process that crashes in between leaves both; the next removes one.
 """
 
 from collections.abc import Mapping
@@ -12,13 +11,14 @@ from typing import Literal
 
 from rushes.errors import ServiceError
 from rushes.kubeflow.cluster import Cluster, Recurring
-from rushes.kubeflow.schedules import Pipeline, Schedule, Schedules
+from rushes.kubeflow.compiled import Pipeline
+from rushes.kubeflow.schedules import Schedule, Schedules
 from rushes.strict import Json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One thing to do, or to leave as it is."""
+    """One change, or a schedule that stays as it is."""
 
     kind: Literal["keep", "create", "upload", "change", "enable", "disable", "remove"]
     what: str
@@ -32,7 +32,7 @@ class Action:
 
 
 def mark(experiment: str, name: str) -> str:
-    """The description that makes a recurring run ours: another wording would disown all that exist."""
+    """The description that marks a recurring run as ours; with another wording, existing ones would no longer be."""
     return f"rushes schedules keeps {experiment}/{name}: change its file, not this"
 
 
@@ -58,10 +58,10 @@ def make_plan(cluster: Cluster, file: Schedules) -> list[Action]:
 
 
 def carry_out(cluster: Cluster, file: Schedules, actions: list[Action]) -> None:
-    """Does what was planned, in order.
+    """Carries out a plan, in order.
 
     Raises:
-        ServiceError: the server refused something; what was done before stays, and the next plan begins from there.
+        ServiceError: the server refused an action; earlier ones stay, and the next plan starts from there.
     """
     for action in actions:
         try:
@@ -104,7 +104,7 @@ def _actions(schedule: Schedule, owned: list[Recurring], *, version_id: str) -> 
 
 
 def _differences(schedule: Schedule, recurring: Recurring, version_id: str) -> list[str]:
-    """What only a new recurring run can change, in words; whether it is enabled is not among it."""
+    """Differences that need a new recurring run, in words; switching it on or off does not."""
     found = []
     if recurring.cron != schedule.cron:
         found.append(f"cron: {recurring.cron} -> {schedule.cron}")

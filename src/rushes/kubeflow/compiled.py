@@ -1,0 +1,68 @@
+"""A compiled pipeline's file, as it is submitted: its text with the images' tags filled in, and its digest."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from rushes.errors import UserError
+from rushes.kubeflow.policy import movable_images
+from rushes.orchestration.image import with_tag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A parameter of a pipeline."""
+
+    kind: str
+    """KFP's name for its type, such as NUMBER_INTEGER."""
+    required: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A compiled pipeline as a server gets it; with the images' tags filled in, its digest covers the code too."""
+
+    path: Path
+    """File that it was read from."""
+    text: str
+    digest: str
+    """sha256:<64 hex characters> of `text`: the file's own unless it has the placeholder for the tag."""
+    name: str
+    inputs: Mapping[str, Input]
+
+    @property
+    def version(self) -> str:
+        """Name of its version on a server."""
+        return f"{self.name}-{self.digest.removeprefix('sha256:')[:16]}"
+
+    @classmethod
+    def read(cls, path: Path) -> "Pipeline":
+        """Reads a compiled pipeline.
+
+        Raises:
+            UserError: the file cannot be read, is not a compiled pipeline, or names an image that can be moved.
+        """
+        try:
+            text = with_tag(path.read_bytes().decode())
+            spec = next(yaml.safe_load_all(text))
+            found = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+            inputs = {
+                name: Input(kind=entry["parameterType"], required=not entry.get("isOptional", False))
+                for name, entry in found.items()
+            }
+            name, movable = str(spec["pipelineInfo"]["name"]), movable_images(spec)
+        except OSError as error:
+            raise UserError(
+                f"pipeline: {str(path)!r} cannot be read ({error.strerror}): give a compiled one"
+            ) from error
+        except (UnicodeDecodeError, yaml.YAMLError, StopIteration, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"pipeline: {str(path)!r} is no compiled pipeline: `rushes pipeline compile` writes one"
+            ) from error
+        if movable:
+            raise UserError(f"pipeline: {str(path)!r}: image {movable[0]!r} can be moved: name it NAME@sha256:...")
+        digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+        return cls(path=path, text=text, digest=digest, name=name, inputs=inputs)
