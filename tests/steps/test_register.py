@@ -1,0 +1,54 @@
+"""What is registered tells its lineage, and by whose word an output of earlier code stands."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from rushes.config import load_recipe
+from rushes.home import open_store
+from rushes.steps.base import Context
+from rushes.steps.register import _registration
+from rushes.store import Manifest
+
+WORD = {"ref": "pretrain/0a", "code": "c0", "reason": "a message changed", "by": "ada", "time": "2026-11-30T10:00:00"}
+METRICS = {"rows": [], "test": {"manifest_sha256": "aa"}}
+
+
+def published(
+    step: str, *, inputs: Mapping[str, str], files: Mapping[str, str], accepted: Mapping[str, str]
+) -> Manifest:
+    store = open_store()
+    made = Manifest(
+        kind=step,
+        step=step,
+        digest="0b",
+        inputs=inputs,
+        config={},
+        code="c1",
+        files={name: store.put_bytes(text.encode()) for name, text in files.items()},
+        accepted=accepted,
+    )
+    store.publish(made)
+    return made
+
+
+def test_the_tags_say_whose_word_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
+    backbone = published("pretrain", inputs={}, files={"history.json": "[]"}, accepted=WORD)
+    evaluated = published(
+        "evaluate", inputs={"backbone": backbone.ref}, files={"metrics.json": json.dumps(METRICS)}, accepted={}
+    )
+    exported = published("export", inputs={}, files={"model.onnx": "graph"}, accepted={})
+    tags = _registration(
+        Context(step="register"),
+        tmp_path,
+        recipe=load_recipe("pace-r2plus1d"),
+        endpoint="first",
+        exported=exported,
+        evaluated=evaluated,
+    ).tags
+    assert tags["rushes.backbone"] == "pretrain/0b"
+    assert tags["rushes.backbone.accepted"] == ("pretrain/0a of code c0: a message changed (ada, 2026-11-30T10:00:00)")
+    assert "rushes.evaluation.accepted" not in tags and "rushes.export.accepted" not in tags
