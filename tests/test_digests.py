@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -490,6 +491,26 @@ def test_a_word_about_a_changed_task_is_about_that_change_only(chain: Chain) -> 
     assert chain.run(until="pretrain") == NOTHING
     chain.edit("pretext/pace.py", "is mistaken", "is not so")
     assert chain.run(until="pretrain") == {"pretrain"}
+
+
+def test_a_model_of_version_0_1_stands_by_a_persons_word(chain: Chain) -> None:
+    assert chain.run(until="pretrain") == NOTHING
+    made = chain.manifest("backbone")
+    of_0_1 = {**made["config"], "contrast": 0.0, "draws_per_window": 1}
+    del of_0_1["definitions"]
+    record = made | {"code": "0101", "digest": "0123", "config": of_0_1}
+    (chain.home / "store" / "steps" / "pretrain" / "0123.json").write_text(json.dumps(record))
+    chain.edit("training/loop.py", "def fit(", "CHANGED = 3\n\n\ndef fit(")
+    assert chain.rushes("store", "accept", "pretrain", "--from", "0101", "--reason", "only words").returncode == 0
+    assert chain.run({"pretrain": {"options": {"strides": 3}}}, until="pretrain") == {"pretrain"}, "another recipe"
+    assert chain.run(until="pretrain") == NOTHING
+    assert chain.manifest("backbone")["accepted"]["ref"] == "pretrain/0123"
+    chain.edit("training/loop.py", "CHANGED = 3", "CHANGED = 4")
+    (chain.home / "store" / "steps" / "pretrain" / "0123.json").write_text(
+        json.dumps(record | {"config": of_0_1 | {"contrast": 0.5}})
+    )
+    assert chain.rushes("store", "accept", "pretrain", "--from", "0101", "--reason", "not so").returncode == 0
+    assert chain.run(until="pretrain") == {"pretrain"}, "it was trained with a loss that is gone"
 
 
 def test_footage_of_accepted_code_is_used_where_the_archive_grew(chain: Chain, tmp_path: Path) -> None:

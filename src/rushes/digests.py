@@ -67,7 +67,7 @@ def step_digest(*, step: str, config: Mapping[str, Any], inputs: Mapping[str, st
 def code_digest(module: str, *, root: Path | None = None) -> str:
     """Digest of a project module and of every project module that it imports, at any depth, but for the plumbing.
 
-    A package's `templates/` count as code of the package.
+    A package's `templates/` and videos count as code of the package.
 
     Args:
         module: dotted name, e.g. "rushes.steps.pretrain".
@@ -112,8 +112,8 @@ def _digest(modules: Iterable[str], root: Path) -> str:
         path = _source_path(name, root)
         digest.update(f"{name}\0{_parsed(path.read_text()).essence}\0".encode())
         if path.name == "__init__.py":
-            for template in sorted(path.parent.glob("templates/*")):
-                digest.update(f"{template.name}\0".encode() + template.read_bytes())
+            for data in sorted([*path.parent.glob("templates/*"), *path.parent.glob("*.mp4")]):
+                digest.update(f"{data.name}\0".encode() + data.read_bytes())
     return digest.hexdigest()[:16]
 
 

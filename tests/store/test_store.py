@@ -10,6 +10,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,29 @@ def test_any_other_json_is_no_manifest(value: object) -> None:
 def test_a_manifest_survives_its_text(summary: dict[str, Any], files: dict[str, File]) -> None:
     made = manifest(summary=summary, files=files)
     assert Manifest.from_json(made.to_json()) == made
+
+
+def test_content_is_the_files_and_neither_the_run_that_made_them_nor_its_log() -> None:
+    weights, log = File(sha256="aa", size=1), File(sha256="bb", size=1)
+    made = manifest(files={"weights": weights, "history.json": log})
+    assert manifest(digest="d2", files={"history.json": weights, "weights": weights}).content == made.content
+    assert manifest(files={"weights": log}).content != made.content != manifest(files={"other": weights}).content
+    assert manifest(digest="d2").content == "pretrain/d2", "without files, what made it"
+
+
+def test_an_accepted_output_says_so_and_others_are_as_version_0_1_reads_them() -> None:
+    made = manifest(accepted={"ref": "pretrain/d0", "reason": "why"})
+    assert Manifest.from_json(made.to_json()) == made
+    assert "accepted" not in json.loads(manifest().to_json())
+
+
+def test_a_record_has_a_date(store: Store) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    store.write("steps/a/b.json", b"{}")
+    found = store.modified("steps/a/b.json")
+    assert before < (found if found.tzinfo else found.replace(tzinfo=UTC)) < before + timedelta(seconds=60)
+    with pytest.raises(FileNotFoundError):
+        store.modified("steps/a/c.json")
 
 
 def test_a_pointer_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from rushes import plugins
 from rushes.config import Recipe
 from rushes.steps.base import Job, network_record, read_input, reported, run_step
-from rushes.store import Manifest, sha256_file
+from rushes.store import Manifest
 from rushes.strict import digest_record
 
 GOLDEN = Path(__file__).parents[1] / "serving" / "golden.mp4"
@@ -30,7 +30,7 @@ def export(*, recipe: Recipe, classifier: Path, out: Path) -> Manifest:
     return run_step(
         "export",
         kind="bundle",
-        config=digest_record(recipe.export) | {"golden": sha256_file(GOLDEN)} | network_record(inputs["classifier"]),
+        config=digest_record(recipe.export) | network_record(inputs["classifier"]),
         inputs=inputs,
         out=out,
         build=lambda job: _export(job, recipe=recipe, classifier=inputs["classifier"]),

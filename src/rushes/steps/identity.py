@@ -30,6 +30,9 @@ LIBRARIES = {"sample": "av", "pretrain": "torch", "finetune": "torch"} | dict.fr
 )
 """The cached steps, and the library that each step's bytes depend on."""
 
+RETIRED = [("motion", "encoder"), ("contrast", 0.0), ("draws_per_window", 1)]
+"""Fields of version 0.1's recipes that are gone, with the value by which they meant what is done today."""
+
 
 def libraries(step: str) -> dict[str, str]:
     """Versions that the step's bytes depend on: PyAV's with FFmpeg's libraries, or torch's up to the minor."""
@@ -85,7 +88,7 @@ def find_output(store: Store, work: Identity, *, inputs: Mapping[str, Manifest])
     if found is not None:
         return found
     for earlier, acceptance in earlier_identities(work, acceptances(store, work.step)):
-        made = store.find(earlier.ref)
+        made = store.find(earlier.ref) or _made_by_0_1(store, earlier)
         if made is not None:
             accepted = replace(
                 made,
@@ -115,6 +118,20 @@ def earlier_identities(work: Identity, accepted: list[Acceptance]) -> Iterator[t
                     seen.add(earlier.digest)
                     pending.append(earlier)
                     yield earlier, acceptance
+
+
+def _made_by_0_1(store: Store, work: Identity) -> Manifest | None:
+    """This work's output by version 0.1, which knew inputs by ref, had further fields, and no definitions."""
+    config = {name: value for name, value in work.config.items() if name != "definitions"}
+    for name in store.names(f"steps/{work.step}"):
+        made = store.find(f"{work.step}/{name.removesuffix('.json')}")
+        if made is None or made.code != work.code or made.inputs.keys() != work.inputs.keys():
+            continue
+        inputs = {name: store.find(ref) for name, ref in made.inputs.items()}
+        same = all(source and source.content == work.inputs[name] for name, source in inputs.items())
+        if same and {k: v for k, v in made.config.items() if (k, v) not in RETIRED} == config:
+            return made
+    return None
 
 
 def _earlier_definitions(definitions: Mapping[str, Any], acceptance: Acceptance) -> Iterator[dict[str, Any]]:
