@@ -59,6 +59,7 @@ Array: TypeAlias = npt.NDArray[np.float32]
 Clips: TypeAlias = npt.NDArray[np.uint8] | Tensor
 """uint8: RGB [N, T, H, W, 3], or I420 [N, T, S*3/2, S] as `VideoBackbone.clips` and footage give."""
 _REGISTERED = "models:/"
+_GEOMETRY = ("clip_frames", "crop", "short_side", "fps")
 
 
 # Networks ------------------------------------------------------------------------------------------------------------
@@ -206,10 +207,7 @@ def load_backbone(source: str | Path, *, device: str = "auto", plugins: Sequence
     return VideoBackbone(
         net=net.eval().to(chosen),
         source=manifest.ref,
-        clip_frames=model["clip_frames"],
-        crop=model["crop"],
-        short_side=model["short_side"],
-        fps=model["fps"],
+        **{name: model[name] for name in _GEOMETRY},
         device=chosen,
     )
 
@@ -230,10 +228,7 @@ def _classifier(manifest: Manifest, store: Store, device: torch.device) -> Video
         head=net.head,
         labels=tuple(model["labels"]),
         source=manifest.ref,
-        clip_frames=model["clip_frames"],
-        crop=model["crop"],
-        short_side=model["short_side"],
-        fps=model["fps"],
+        **{name: model[name] for name in _GEOMETRY},
         device=device,
     )
 

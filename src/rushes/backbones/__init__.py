@@ -8,8 +8,8 @@ What every network is to the rest of the project (`Backbone`):
 - `forward(clips)`: the features, [N, features];
 - `check(frames=, height=, width=)`, which both call: a UserError that says what is needed where clips do not fit.
 
-To the rest of the project a frame is a clip of one frame, and what a network makes of its frames (differences, a stack
-of them) is its own business. A network consists of plain tensor operations on fixed T, H and W: it is exported to ONNX.
+A frame is a clip of one frame everywhere; a network that sees differences of frames, or a stack of them, makes them
+itself. A network consists of plain tensor operations on fixed T, H and W, since it is exported to ONNX.
 
 To add one, write its module here, and end it with `BACKBONES = {"my_net": MyNet}`: that is what a recipe's
 `pretrain.backbone` names. Or write a plugin (`rushes.plugins`).

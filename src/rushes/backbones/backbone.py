@@ -82,5 +82,5 @@ class Backbone(nn.Module, ABC):
             raise UserError(f"pretrain.clip_frames: {frames} is not allowed; this backbone needs {self.least_frames}")
         if min(height, width) < self.least_side:
             raise UserError(
-                f"pretrain.crop: {height}x{width} is not allowed; this backbone needs {self.least_side} pixels a side"
+                f"pretrain.crop: {height}x{width} is not allowed; this backbone needs {self.least_side} pixels per side"
             )

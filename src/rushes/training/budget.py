@@ -1,7 +1,7 @@
-"""What training costs in arithmetic, so that methods can be compared at the same cost.
+"""The arithmetic of training, so that methods can be compared at the same cost.
 
 Backbone training FLOPs: forward and backward passes of the backbone over all elements of the tuples. Heads, validation
-and decoding are not in it, and weights that the optimiser moves cost next to nothing (docs/methods.md#trap-13).
+and decoding are left out, and so are the optimiser's updates, which cost next to nothing (docs/methods.md#trap-13).
 """
 
 import functools
@@ -33,7 +33,7 @@ def frames_of(recipe: Recipe, *, tuples: int) -> int:
 
 
 def tuple_flops(config: PretrainConfig, *, elements: int) -> float:
-    """Backbone training FLOPs of one tuple of so many elements; a multiplication and an addition are two."""
+    """Backbone training FLOPs of one tuple of `elements` clips; a multiplication and an addition count as two."""
     return elements * _clip_flops(config.backbone, config.clip_frames, config.crop)
 
 
@@ -50,12 +50,12 @@ def _clip_flops(backbone: str, frames: int, crop: int) -> float:
 
 
 def within_budget(config: PretrainConfig, *, flops: float, elements: int) -> PretrainConfig:
-    """The same pretraining at a length that costs `flops`, to one part in its epochs: these become shorter or longer.
+    """The same pretraining at a length that costs `flops`, by shorter or longer epochs: exact to one part in `epochs`.
 
-    There are fewer of them only where there are fewer steps.
+    There are fewer epochs only where there are fewer steps than epochs.
 
     Raises:
-        UserError: it is less than a step.
+        UserError: the budget is less than one step.
     """
     step = config.batch * tuple_flops(config, elements=elements)
     steps = round(flops / step)
