@@ -1,11 +1,10 @@
-"""The one cache: a digest for each step, known before the step runs.
+"""Digests of work and of code, known before the work is done; `rushes.steps.identity` says what they cover.
 
-A step's digest covers its recipe section, the digests of its inputs, and the code of the project modules that it
-imports, directly or not. So a change in serving/ re-runs no training, and a comment re-runs nothing: the code is
-taken without comments, docstrings and layout.
+The code of a module is that of all project modules that it imports, directly or not, without comments, docstrings and
+layout. So a change in serving/ re-runs no training, and a comment re-runs nothing.
 
-`PLUMBING` is left out: modules that carry a result without computing it. What `rushes.config` decides is in the digest
-as values, so a new field re-runs its own step and no other; what the store keeps is checked against its SHA-256.
+`PLUMBING` is left out: modules that carry a result without computing it. The values of `rushes.config` are in a digest,
+so a new field re-runs its own step and no other; objects of the store are checked against their SHA-256.
 """
 
 import ast
@@ -145,7 +144,7 @@ def essence(source: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Parsed:
-    """What counts of a module."""
+    """The parts of a module that digests need."""
 
     essence: str
     """The code without comments, docstrings (of fields and constants too) and layout."""

@@ -1,10 +1,10 @@
-"""Where things are on this machine: one folder for servers, runs and, unless told otherwise, the store.
+"""Paths on this machine: one folder for servers, runs and, by default, the store.
 
 RUSHES_HOME       the folder; default ./.rushes
 RUSHES_STORE      the store's URL; default <home>/store
 RUSHES_CACHE      objects fetched from a remote store; default <home>/cache
-RUSHES_CACHE_GB   what these may take, in GB (10^9 bytes); by default, as much as leaves 15 % of the disk free. Where
-                  the disk is shared, or a pod's volume has a size limit of its own, set it below that
+RUSHES_CACHE_GB   limit of the cache in GB (10^9 bytes); by default, 15 % of the disk stay free. Set it where the disk
+                  is shared, or where a pod's volume has a size limit of its own
 """
 
 import math

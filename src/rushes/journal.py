@@ -1,4 +1,4 @@
-"""What the steps of a run did, in the store: a record a step, so that the run's end can be told wherever it ran.
+"""What the steps of a run did, in the store: one record per step, readable wherever the run was executed.
 
     <store>/runs/<run>/<time>-<step>.json    {event: end | error, step, seconds, cached, ref} or {..., message}
 
@@ -26,7 +26,7 @@ class Journal:
         self.store.write(f"{self._folder}/{time.time_ns()}-{step}.json", json.dumps(record).encode())
 
     def events(self) -> list[dict[str, Any]]:
-        """All of them, oldest first."""
+        """All records, oldest first."""
         names = [name for name in self.store.names(self._folder) if name != "summary.json"]
         records = [self.store.read(f"{self._folder}/{name}") for name in names]
         return [json.loads(record) for record in records if record is not None]

@@ -24,7 +24,7 @@ class Champion:
     version: int
     """Version of the endpoint's registered model in MLflow."""
     bundle: str
-    """Ref of the export: where the bytes are in the store."""
+    """Ref of the export, which names its files in the store."""
     onnx_sha256: str
     """Identity of the graph."""
 

@@ -210,18 +210,18 @@ def network_record(source: Manifest) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class InitialWeights:
-    """Weights that training begins with; random ones by default."""
+    """Weights that training starts from; random ones by default."""
 
     field: str = ""
-    """Where the user named them."""
+    """Field in which the user named them."""
     path: Path | None = None
     """A state dict of torch or safetensors, or a pointer."""
     manifest: Manifest | None = None
-    """What the pointer says."""
+    """The pointer's manifest."""
 
     @cached_property
     def identity(self) -> str:
-        """What a digest covers: the pointer's or the file's content, wherever it lies; nothing for random."""
+        """What a digest covers: the content of the pointer or of the file; empty for random weights."""
         if self.manifest is not None:
             return self.manifest.content
         return f"sha256:{sha256_file(self.path)}" if self.path is not None else ""
@@ -240,7 +240,7 @@ class InitialWeights:
 
 
 def read_start(path: str, field: str) -> InitialWeights:
-    """Looks at a file of weights that a user names in `field` (none: random), without reading the weights.
+    """Identifies the weights that a user names in `field` (none: random), without reading them.
 
     Raises:
         UserError: it cannot be read, or points to something other than a backbone or a classifier.
@@ -259,7 +259,7 @@ def read_start(path: str, field: str) -> InitialWeights:
 
 
 def versions() -> dict[str, str]:
-    """Versions that a number may depend on."""
+    """Versions that results may depend on."""
     names = ("rushes", "torch", "av", "numpy", "scikit-learn", "onnxruntime")
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for name in names:

@@ -1,4 +1,4 @@
-"""`rushes deploy`: waits until what the ledger says is what is served, or fails. Never cached: it looks."""
+"""`rushes deploy`: waits until the ledger's champion is served, or fails. Never cached."""
 
 import time
 from pathlib import Path
@@ -71,7 +71,7 @@ def _champion(context: Context, endpoint: str) -> int:
 
 
 def _triton(context: Context, *, seconds: float) -> Server:
-    """The running server; waits for one that a run beside this step is still starting."""
+    """The running server; waits while another process is starting it."""
     if is_starting(name=NAME, home=context.home):
         context.progress.say("waiting for Triton to start")
     deadline = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""`rushes evaluate`: accuracy on the test split, which chooses nothing; always beside random initialisation."""
+"""`rushes evaluate`: accuracy on the test split, which selects nothing; always beside random initialisation."""
 
 import json
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """`rushes finetune`: a backbone and labelled footage to a classifier.
 
-`--init random` is the row that every claim is held to.
+`--init random` is the baseline of every claim.
 """
 
 import json
@@ -42,7 +42,7 @@ def finetune(*, recipe: Recipe, footage: Path, backbone: Path, out: Path, init: 
         backbone: pointer from `pretrain`: the weights, and the network and geometry either way.
         out: where the pointer to the classifier goes.
         init: `random` keeps network, data, seed and schedule, and drops the weights; a file (a state dict of torch or
-            safetensors, or an earlier run's pointer) takes their place.
+            safetensors, or an earlier run's pointer) replaces them.
     """
     if init not in INITS and not Path(init).is_file():
         raise UserError(f"init: {init!r} is not allowed; {', '.join(INITS)}, or a file of weights")

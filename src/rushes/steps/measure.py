@@ -1,4 +1,4 @@
-"""What one beginning of training is worth downstream; a step of `rushes compare`, not of the pipeline."""
+"""How good one initialisation is downstream; a step of `rushes compare`, not of the pipeline."""
 
 from collections.abc import Mapping
 from pathlib import Path

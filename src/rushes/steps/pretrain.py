@@ -69,7 +69,7 @@ def _pretrain(job: Job, *, recipe: Recipe, source: Manifest, start: InitialWeigh
 
 
 def _untrained(job: Job, *, recipe: Recipe, start: InitialWeights) -> Mapping[str, Any]:
-    """Writes the weights that pretraining would begin with."""
+    """Writes the weights that pretraining would start from."""
     import torch
     from safetensors.torch import save_file
 
@@ -136,7 +136,7 @@ def _settings(recipe: Recipe) -> "TrainingSettings":
 
 
 def _tuples(footage: "Footage", task: "PretextTask", recipe: Recipe) -> "tuple[PretextTuples, PretextTuples | None]":
-    """To train on, and to choose the epoch by; None where no held-out shot is long enough."""
+    """Tuples to train on, and to choose the epoch by; None where no held-out shot is long enough."""
     from rushes.training.pretext import PretextTuples
 
     config = recipe.pretrain

@@ -1,7 +1,7 @@
-"""`rushes promote`: decides by evidence whether a version becomes the champion, and writes the decision down.
+"""`rushes promote`: decides by evidence whether a version becomes the champion, and records the decision.
 
-The ledger is the truth; MLflow's alias is repaired from it at every run. A decision is made in view of one champion:
-if another decision comes first, the new champion is looked at again.
+The ledger is the truth; MLflow's alias is repaired from it at every run. A decision compares with one champion: if
+another decision comes first, it is made again with the new champion.
 """
 
 import json
@@ -27,7 +27,7 @@ ATTEMPTS = 20
 
 @reported("promote")
 def promote(*, recipe: Recipe, version: Path, bundle: Path, evaluation: Path, footage: Path, out: Path) -> Manifest:
-    """Holds the challenger against the champion, or against chance where there is none.
+    """Compares the challenger with the champion, or with chance where there is none.
 
     Args:
         recipe: sections `promote`, `export` and `seed` count.
@@ -71,7 +71,7 @@ def promote(*, recipe: Recipe, version: Path, bundle: Path, evaluation: Path, fo
 
 
 def _decide(case: "_Case", ledger: Ledger, challenger: Champion) -> LedgerEntry:
-    """Appends a decision made in view of the latest champion; a bundle that is champion already needs none."""
+    """Appends a decision on the latest champion; a bundle that is champion already needs none."""
     for _ in range(ATTEMPTS):
         last = ledger.last()
         champion = last.champion if last else None

@@ -93,7 +93,7 @@ def _lay_out(context: Context, manifest: Manifest, folder: Path) -> None:
 
 
 def _chain(context: Context, manifest: Manifest) -> dict[str, Manifest]:
-    """Every output behind a manifest, by input name; the evaluation's own under `evaluation`."""
+    """Every output that a manifest depends on, by input name; itself under `evaluation`."""
     found: dict[str, Manifest] = {"evaluation": manifest}
     pending = dict(manifest.inputs)
     while pending:

@@ -1,12 +1,12 @@
-"""The node's cache: objects of a remote store on this machine's disk, no more of them than there is room for.
+"""The node's cache: objects of a remote store on this machine's disk, as many as fit.
 
     <cache>/objects/ab/abcd...                      an object, named by its SHA-256; its mtime is when it was last used
-    <cache>/objects/ab/.part-abcd...-4096-x1y2z3    one of 4096 bytes that is being fetched, locked by who does it
+    <cache>/objects/ab/.part-abcd...-4096-x1y2z3    an object of 4096 bytes being fetched, locked by its fetcher
     <cache>/.lock                                   held while room is made
 
-The files are all that there is to know, so several processes, and machines that share a volume, may use it at once, and
-a kill leaves nothing wrong: a part that nobody holds a lock on is removed by whoever makes room next. What is least
-recently used goes first. Nobody is asked whether he reads it: an open file or a map of it stays whole (POSIX).
+The files are the only state, so several processes, and machines that share a volume, may use it at once, and a kill
+does no harm: a part without a lock is removed when room is made next. The least recently used object is removed first,
+also while it is read: an open file, or a map of it, stays whole (POSIX).
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from pathlib import Path
 KEEP_FREE = 0.15
 """Share of the disk that stays free where no limit is set: below it, Kubernetes begins to evict pods."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_IDLE = 1800.0  # seconds without use after which an object may make room although nothing forces it to
-_TOUCH = 20.0  # seconds for which a use need not be noted again
+_IDLE = 1800.0  # seconds without use after which an object may make room for one that is not urgent
+_TOUCH = 20.0  # seconds between two notes of an object's use
 _DAY = 24 * 3600
 _log = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ class _Held:
 
     path: Path
     size: int
-    """Bytes that it takes, or will take."""
+    """Bytes that it takes, or will take when it is whole."""
     missing: int = 0
-    """Bytes of it that are not on the disk yet."""
+    """Bytes that are not on the disk yet."""
     used: float = 0.0
 
 
@@ -51,16 +51,16 @@ class Cache:
 
     Args:
         folder: made on first use.
-        limit: bytes that its objects may take, those being fetched included. By default they may take all but
-            `KEEP_FREE` of the disk.
+        limit: bytes that its objects may take, including those being fetched. By default, all but `KEEP_FREE` of the
+            disk.
     """
 
     def __init__(self, folder: Path, *, limit: int | None = None) -> None:
         self.folder, self.limit = folder, limit
-        self._told = False
+        self._warned = False
 
     def find(self, sha256: str, size: int) -> Path | None:
-        """Where an object is, or None; counts as a use."""
+        """Path of an object, or None; counts as a use."""
         path = self._path(sha256)
         try:
             stat = path.stat()
@@ -72,9 +72,9 @@ class Cache:
         return path
 
     def read(self, sha256: str, size: int, start: int, stop: int) -> bytes | None:
-        """Bytes `start` to `stop` (exclusive) of an object, or None where it is not here, or the disk fails.
+        """Bytes `start` to `stop` (exclusive) of an object, or None where it is not cached, or the disk fails.
 
-        Not by a map: the space of an object that was removed would stay taken for as long as somebody maps it.
+        Not by a map: that would keep the space of a removed object taken.
         """
         path = self._path(sha256)
         try:
@@ -88,19 +88,19 @@ class Cache:
             return None
 
     def fill(self, sha256: str, size: int, fetch: Callable[[Path], None], *, urgent: bool) -> Path:
-        """Fetches an object unless it is here; of several processes that want the same one, one fetches it.
+        """Fetches an object unless it is cached; of several processes that want it, one fetches it.
 
         Args:
             sha256: its name.
             size: bytes.
-            fetch: writes it to a path, and raises where it is not what it should be.
-            urgent: somebody waits for it, and no time is lost otherwise with what another process fetches. Where there
-                is a limit, whatever was used longest ago makes room, and an object larger than the limit is let in
-                alone: what is needed at once should fit. In all other cases only that makes room which nobody has
-                used for half an hour, and an urgent object may take of what should stay free of the disk.
+            fetch: writes it to a path, and raises where its bytes are wrong.
+            urgent: the caller needs it now, and waits while another process fetches it. With a limit, the least
+                recently used objects make room for it, and an object larger than the limit is let in alone. In all
+                other cases only objects unused for half an hour make room, and an urgent object may use the part of
+                the disk that should stay free.
 
         Returns:
-            Where it is, or will be: another process may still be fetching what is not urgent.
+            Its path. Where it is not urgent, another process may still be fetching it.
 
         Raises:
             NoRoomError: there is none. The first time, a line in the log says so.
@@ -127,7 +127,7 @@ class Cache:
             raise self._no_room(str(error.strerror)) from error
 
     def discard(self, sha256: str) -> None:
-        """Removes an object, also what was set aside of it."""
+        """Removes an object, and copies of it that were set aside."""
         for path in self._path(sha256).parent.glob(f"{sha256}*"):
             path.unlink(missing_ok=True)
 
@@ -138,18 +138,18 @@ class Cache:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """One process at a time; all of them where the file system knows no locks: the limit then holds roughly."""
+        """One process at a time; where the file system has no locks, all at once, and the limit is approximate."""
         with (self.folder / ".lock").open("ab") as file:
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 yield
-            finally:  # by name, since a process forked meanwhile keeps a copy of the file open
+            finally:  # explicitly, since a process forked meanwhile keeps a copy of the file open
                 with contextlib.suppress(OSError):
                     fcntl.flock(file, fcntl.LOCK_UN)
 
     def _make_room(self, sha256: str, size: int, *, urgent: bool) -> Path | None:
-        """Removes what must go for `size` bytes; or returns the part that another process must end first."""
+        """Removes objects until `size` bytes fit; or returns the part that another process must finish first."""
         objects, parts = self._held()
         locked = [part.path for part in parts if _is_locked(part.path)]
         same = [path for path in locked if path.name.startswith(f".part-{sha256}-")]
@@ -168,7 +168,7 @@ class Cache:
         return locked[0] if strict and room < size and locked else None
 
     def _room(self, objects: list[_Held], parts: list[_Held]) -> int:
-        """Bytes that there is room for; below 0 where there is too much already."""
+        """Bytes that still fit; below 0 where the cache is over its limit."""
         disk = shutil.disk_usage(self.folder)
         free = disk.free - sum(part.missing for part in parts)
         if self.limit is None:
@@ -176,7 +176,7 @@ class Cache:
         return min(free, self.limit - sum(held.size for held in (*objects, *parts)))
 
     def _held(self) -> tuple[list[_Held], list[_Held]]:
-        """Objects and parts; what nobody fetches any more is removed."""
+        """Objects and parts; abandoned parts are removed."""
         objects, parts = [], []
         for path in (self.folder / "objects").glob("*/*"):
             with contextlib.suppress(FileNotFoundError):
@@ -191,8 +191,8 @@ class Cache:
         return objects, parts
 
     def _no_room(self, why: str) -> NoRoomError:
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             _log.warning(
                 "cache %s takes no more (%s): the rest is read from the store each time it is needed, which is slower; "
                 "raise RUSHES_CACHE_GB or give RUSHES_CACHE a larger disk",
@@ -203,9 +203,9 @@ class Cache:
 
 
 def _new_part(target: Path, size: int) -> tuple[int, Path]:
-    """A locked file for `target`, and its descriptor. Its name reserves the room."""
+    """A locked file for `target`, and its descriptor. Its name holds the size, which reserves the room."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".part-{target.name}-{size}-")
-    with contextlib.suppress(OSError):  # some shared file systems know no locks
+    with contextlib.suppress(OSError):  # some shared file systems have no locks
         fcntl.flock(handle, fcntl.LOCK_EX)
     return handle, Path(name)
 
@@ -225,7 +225,7 @@ def _filled(handle: int, part: Path, target: Path, fetch: Callable[[Path], None]
 
 
 def _is_locked(part: Path) -> bool:
-    """Whether somebody fetches it; False where the file system cannot tell."""
+    """Whether a process is fetching it; False where the file system cannot tell."""
     return _lock_state(part) == errno.EWOULDBLOCK
 
 
@@ -235,7 +235,7 @@ def _is_abandoned(part: Path, stat: os.stat_result) -> bool:
 
 
 def _lock_state(part: Path) -> int:
-    """0 where nobody holds a lock, else the error's number."""
+    """0 where no process holds the lock, else the error's number."""
     try:
         with part.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -245,7 +245,7 @@ def _lock_state(part: Path) -> int:
 
 
 def _wait_for(part: Path) -> None:
-    """Returns when whoever fetches it has come to an end."""
+    """Returns when its fetcher has ended."""
     with contextlib.suppress(OSError), part.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
 

@@ -3,13 +3,13 @@
     parts = Parts(store)
     parts.read(shard, offset, offset + length)
 
-The first parts of an object are for whoever waits for them, and nothing else is fetched. When an eighth of it has been
-read so, and not all at once, it is fetched whole: in the background, one at a time in a process, and by one process of
-those that share the cache. So work begins while little is here, and no process reads much twice. Where the cache has no
-room, parts go on being read from the store.
+At first only the parts that are read are fetched. When they amount to an eighth of an object, and not in one read, it
+is fetched whole: in the background, one object at a time per process, and each by one of the processes that share the
+cache. So work begins early, and little is read twice. Where the cache has no room, parts are read from the store as
+before.
 
-The digest of an object is checked when it is whole. A range has none: between the store and here, the transport's own
-checks guard it. An object that turns out damaged is an error at the next part that is asked of it.
+The digest of an object is checked when it is whole. A range has none: the transport's own checks guard it. An object
+that turns out damaged is an error at the next read of a part of it.
 """
 
 import logging
@@ -23,13 +23,13 @@ from rushes.errors import UserError
 from rushes.store import File, Store
 from rushes.store.cache import NoRoomError
 
-_SHARE = 1 / 8  # of an object, read in parts, after which it is fetched whole
-_REST = 60.0  # seconds without fetching after there was no room, or the store failed
+_SHARE = 1 / 8  # of an object: when so much was read in parts, it is fetched whole
+_REST = 60.0  # seconds without background fetches after there was no room, or the store failed
 _log = logging.getLogger(__name__)
 
 
 class Parts:
-    """Reads parts of objects; it may be forked and pickled.
+    """Reads parts of objects; may be forked and pickled.
 
     Args:
         store: a remote one.
@@ -61,7 +61,7 @@ class Parts:
         Raises:
             UserError: the object is missing, cut short, or turned out damaged.
         """
-        if os.getpid() != self._process:  # the thread stayed behind at a fork
+        if os.getpid() != self._process:  # a fork does not copy the thread
             self._begin()
         data = self.store.cache.read(file.sha256, file.size, start, stop)
         if data is not None:
@@ -96,8 +96,8 @@ class Parts:
             self.store.fetch(file)
         except UserError as error:
             self._damaged[file] = error
-        except NoRoomError:  # the cache has said so
+        except NoRoomError:  # the cache has logged it
             self._rests_until = time.monotonic() + _REST
-        except Exception as error:  # ranges tell whoever waits whether the store answers
+        except Exception as error:  # not raised: a read of a range says whether the store answers
             self._rests_until = time.monotonic() + _REST
             _log.warning("object %s could not be cached (%s); it is read from the store", file.sha256[:12], error)
