@@ -1,4 +1,4 @@
-"""The image that every component runs in, without its tag: a profile and the code's digest give that.
+"""The image of every component, without a tag: `pipelines.placement` sets image and tag from a profile.
 
 `kfp.local` runs the components in this Python instead and never pulls it.
 """

@@ -1,7 +1,7 @@
 """The comparison as a pipeline: plan -> sample -> folds -> chains of (pretrain -> finetune -> measure) -> comparison.
 
-`rushes compare --runner cluster` runs it; `python -m pipelines.pipeline` compiles it. A chain is one start (a model, or
-random weights) on one fold with one seed, and one pod: what it has done is in the store, so a retried one goes on.
+`rushes compare --runner cluster` runs it; `python -m pipelines.pipeline` compiles it. A chain is one initialisation (a
+model, or random weights) on one fold with one seed, in one pod. Its results are in the store, so a retry resumes.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from rushes.kubeflow.profile import Profile
 
 
 def make_comparison(profile: Profile) -> Callable[..., Any]:
-    """The comparison for clusters that are like `profile`."""
+    """The comparison for the cluster that `profile` describes."""
 
     def place(task: dsl.PipelineTask) -> dsl.PipelineTask:
         return placed(task, profile)
@@ -39,20 +39,20 @@ def make_comparison(profile: Profile) -> Callable[..., Any]:
         partitions: int = profile.partitions,
         command: str = "rushes compare",
     ) -> None:
-        """Trains every model, and each network from random weights, on every fold with every seed, and tests them.
+        """Trains every model, and each network from random weights, on every fold with every seed, and tests them all.
 
         Args:
             videos: folder of video files, or the URL of one.
-            models: all hyperparameters of each (`rushes.config.Recipe` as plain data); all want the same footage.
-            name: of the comparison: its tables go to `comparisons/<name>/` of the store.
+            models: all hyperparameters of each (`rushes.config.Recipe` as plain data); all need the same footage.
+            name: name of the comparison: its tables go to `comparisons/<name>/` of the store.
             labels: CSV of labels; empty to look in the folder.
             splits: folder of official split files: its splits 1, 2, ... are the folds.
-            folds: parts of the labelled groups, each of which is test once; 1: the split that the labels give.
-            seeds: runs of everything, with seeds 0, 1, ...
-            labels_per_class: besides all of them, such as 1,2,5,10; 0 for all only.
-            budget: backbone training FLOPs of every pretraining; 0 leaves each recipe's own length.
+            folds: parts of the labelled groups, each of them the test split once; 1: the split that the labels give.
+            seeds: number of runs of everything, with seeds 0, 1, ...
+            labels_per_class: numbers besides all of them, such as 1,2,5,10; 0 for all only.
+            budget: FLOPs of the backbone in every pretraining; 0 leaves each recipe its own length.
             partitions: pods that sample at the same time.
-            command: what it was started with, for readers.
+            command: the command that started it, for its readers.
         """
         last = place(summary(endpoint=name))
         with dsl.ExitHandler(last, name="run"):

@@ -1,4 +1,4 @@
-"""The pipeline: pin -> sample -> (pretrain -> finetune) a model -> choose -> evaluate -> ... -> promote -> deploy.
+"""The pipeline: pin -> sample -> (pretrain -> finetune) per model -> choose -> evaluate -> ... -> promote -> deploy.
 
     python -m pipelines.pipeline            writes pipeline.yaml and comparison.yaml
     python -m pipelines.pipeline --check    fails where the committed files differ
@@ -32,13 +32,13 @@ from pipelines.placement import placed
 from rushes.kubeflow.profile import DEFAULT, Profile, read_profile
 
 COMPILED = Path(__file__).with_name("pipeline.yaml")
-"""The committed compilation for the default profile: `rushes run` executes it, and clusters like that profile."""
+"""The committed compilation, for the default profile: also what `rushes run` executes."""
 COMPARISON = Path(__file__).with_name("comparison.yaml")
 """The committed compilation of pipelines/comparison.py, for `rushes compare`."""
 
 
 def make_pipeline(profile: Profile) -> Callable[..., Any]:
-    """The pipeline for clusters that are like `profile`."""
+    """The pipeline for the cluster that `profile` describes."""
 
     def place(task: dsl.PipelineTask) -> dsl.PipelineTask:
         return placed(task, profile)
@@ -54,16 +54,16 @@ def make_pipeline(profile: Profile) -> Callable[..., Any]:
         revision: str = "",
         partitions: int = profile.partitions,
     ) -> None:
-        """Trains every model, holds the one that is best on validation against random weights, and may serve it.
+        """Trains every model, compares the best on validation with random weights, and serves it if the gate allows.
 
         Args:
             videos: folder of video files, or the URL of one.
-            models: all hyperparameters of each (`rushes.config.Recipe` as plain data); all want the same footage.
-            endpoint: name that the model is registered and served under.
+            models: all hyperparameters of each (`rushes.config.Recipe` as plain data); all need the same footage.
+            endpoint: name under which the model is registered and served.
             labels: CSV of labels; empty to look in the folder.
             splits: folder of official split files.
             fold: number of the split.
-            revision: revision of the DVC repository that the videos lie in.
+            revision: revision of the DVC repository that the videos are in.
             partitions: pods that sample at the same time.
         """
         last = place(summary(endpoint=endpoint))

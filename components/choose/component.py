@@ -9,7 +9,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def choose(
-    models: list,  # type: ignore[type-arg]  # what KFP takes for a list of anything
+    models: list,  # type: ignore[type-arg]  # KFP's type of a list of anything
     backbones: dsl.Input[list[dsl.Model]],
     classifiers: dsl.Input[list[dsl.Model]],
     backbone: dsl.Output[dsl.Model],

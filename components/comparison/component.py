@@ -14,7 +14,7 @@ def comparison(
     page: dsl.Output[dsl.HTML],
     tables: dsl.Output[dsl.Markdown],
 ) -> None:
-    """Makes the tables of a comparison from what its chains answered."""
+    """Makes the tables of a comparison from the answers of its chains."""
     from pathlib import Path
 
     from rushes.comparing.tasks import write_result

@@ -9,7 +9,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def deploy(recipe: dict[str, Any], decision: dsl.Input[dsl.Artifact], deployment: dsl.Output[dsl.Artifact]) -> None:
-    """Waits until what the ledger says is what is served."""
+    """Waits until the champion of the ledger is served."""
     from pathlib import Path
 
     from rushes.config import parse_recipe

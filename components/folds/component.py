@@ -10,7 +10,7 @@ def folds(
     plan: dsl.Input[dsl.Artifact],
     sampled: dsl.Output[dsl.Artifact],
     parts: dsl.Input[list[dsl.Dataset]] = None,
-) -> list:  # type: ignore[type-arg]  # what KFP takes for a list of anything
+) -> list:  # type: ignore[type-arg]  # KFP's type of a list of anything
     """Makes the footage of every fold, when all `parts` of the first are done; returns the names of the chains."""
     from pathlib import Path
 

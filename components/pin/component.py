@@ -8,8 +8,8 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def pin(
     videos: str, labels: str, splits: str, fold: int, revision: str, partitions: int, pinned: dsl.Output[dsl.Artifact]
-) -> list:  # type: ignore[type-arg]  # what KFP takes for a list of anything
-    """Resolves the data reference to content; returns the partitions that `sample` is to be called with."""
+) -> list:  # type: ignore[type-arg]  # KFP's type of a list of anything
+    """Resolves the data reference to content; returns the partitions for the calls of `sample`."""
     from pathlib import Path
 
     from rushes.footage.reference import DataReference

@@ -7,7 +7,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def plan(
-    models: list,  # type: ignore[type-arg]  # what KFP takes for a list of anything
+    models: list,  # type: ignore[type-arg]  # KFP's type of a list of anything
     videos: str,
     labels: str,
     splits: str,

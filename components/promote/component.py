@@ -16,7 +16,7 @@ def promote(
     footage: dsl.Input[dsl.Dataset],
     decision: dsl.Output[dsl.Artifact],
 ) -> str:
-    """Decides, by evidence, whether the version becomes the champion; returns `promoted` or `refused`."""
+    """Decides by evidence whether the version becomes the champion; returns `promoted` or `refused`."""
     from pathlib import Path
 
     from rushes.config import parse_recipe

@@ -7,13 +7,13 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def sample(
-    models: list,  # type: ignore[type-arg]  # what KFP takes for a list of anything
+    models: list,  # type: ignore[type-arg]  # KFP's type of a list of anything
     pin: dsl.Input[dsl.Artifact],
     footage: dsl.Output[dsl.Dataset],
     partition: str = "",
     parts: dsl.Input[list[dsl.Dataset]] = None,
 ) -> None:
-    """Turns videos into footage: a part of the shards, or, when all `parts` are done, what is left and the index."""
+    """Turns videos into footage: a part of the shards, or, when all `parts` are done, the rest and the index."""
     from pathlib import Path
 
     from rushes.comparing.members import sampling_recipe

@@ -7,7 +7,7 @@ from components.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def summary(endpoint: str, status: dsl.PipelineTaskFinalStatus, page: dsl.Output[dsl.Markdown]) -> None:
-    """Writes what became of a run, whether it succeeded or not: steps, decision, what is served, what failed."""
+    """Writes the summary of a run, whether it succeeded or not: steps, decision, what is served, what failed."""
     from pathlib import Path
 
     from rushes.orchestration.summary import write_summary

@@ -99,7 +99,7 @@ def test_no_key_and_any_value_is_every_taint() -> None:
             "user: 99999999999999999999",
             "user: 99999999999999999999 is not allowed; the UID of somebody who is not root, 1 to 2147483647",
         ),
-        ("retry: {count: 99999999999}", "retry: count: 99999999999 is not allowed; since nodes come and go, 1 to 2147"),
+        ("retry: {count: 99999999999}", "retry: count: 99999999999 is not allowed; since nodes may go away, 1 to 2147"),
         ("retry: {longest: 9999999999s}", "retry: longest: '9999999999s' is not allowed; seconds, such as 60s, of at"),
         ("gpu: {count: 99999999999}", "gpu: count: 99999999999 is not allowed; 0 to 2147483647"),
         ("parallel: 99999999999", "parallel: 99999999999 is not allowed; 1 to 2147483647"),

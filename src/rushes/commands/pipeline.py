@@ -26,23 +26,23 @@ from rushes.strict import Json
 
 _POLL_SECONDS = 5.0
 _PATIENCE = 600.0
-"""Seconds without an answer after which a run is followed no more."""
+"""Seconds without an answer after which a run is no longer followed."""
 _SUFFIXES = (".yaml", ".yml")
-"""What kfp compiles to; JSON has no place for what a profile says."""
+"""Formats that kfp compiles to; its JSON would lack the settings for Kubernetes."""
 
 
 def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
-    """Compiles for clusters that are like the profile, and holds what comes out to the policies.
+    """Compiles for a profile's cluster, and checks the result against the policies.
 
     Args:
         profile: name or file of a profile.
-        comparison: what `rushes compare` submits, instead of what `rushes pipeline submit` does.
-        out: where it goes.
+        comparison: compile what `rushes compare` submits, not what `rushes pipeline submit` does.
+        out: path of the compiled file.
     """
     _check_out(out)
     settings = read_profile(profile)
     out.parent.mkdir(parents=True, exist_ok=True)
-    # What is there already may be what schedules name: it stays until what replaces it is whole and allowed.
+    # Schedules may name the file that is there: it is replaced only by a complete one that passes the policies.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".compile-") as folder:
         compiled = Path(folder) / out.name
         _compile(settings, compiled, comparison=comparison)
@@ -52,7 +52,7 @@ def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
         compiled.replace(out)
     pipeline = Pipeline.read(out)
     console.print(f"Wrote {out}: {pipeline.version}", markup=False)
-    console.print(f"pipeline: {pipeline.digest}    what a schedule names it by", markup=False, soft_wrap=True)
+    console.print(f"pipeline: {pipeline.digest}    the name of it in a schedule", markup=False, soft_wrap=True)
     verb = "compare MODEL MODEL --runner cluster" if comparison else "pipeline submit MODEL"
     command = f"rushes {verb} --pipeline {out} --profile {profile} --videos URL"
     console.print(f"\nNext: {command}", markup=False, soft_wrap=True)
@@ -61,7 +61,7 @@ def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """A cluster, and what it is to run."""
+    """A cluster, and the pipeline that it runs."""
 
     profile: str
     """Name or file of a profile."""
@@ -75,11 +75,11 @@ def submit(*, models: tuple[Recipe, ...], data: DataReference, endpoint: str, to
     """Starts a run on a cluster.
 
     Args:
-        models: what to train.
+        models: recipes of the models to train.
         data: on what; pods must be able to read it.
         endpoint: what for.
         to: where.
-        wait: follow the run to its end.
+        wait: whether to follow the run to its end.
     """
     check_remote(data)
     arguments = Arguments(models=models, endpoint=endpoint, data=data).to_record()
@@ -90,7 +90,7 @@ def submit(*, models: tuple[Recipe, ...], data: DataReference, endpoint: str, to
 
 
 def named_now(name: str) -> str:
-    """Name of a run that begins now."""
+    """Name of a run, with the time of its start."""
     return f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
@@ -121,17 +121,17 @@ def start(arguments: Mapping[str, Json], *, to: Destination, name: str) -> tuple
 
 
 class LeftError(RushesError):
-    """A run goes on, and whoever followed it was interrupted."""
+    """The command that followed a run was interrupted; the run continues."""
 
     exit_code = 130
 
 
 def follow(cluster: Cluster, run: str) -> None:
-    """A line whenever a task's state changes, until the run has ended.
+    """Prints a line whenever a task's state changes, until the run has ended.
 
     Raises:
         LeftError: Ctrl-C.
-        RushesError: the run failed, or the server was silent for too long.
+        RushesError: the run failed, or the server did not answer for too long.
     """
     known: Mapping[str, str] = {}
     try:
@@ -149,7 +149,7 @@ def follow(cluster: Cluster, run: str) -> None:
 
 
 def _looks(cluster: Cluster, run: str) -> Iterator[Progressing]:
-    """How far the run is, time and again; a server that does not answer for a while is waited for."""
+    """The run's state, again and again; waits for a server that does not answer for a while."""
     silent: float | None = None
     while True:
         try:
@@ -172,7 +172,7 @@ def _goes_on(cluster: Cluster, run: str) -> str:
 
 
 def _states(run: Progressing) -> dict[str, str]:
-    """What the tasks of each name do: running; or, of several, 1 failed, 2 running."""
+    """State of the task of each name, such as `running`; of several: `1 failed, 2 running`."""
     found: dict[str, Counter[str]] = {}
     for task in run.tasks:
         found.setdefault(task.name, Counter())[task.state.lower()] += 1

@@ -1,4 +1,4 @@
-"""`rushes run`: servers beside the compiled pipeline, bars while it runs, a table when it has ended."""
+"""`rushes run`: the compiled pipeline with servers beside it, progress bars, and a table of results."""
 
 import errno
 import json
@@ -31,18 +31,18 @@ from rushes.serving.reconciler import reconcile
 from rushes.serving.server import address, triton_status
 
 _LITTLE = 1 << 16
-"""Bytes free below which a disk counts as full."""
+"""Free bytes below which a disk counts as full."""
 
 
 @dataclass(kw_only=True)
 class Finished:
-    """What a run left: each ended step's event, in order."""
+    """The results of a run: the events of its ended steps, in order."""
 
     folder: Path
     endings: list[Mapping[str, Any]] = field(default_factory=list)
 
     def summary(self, step: str) -> Mapping[str, Any]:
-        """Summary of a step's last ending."""
+        """Summary in a step's last event."""
         found: Mapping[str, Any] = next(e["summary"] for e in reversed(self.endings) if e["step"] == step)
         return found
 
@@ -61,7 +61,7 @@ def run(
     runner: Runner = "subprocess",
     pipeline: Path | None = None,
 ) -> int:
-    """Runs everything and tells what came of it."""
+    """Runs everything and shows the results."""
     arguments = Arguments(data=data.absolute(), models=models, endpoint=endpoint_name(endpoint or Path(data.root).name))
     finished = run_pipeline(arguments, runner=runner, pipeline=pipeline)
     show_results(finished)
@@ -73,12 +73,12 @@ def run(
 
 
 def run_pipeline(arguments: Arguments, *, runner: Runner = "subprocess", pipeline: Path | None = None) -> Finished:
-    """Checks the input, starts what servers are missing, executes the pipeline, draws its progress.
+    """Checks the input, starts missing servers, executes the pipeline and draws its progress.
 
     Servers that were started here are stopped again unless everything succeeded.
 
     Raises:
-        UserError: the input is at fault; found before anything is started, where it can be.
+        UserError: the input is wrong; found before anything is started, if possible.
         RushesError: a step or a server failed; the message names the log.
     """
     _check_input(arguments)
@@ -104,7 +104,7 @@ def run_pipeline(arguments: Arguments, *, runner: Runner = "subprocess", pipelin
 
 
 def show_results(finished: Finished) -> None:
-    """Accuracy with and without pretraining, seconds a step, what is served, where to look."""
+    """Accuracy with and without pretraining, seconds per step, what is served, where the results are."""
     evaluated, decided = finished.summary("evaluate"), finished.summary("promote")
     test = evaluated["test"]
     title = f"Top-1 on {test['segments']} test segments, {test['groups']} groups"
@@ -146,10 +146,10 @@ def _served(finished: Finished) -> str:
 
 
 def endpoint_name(text: str) -> str:
-    """A name that MLflow, Triton and a folder all take.
+    """A name that MLflow, Triton and the file system accept.
 
     Raises:
-        UserError: nothing of it is left.
+        UserError: it has no letter or digit.
     """
     name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     if not name:
@@ -164,7 +164,7 @@ def _check_input(arguments: Arguments) -> None:
 
 
 def _keep_served(finished: Finished, home: Path) -> None:
-    """Where the version was refused, nothing was deployed: what is served after this run is the champion still."""
+    """Serves the champion if the new version was refused: the step `deploy` did not run then."""
     decided = finished.summary("promote")
     if decided["decision"] == "refused" and finished.served:
         triton = triton_status(home=home)
@@ -184,14 +184,14 @@ def _follow(started: PipelineRun, starting: Background) -> Finished:
                 finished.endings.append(event)
     if started.result() != 0:
         _raise_failure(started)
-    _place_report(finished)
+    _copy_report(finished)
     return finished
 
 
 def _raise_failure(started: PipelineRun) -> None:
     failure = first_error(started.events)
     if failure is None:
-        # A full disk takes no event; the log may have caught it, if it had room itself.
+        # No event can be written to a full disk; the log may say so, if it could be written.
         full = os.strerror(errno.ENOSPC)
         if full in log_tail(started.log, lines=200) or shutil.disk_usage(started.folder).free < _LITTLE:
             raise UserError(str(disk_error(OSError(errno.ENOSPC, full, str(started.folder)))))
@@ -201,8 +201,8 @@ def _raise_failure(started: PipelineRun) -> None:
     raise error(f"{failure['step']}: {failure['message']}{hint}")
 
 
-def _place_report(finished: Finished) -> None:
-    """Puts the report where a person looks for it."""
+def _copy_report(finished: Finished) -> None:
+    """Copies the report and the metrics from the store to the run's folder."""
     store = open_store()
     ref = next(event["ref"] for event in reversed(finished.endings) if event["step"] == "evaluate")
     manifest = store.find(ref)

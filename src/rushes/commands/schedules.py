@@ -26,7 +26,7 @@ def plan(file: Path, *, pipelines: Sequence[Path], host: str) -> int:
 
 
 def apply(file: Path, *, pipelines: Sequence[Path], host: str) -> int:
-    """Shows what there is to do, and does it."""
+    """Shows the changes, and makes them."""
     schedules = _read(file, pipelines)
     cluster = Cluster(host, experiment=schedules.experiment)
     actions = make_plan(cluster, schedules)
@@ -37,7 +37,7 @@ def apply(file: Path, *, pipelines: Sequence[Path], host: str) -> int:
 
 
 def check(file: Path, *, pipelines: Sequence[Path], host: str) -> int:
-    """Submits what has new data; what fails does not keep the others from it."""
+    """Submits the schedules that have new data; one that fails does not stop the others."""
     schedules = _read(file, pipelines)
     store = open_store()
     connect = functools.cache(lambda: Cluster(host, experiment=schedules.experiment))
@@ -72,5 +72,5 @@ def _show(actions: Sequence[Action]) -> None:
 
 
 def _plain(*cells: str) -> list[Text]:
-    """As they are: paths may have square brackets, which rich takes for its markup."""
+    """Cells without markup: rich would interpret square brackets in paths."""
     return [Text(cell) for cell in cells]

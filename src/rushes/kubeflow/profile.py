@@ -1,9 +1,9 @@
-"""A profile: what a cluster is like, so that no code has to know. `pipelines/profiles/` holds the ones that come along.
+"""A profile describes a cluster, so that no code has to know it. `pipelines/profiles/` has two to begin with.
 
-    image: rushes/python                     # our tag is added; or NAME@sha256:..., as a registry gives it
+    image: rushes/python                     # this code's tag is added; or NAME@sha256:..., from a registry
     settings: {name: rushes-settings, keys: [RUSHES_STORE, MLFLOW_TRACKING_URI]}    # a ConfigMap
     secrets: [{name: rushes-store, keys: [AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY]}]
-    volumes: {rushes-cache: /cache}          # claims, and where they are mounted
+    volumes: {rushes-cache: /cache}          # names of claims, and their mount paths
     gpu: {count: 1, tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]}
 
 Secrets are named, never written down. Every field has a default: an empty file is a profile.
@@ -47,12 +47,12 @@ class Keys:
     name: str
     keys: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    """Keys that need not be there."""
+    """Keys that may be missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Toleration:
-    """A taint of the GPU nodes that a pod may go to in spite of."""
+    """A taint of the GPU nodes that a training pod tolerates."""
 
     key: str
     operator: Literal["Exists", "Equal"] = "Exists"
@@ -72,7 +72,7 @@ class Toleration:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a pod asks for, which is also what it gets at most."""
+    """Requests of a pod, which are its limits too."""
 
     cpu: str = "1"
     memory: str = "2Gi"
@@ -86,17 +86,17 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """Where training goes."""
+    """GPU nodes, for training."""
 
     count: int = 1
-    """GPUs a pod; 0: no GPU nodes, training on CPUs."""
+    """GPUs per pod; 0: no GPU nodes, training on CPUs."""
     type: str = "nvidia.com/gpu"
     """The resource's name."""
     tolerations: tuple[Toleration, ...] = field(default_factory=lambda: (Toleration(key="nvidia.com/gpu"),))
     node_selector: Mapping[str, str] = field(default_factory=dict)
     """Labels of the nodes, such as nvidia.com/gpu.product."""
     shared_memory: str = "8Gi"
-    """Of /dev/shm, through which loader workers hand over batches; counts as the pod's memory."""
+    """Size of /dev/shm, through which loader workers pass batches; counts as the pod's memory."""
 
     def __post_init__(self) -> None:
         _require_in(self.count, "gpu: count", 0, _MOST)
@@ -106,15 +106,15 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """How often a failed task is tried again. It goes on where it stopped: the store has its checkpoint."""
+    """Retries of a failed task. It resumes from its checkpoint, which is in the store."""
 
     count: int = 2
     wait: str = "60s"
-    """Before the first time; twice as long before each further one."""
+    """Before the first retry; twice as long before each further one."""
     longest: str = "600s"
 
     def __post_init__(self) -> None:
-        _require_in(self.count, "retry: count", 1, _MOST, "since nodes come and go, ")
+        _require_in(self.count, "retry: count", 1, _MOST, "since nodes may go away, ")
         for name in ("wait", "longest"):
             _require(_DURATION, getattr(self, name), f"retry: {name}", "seconds, such as 60s, of at most nine digits")
 
@@ -128,23 +128,23 @@ class Profile:
     host: str = ""
     """URL of Kubeflow Pipelines; empty: KF_PIPELINES_ENDPOINT, or the cluster that a pod runs in."""
     experiment: str = "rushes"
-    """Where its runs appear."""
+    """Under which its runs appear."""
     image: str = "rushes/python"
-    """Of all steps. Without tag or digest, the one that `make image` gives this code."""
+    """Of all steps; without a digest, it gets the tag that `make image` gives this code."""
     gpu_image: str = ""
-    """Of the steps that train on GPUs; empty: the same, which holds CUDA unless it was built without."""
+    """Of the steps that train on GPUs; empty: `image`, which has CUDA unless it was built without."""
     pull_secret: str = ""
-    """Name of the Secret that opens the registry."""
+    """Name of the Secret with the registry's credentials; empty: none."""
     settings: Keys = Keys(name="rushes-settings", keys=("RUSHES_STORE", "MLFLOW_TRACKING_URI"))
     secrets: tuple[Keys, ...] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)
-    """Names of claims, and the folders they are mounted at."""
+    """Names of claims, and their mount paths."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Of every pod."""
     user: int = 10001
     """UID and GID of every pod."""
     partitions: int = 1
-    """Pods that sample at the same time, where a run does not say how many."""
+    """Pods that sample at the same time, unless a run gives another number."""
     parallel: int = 4
     """Models, or a comparison's chains, that train at the same time."""
     retry: Retry = field(default_factory=Retry)
@@ -190,7 +190,7 @@ def read_profile(profile: str) -> Profile:
 
 
 def _check_image(image: str, name: str) -> None:
-    """Refuses a tag that may mean something else tomorrow."""
+    """Refuses a tag that may later name another image."""
     last = image.rsplit("/", 1)[-1]
     if not image or (":" in last and not _DIGEST.fullmatch(image)):
         raise UserError(
@@ -200,19 +200,19 @@ def _check_image(image: str, name: str) -> None:
 
 
 def _check_volumes(volumes: Mapping[str, str]) -> None:
-    """Refuses a folder that no pod can have, or that something else is mounted at."""
+    """Refuses a mount path that is not absolute, or that is used twice."""
     taken = {_SHARED_MEMORY: "training's shared memory"}
     for claim, folder in volumes.items():
         if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
             raise UserError(f"volumes: {claim}: {folder!r} is not allowed; a whole path to mount it at, no colon in it")
-        place = posixpath.normpath(folder)
-        if place in taken:
-            raise UserError(f"volumes: {claim}: {folder!r} is not allowed; it is where {taken[place]} is mounted")
-        taken[place] = claim
+        path = posixpath.normpath(folder)
+        if path in taken:
+            raise UserError(f"volumes: {claim}: {folder!r} is not allowed; it is where {taken[path]} is mounted")
+        taken[path] = claim
 
 
 def _check_labels(labels: Mapping[str, str], name: str) -> None:
-    """Refuses what Kubernetes takes for no label."""
+    """Refuses labels that Kubernetes would not accept."""
     for key, value in labels.items():
         _require(_KEY, key, name, "a label's name, such as team or example.com/team")
         if not isinstance(value, str):

@@ -1,1 +1,1 @@
-"""Running the compiled pipeline: the only part of the package that knows Kubeflow Pipelines."""
+"""Running the compiled pipeline on this machine, and what its components share."""

@@ -1,9 +1,9 @@
 """Steps in containers on this machine: `python -m rushes.orchestration.local RUN_FOLDER --runner docker`.
 
-The compiled pipeline's own images, run by kfp.local's DockerRunner on this machine's engine. A step is given what it
-would have as a process: the home, the store and the videos (read-only) under their own paths, the servers on the
-loopback interface, and this machine's process ids, by which servers are known. It runs as the caller, so as root only
-where the caller is root: its files are then the caller's, and the image's own user could not write beside them.
+kfp.local's DockerRunner runs the compiled pipeline's own images on this machine's engine. A step has what it would have
+as a process: the home, the store and the videos (read-only) under their own paths, the servers on the loopback
+interface, and this machine's process IDs, by which servers are known. It runs as the caller, since the image's own user
+could not write into the caller's folders.
 """
 
 import contextlib
@@ -23,27 +23,27 @@ from rushes.orchestration.image import with_tag
 from rushes.processes import start_time
 
 PASSED = ("RUSHES_", "MLFLOW_", "AWS_", "OMP_")
-"""A step in a container sees the variables that begin so."""
+"""Prefixes of the environment variables that are passed to a container."""
 LABEL = "rushes.run"
-"""Every container bears the folder of its run,"""
+"""Label of each container: the folder of its run."""
 RUNNER = "rushes.runner"
-"""and whose it is: process id and start time of the runner."""
+"""Label of each container: process ID and start time of its runner."""
 SHARED_MEMORY = "2g"
-"""Upper bound of /dev/shm, through which loaders hand over batches; taken only as it is used."""
+"""Upper bound of /dev/shm, through which loader workers pass batches; memory is taken only as it is used."""
 
 
 def docker_runner(arguments: Mapping[str, Any], *, folder: Path) -> Any:
-    """kfp.local's DockerRunner with what the steps of one run need, in a process that tells failures from successes.
+    """kfp.local's DockerRunner with what the steps of one run need.
 
-    Replaces kfp's function that runs a container, and makes SIGTERM and Ctrl-C end the run's containers too, which are
-    no children of this process.
+    Replaces kfp's function that runs a container, which may take a failure for a success, and makes SIGTERM and Ctrl-C
+    end the run's containers too, which are not children of this process.
 
     Args:
-        arguments: the pipeline's parameters; what they name on this machine is mounted, read-only.
-        folder: the run's, under the home.
+        arguments: the pipeline's parameters; files and folders that they name are mounted, read-only.
+        folder: the run's folder, under the home.
 
     Raises:
-        UserError: this release of kfp is not known.
+        UserError: this release of kfp runs containers in another way.
     """
     from docker.types import Mount
     from kfp import local
@@ -70,7 +70,7 @@ def require_docker(compiled: Path) -> None:
     """Checks that a Docker engine answers and has the images of a compiled pipeline.
 
     Raises:
-        UserError: it does not; the message says what to do.
+        UserError: it does not; the message has the remedy.
     """
     from docker.errors import DockerException, ImageNotFound
 
@@ -95,22 +95,22 @@ def images(compiled: Path) -> list[str]:
 
 
 def mounts(arguments: Mapping[str, Any]) -> dict[Path, bool]:
-    """Paths that a step needs, each with whether it only reads it; makes the folders that steps write into.
+    """Paths that a step needs, each with whether it is read-only; makes the folders that steps write into.
 
     Args:
-        arguments: each text in them that names a file or folder counts; of one in a git repository, the repository,
-            since `pin` asks it for the commit.
+        arguments: every text in them that names a file or folder counts; if it is in a git repository, the repository
+            is mounted, from which `pin` reads the commit.
     """
     home, cache = home_folder(), os.environ.get("RUSHES_CACHE")
-    places = (open_store().local, Path(cache).absolute() if cache else None)
-    written = [home, *(place for place in places if place and not place.is_relative_to(home))]
+    folders = (open_store().local, Path(cache).absolute() if cache else None)
+    written = [home, *(folder for folder in folders if folder and not folder.is_relative_to(home))]
     for folder in written:
         folder.mkdir(parents=True, exist_ok=True)
     return dict.fromkeys(_named(arguments), True) | dict.fromkeys(written, False)
 
 
 def environment() -> dict[str, str]:
-    """Variables of a step's container."""
+    """Environment variables of a container."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
     # The caller's uid has neither a home nor a name in the image, and libraries ask for both.
     return {"HOME": "/tmp", "USER": "rushes", **passed, "RUSHES_HOME": str(home_folder())}  # noqa: S108
@@ -119,10 +119,10 @@ def environment() -> dict[str, str]:
 def run_container(
     client: Any, image: str, command: list[str], volumes: dict[str, Any], **container_run_args: Any
 ) -> int:
-    """Runs a container to its end, prints what it prints, removes it, and returns its exit status.
+    """Runs a container to its end, prints its output, removes it, and returns its exit status.
 
-    kfp 2.17 lets the engine remove the container, and takes one that is gone before it was asked for its status as a
-    success (kubeflow/pipelines#13332).
+    kfp 2.17 lets the engine remove the container, and counts one that is gone before its status was read as a success
+    (kubeflow/pipelines#13332).
     """
     from docker.errors import APIError
 
@@ -133,7 +133,7 @@ def run_container(
             print(piece.decode(errors="replace"), end="")  # noqa: T201 - kfp indents what is printed
         return int(container.wait()["StatusCode"])
     finally:
-        with contextlib.suppress(APIError):  # its status is known, or a worse error is on its way
+        with contextlib.suppress(APIError):  # its status is known, or a worse error is being raised
             container.remove(force=True, v=True)
 
 
@@ -148,7 +148,7 @@ def end_containers(folder: Path) -> None:
 
 
 def end_orphans() -> None:
-    """Ends and removes the containers of this home whose runner is gone: SIGKILL leaves it no time to do so."""
+    """Ends and removes this home's containers whose runner is gone: one killed by SIGKILL leaves them."""
     from docker.errors import APIError
 
     with _engine() as client:
@@ -156,7 +156,7 @@ def end_orphans() -> None:
             pid, _, started = container.labels[RUNNER].partition(" ")
             ours = Path(container.labels[LABEL]).is_relative_to(home_folder())
             if ours and start_time(int(pid)) != started:
-                with contextlib.suppress(APIError):  # another runner may be at it
+                with contextlib.suppress(APIError):  # another runner may be removing it
                     container.remove(force=True)
 
 
@@ -190,7 +190,7 @@ def _engine() -> Iterator[Any]:
 
 
 def _named(value: Any) -> Iterator[Path]:
-    """What a parameter names on this machine, by absolute path."""
+    """Absolute paths that exist on this machine, of the texts in a parameter."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list):
@@ -198,7 +198,7 @@ def _named(value: Any) -> Iterator[Path]:
             yield from _named(item)
     elif isinstance(value, str) and value:
         path = Path(value).absolute()
-        with contextlib.suppress(OSError, ValueError):  # no path at all: too long, or with a null byte
+        with contextlib.suppress(OSError, ValueError):  # not a path: too long, or with a null byte
             repository = next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), None)
             # With a revision, the folder need not be in the working tree.
             if path.exists() or (repository and value.startswith("/")):

@@ -1,7 +1,7 @@
 """Runs the compiled pipeline on this machine: `python -m rushes.orchestration.local RUN_FOLDER [--runner docker]`.
 
-A process of its own, started by `rushes run`: what kfp prints goes to the run's log, and Ctrl-C ends it and the step
-it runs together. The very file that a cluster runs is executed; there is no second runner.
+`rushes run` starts it as a process of its own: what kfp prints goes to the run's log, and Ctrl-C ends it together with
+the step that it runs. It executes the same file as a cluster.
 """
 
 import argparse
@@ -18,16 +18,16 @@ from rushes.orchestration.image import with_tag
 from rushes.resources import bundled
 
 Runner = Literal["subprocess", "docker"]
-"""Where steps run: in processes of this Python, or in containers of the pipeline's images."""
+"""Whether steps run in processes of this Python, or in containers of the pipeline's images."""
 
 
 def compiled_pipeline() -> Path:
-    """The committed compilation."""
+    """Path of the committed pipeline."""
     return bundled("pipelines/pipeline.yaml")
 
 
 def compiled_comparison() -> Path:
-    """The same of what `rushes compare` has a cluster do."""
+    """Path of the committed comparison, for `rushes compare --runner cluster`."""
     return bundled("pipelines/comparison.yaml")
 
 
@@ -37,8 +37,8 @@ def execute(folder: Path, *, runner: Runner, compiled: Path) -> None:
 
     arguments = json.loads((folder / "arguments.json").read_text())
     outputs, workspace = folder / "outputs", folder / "workspace"
-    for place in (outputs, workspace):
-        place.mkdir(exist_ok=True)  # else a Docker engine makes them, as root
+    for made in (outputs, workspace):
+        made.mkdir(exist_ok=True)  # otherwise a Docker engine makes them, as root
     local.init(
         runner=_runner(runner, arguments, folder, compiled),
         pipeline_root=str(outputs),
@@ -49,10 +49,10 @@ def execute(folder: Path, *, runner: Runner, compiled: Path) -> None:
 
 
 def for_one_machine(compiled: str) -> str:
-    """The compiled pipeline as one machine is to run it.
+    """The compiled pipeline, changed for one machine.
 
-    Nothing is tried again, since a person is looking on, and models train one after the other. kfp.local itself leaves
-    out what only a cluster knows.
+    There are no retries, since a person is watching, and models train one after the other. kfp.local itself ignores
+    the settings for Kubernetes.
     """
     documents = list(yaml.safe_load_all(compiled))
     components = [documents[0]["root"], *documents[0]["components"].values()]
@@ -76,7 +76,7 @@ def _runner(name: Runner, arguments: Mapping[str, Any], folder: Path, compiled: 
 
 
 def main() -> int:
-    """Runs what the command line says; 2 where the runner cannot be had."""
+    """Runs what the command line says; returns 2 if the runner is not available."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runner", choices=("subprocess", "docker"), default="subprocess")

@@ -1,4 +1,4 @@
-"""What a step's artifacts show in the interface of Kubeflow Pipelines beside their pointers."""
+"""What the interface of Kubeflow Pipelines shows of a step, beside its pointer."""
 
 import json
 from pathlib import Path

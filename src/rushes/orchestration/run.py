@@ -40,7 +40,7 @@ class Arguments:
 
 
 class PipelineRun:
-    """A started run. Use as a context manager: leaving it ends the child, whatever happened."""
+    """A started run, as a context manager: leaving it ends the child process."""
 
     def __init__(
         self, arguments: Arguments, *, home: Path, runner: Runner = "subprocess", pipeline: Path | None = None
@@ -82,7 +82,7 @@ class PipelineRun:
         self.stop()
 
     def follow(self) -> Iterator[Event | None]:
-        """Yields events as they come, None when there is nothing new, until the child has ended."""
+        """Yields events as they are written, and None if there are no new ones, until the child has ended."""
         offset = 0
         while True:
             ended = self.process.poll() is not None
@@ -94,7 +94,7 @@ class PipelineRun:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Ends the child and every step it runs: SIGTERM to the group, SIGKILL after 10 s."""
+        """Ends the child and all steps that it runs: SIGTERM to the group, SIGKILL after 10 s."""
         end_group(self.process)
 
     def result(self) -> int:
@@ -103,7 +103,7 @@ class PipelineRun:
 
 
 class Background:
-    """Work beside the run (starting servers) whose failure must end it."""
+    """Work in a thread beside the run (starting servers) whose failure must end the run."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         self.error: RushesError | None = None
@@ -120,12 +120,12 @@ class Background:
             self.error = RushesError(f"{type(error).__name__}: {error}")
 
     def check(self) -> None:
-        """Raises what the work raised."""
+        """Raises the error of the work, if it failed."""
         if self.error is not None:
             raise self.error
 
     def wait(self) -> None:
-        """Waits for the work to end, a minute at most."""
+        """Waits for the work to end, for at most a minute."""
         self._thread.join(60)
 
 

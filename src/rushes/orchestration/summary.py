@@ -1,4 +1,4 @@
-"""A run's summary: written when it ends, however it ends. What the steps did is in the store's journal of the run."""
+"""A run's summary, written at its end, whether it succeeded or not, from the store's journal of the run."""
 
 import json
 import os
@@ -18,10 +18,10 @@ def write_summary(*, endpoint: str, state: str, error: str, out: Path) -> None:
     """Writes `runs/<run>/summary.json` to the store, and a page in Markdown.
 
     Args:
-        endpoint: what the run was to serve; or a comparison's name, which nothing is served under.
+        endpoint: name of the endpoint, or of a comparison, which serves nothing.
         state: SUCCEEDED, FAILED or CANCELLED.
-        error: what Kubeflow Pipelines knows of a failure.
-        out: where the page goes.
+        error: Kubeflow Pipelines' message on a failure; empty without one.
+        out: path of the page.
     """
     store = open_store()
     record = summary_of(store, run=os.environ.get(RUN, ""), endpoint=endpoint, state=state, error=error)
