@@ -137,11 +137,6 @@ def _source_path(name: str, root: Path) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def essence(source: str) -> str:
-    """Python code without comments, docstrings and layout."""
-    return _parsed(source).essence
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Parsed:
     """The parts of a module that digests need."""
