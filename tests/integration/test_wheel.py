@@ -35,6 +35,7 @@ def test_it_carries_models_pipeline_and_lock(wheel: Path) -> None:
     for needed in (*models, "pipelines/pipeline.yaml", "pipelines/comparison.yaml", "requirements/triton.lock"):
         assert f"rushes/_bundled/{needed}" in names
     assert "rushes/evaluation/templates/report.html" in names
+    assert "rushes/serving/golden.mp4" in names
     assert "rushes/py.typed" in names
     assert not [name for name in names if "__pycache__" in name]
     assert not [name for name in names if name.startswith(("tests/", "components/", "pipelines/"))]
