@@ -168,7 +168,7 @@ def test_no_byte_of_a_forgotten_video_is_left(cli: Cli) -> None:
     unasked = cli("footage", "forget", "2.mp4")
     assert unasked.returncode == 2 and "pass --yes" in unasked.stderr
     unknown = cli("footage", "forget", "nobody.mp4", "--yes")
-    assert unknown.returncode == 2 and "'nobody.mp4' is no file" in unknown.stderr
+    assert unknown.returncode == 2 and "'nobody.mp4' is neither a file" in unknown.stderr
     output = cli.ok("footage", "forget", "2.mp4", "--yes")
     assert "pretrain/beef" in output and "task pace" in output and "it will not be sampled again" in output
 
