@@ -24,7 +24,7 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
 def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
     """Sets a task's image, retries, limits, environment and volumes; returns the task."""
-    needs = NEEDS[task.component_spec.name]
+    needs = NEEDS[task.component_spec.name.replace("-", "_")]  # KFP spells names with dashes
     trains = needs == "gpu"
     task.set_caching_options(False)
     task.set_container_image(_image(profile, gpu=trains and profile.gpu.count > 0))

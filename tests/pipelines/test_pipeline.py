@@ -38,7 +38,7 @@ def tasks_of(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def step_of(task: dict[str, Any]) -> str:
-    return str(task["componentRef"]["name"]).removeprefix("comp-").rstrip("-0123456789")
+    return str(task["componentRef"]["name"]).removeprefix("comp-").rstrip("-0123456789").replace("-", "_")
 
 
 def test_the_committed_compilation_is_current(tmp_path_factory: pytest.TempPathFactory) -> None:
