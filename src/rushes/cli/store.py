@@ -9,19 +9,19 @@ from tyro.conf import Positional, arg
 
 @dataclass(frozen=True, kw_only=True)
 class StoreAccept:
-    """Says that a step's outputs by earlier code stand, so that an upgrade does not make them again.
+    """Accepts a step's outputs of earlier code, so that an upgrade does not make them again.
 
     rushes store accept pretrain --from 7122f6971e53d699 --reason "only an error message changed"
     """
 
     step: Positional[str]
-    """The step whose outputs these are: sample, pretrain, finetune, measure, evaluate or export."""
+    """Step that made the outputs: sample, pretrain, finetune, measure, evaluate or export."""
     earlier: Annotated[str, arg(name="from")]
-    """Code that made them, as their manifests say; with an unknown one, the codes in the store are listed."""
+    """Digest of the code that made them, from their manifests; for an unknown one, the known ones are listed."""
     reason: str = ""
-    """Why they stand. Lineage shows it: manifests, and the tags of what is registered."""
+    """Why they are still valid. Manifests and the tags of registered models show it."""
     by: str = ""
-    """Whose word it is; default: the user's name."""
+    """Name of the person who accepts. Default: the name of the user."""
     plugin: tuple[Path, ...] = ()
     """Files that define tasks or backbones of these outputs."""
 
@@ -33,7 +33,10 @@ class StoreAccept:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreAccepted:
-    """Lists which outputs of earlier code stand, by whose word and why."""
+    """Lists the accepted outputs of earlier code, who accepted them and why.
+
+    rushes store accepted
+    """
 
     def execute(self) -> int:
         from rushes.commands.store import accepted

@@ -9,6 +9,7 @@ import base64
 import dataclasses
 import inspect
 import io
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ def show(recipe: Recipe, *, data: DataReference, tuples: int, out: Path) -> int:
         _write_page(out / PAGE, drawn, task, recipe, data.videos)
     console.print(f"\n{counted(len(drawn), 'tuple')} of {recipe.pretrain.task}; guessing is right in {task.chance:.1%}")
     console.print(f"Page: {out / PAGE}\nImage: {out / SHEET}", markup=False, soft_wrap=True)
-    console.print(f"Next: rushes pretext control {recipe.name} --videos {data.videos}", markup=False, soft_wrap=True)
+    following = shlex.join(["rushes", "pretext", "control", recipe.name, "--videos", data.videos, *data.flags()])
+    console.print(f"Next: {printable(following)}", markup=False, soft_wrap=True)
     return 0
 
 
