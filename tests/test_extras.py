@@ -66,7 +66,7 @@ def test_the_extras_are_those_of_the_package(extra: str) -> None:
     assert set(EXTRAS[extra]) - TRANSITIVE == modules_of(PROJECT["optional-dependencies"][extra])
 
 
-@pytest.mark.parametrize("name", ["dependencies", "train", "workflow", "serve", "s3", "dev"])
+@pytest.mark.parametrize("name", ["dependencies", *PROJECT["optional-dependencies"]])
 def test_every_requirement_is_locked(name: str) -> None:
     wanted = PROJECT["dependencies"] if name == "dependencies" else PROJECT["optional-dependencies"][name]
     texts = [(ROOT / "requirements" / f"{lock}.lock").read_text().lower() for lock in ("rushes", "torch")]
