@@ -22,7 +22,15 @@ from rushes.cli import GROUPS
 from rushes.config import Optimizer, RecipeSections
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/*.md", "models/*/README.md", "benchmarks/*.md")
+ELSEWHERE = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "models/*.md",
+    "models/*/README.md",
+    "benchmarks/*.md",
+    "examples/*.md",
+)
 """Pages of the site that lie outside docs/."""
 WIDE = ("models/RESULTS", "benchmarks/")
 """Pages whose tables take the room of the table of contents."""

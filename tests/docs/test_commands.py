@@ -7,6 +7,7 @@ needs minutes or servers, by the demo or by another test, which `ELSEWHERE` name
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,9 @@ def reading_order() -> list[str]:
 ALL = reading_order()
 
 
+PYTHON = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/api.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
 def test_commands_are_found() -> None:
     assert len(ALL) > 30
     assert set(ELSEWHERE) | FINDS <= set(ALL), "the tables have no command that the documents have not"
@@ -83,3 +87,15 @@ def test_each_command_is_executed(command: str, folder: Path, capfd: pytest.Capt
         return
     assert words[0] == "rushes", "only these are executed here"
     assert main(words[1:]) in ({0, 1} if command in FINDS else {0}), capfd.readouterr().err
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_each_block_of_python_is_executed(block: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the commands, since it loads what they made."""
+    monkeypatch.delenv("RUSHES_PROGRESS", raising=False)  # of a command that has ended
+    found: dict[str, Any] = {}
+    exec(block, found)
+    if "classifier" in found:
+        assert found["whole"].shape == found["each"].shape[1:]
+    else:
+        assert found["clips"].shape == (1, 3, 8, 48, 48) and found["label"] in (0, 1)

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "models/*.md", "models/*/README.md", "benchmarks/*.md")
+    for pattern in ("*.md", "docs/*.md", "models/*.md", "models/*/README.md", "benchmarks/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
 )
 MADE = {"docs/cli.md", "docs/recipes.md"}

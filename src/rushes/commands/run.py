@@ -23,7 +23,7 @@ from rushes.footage.reference import DataReference
 from rushes.home import home_folder, open_store
 from rushes.orchestration.docker import require_docker
 from rushes.orchestration.local import Runner, compiled_pipeline
-from rushes.orchestration.run import Arguments, Background, PipelineRun
+from rushes.orchestration.run import Arguments, Background, LocalRun
 from rushes.processes import log_tail
 from rushes.progress import EventLog, first_error
 from rushes.serving.environment import can_run_triton
@@ -89,7 +89,7 @@ def run_pipeline(arguments: Arguments, *, runner: Runner = "subprocess", pipelin
     if reason is not None:
         console.print(f"Triton cannot run here: {reason}. The served graph will answer in process.", markup=False)
     missing = [name for name in servers.NAMES if name not in {server.name for server in servers.running(home)}]
-    with PipelineRun(arguments, home=home, runner=runner, pipeline=pipeline) as started:
+    with LocalRun(arguments, home=home, runner=runner, pipeline=pipeline) as started:
         console.print(f"Log: {started.log}", markup=False, style="dim")
         log = EventLog(started.events, step="servers")
         starting = Background(lambda: servers.start_all(home, progress=log))
@@ -173,7 +173,7 @@ def _keep_served(finished: Finished, home: Path) -> None:
         )
 
 
-def _follow(started: PipelineRun, starting: Background) -> Finished:
+def _follow(started: LocalRun, starting: Background) -> Finished:
     finished = Finished(folder=started.folder)
     with view() as shown:
         for event in started.follow():
@@ -188,7 +188,7 @@ def _follow(started: PipelineRun, starting: Background) -> Finished:
     return finished
 
 
-def _raise_failure(started: PipelineRun) -> None:
+def _raise_failure(started: LocalRun) -> None:
     failure = first_error(started.events)
     if failure is None:
         # No event can be written to a full disk; the log may say so, if it could be written.

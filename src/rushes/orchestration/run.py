@@ -39,7 +39,7 @@ class Arguments:
         return vars(self.data) | {"models": models, "endpoint": self.endpoint, "partitions": self.partitions}
 
 
-class PipelineRun:
+class LocalRun:
     """A started run, as a context manager: leaving it ends the child process."""
 
     def __init__(
@@ -75,7 +75,7 @@ class PipelineRun:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> "PipelineRun":
+    def __enter__(self) -> "LocalRun":
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -52,7 +52,7 @@ class Manifest:
 
     @property
     def content(self) -> str:
-        """What the output is, whoever made it: a digest over names and SHA-256 of its files; its ref where it has none.
+        """What the output is, by whichever run: a digest over names and SHA-256 of its files; its ref without any file.
 
         `LOGS` are left out: two runs of the same work differ in them.
         """
