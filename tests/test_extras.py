@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -100,6 +101,20 @@ def test_a_missing_extra_is_named(arguments: str, line: str, tmp_path: Path) -> 
     program = BLOCKED.format(modules=modules, arguments=arguments.split())
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr.splitlines()) == (2, [f"rushes: {line}"])
+
+
+def test_a_video_of_a_dvc_repository_is_not_half_forgotten(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    shutil.copytree(ROOT / "tests" / "data" / "store_0.1" / "store", tmp_path / ".rushes" / "store")
+    before = {path: path.read_bytes() for path in (tmp_path / ".rushes").rglob("*") if path.is_file()}
+    program = BLOCKED.format(modules=["dvc"], arguments=["footage", "forget", "train/v_g057_c01.mp4", "--yes"])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    line = "rushes: dvc is not installed: pip install 'rushes[workflow]'"
+    assert (done.returncode, done.stderr.splitlines()) == (2, [line])
+    assert {path: path.read_bytes() for path in before} == before
+    (tmp_path / ".dvc").rmdir()  # no copies of DVC's to look for
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_only_what_an_extra_brings_has_a_remedy() -> None:

@@ -37,6 +37,8 @@ def forget(source: str, *, yes: bool) -> int:
     """Removes every content that `source` names; prints the models that saw it, and the copies that it cannot reach."""
     store = open_store()
     contents = _contents(source, store)
+    # Before anything is removed: looking for copies needs DVC in a repository of DVC.
+    caches = {content.sha256: _caches(content) for content in contents}
     affected = {manifest.ref for content in contents for manifest in footage_with(store, content.sha256)}
     _announce(contents, affected)
     if not yes and not _agreed():
@@ -44,7 +46,7 @@ def forget(source: str, *, yes: bool) -> int:
     seen_by = list(_descendants(store, affected))
     for content in contents:
         done = forget_content(store, content.sha256, progress=_Lines())
-        copies = purge_copies(_caches(content), sha256=content.sha256, size=content.size)
+        copies = purge_copies(caches[content.sha256], sha256=content.sha256, size=content.size)
         console.print(
             f"{content.sha256[:12]}: {done.shards} shards rewritten, {done.objects} objects removed, and "
             f"{len(copies)} copies in caches; it will not be sampled again",
@@ -129,11 +131,11 @@ def _caches(content: _Content) -> list[Path]:
 
 
 def _dvc_folders(inside: Path) -> list[Path]:
+    if not any((folder / ".dvc").is_dir() for folder in (inside, *inside.parents)):
+        return []
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
-    if not inside.is_dir():
-        return []
     try:
         with Repo(str(inside)) as repository:
             remotes = [str(settings.get("url", "")) for settings in repository.config["remote"].values()]
