@@ -1,6 +1,7 @@
 """`rushes pretext show` and `control`: what a person sees of a task is what its network sees."""
 
 import base64
+import dataclasses
 import io
 import json
 import tempfile
@@ -16,7 +17,9 @@ from PIL import Image, ImageSequence
 
 from rushes.cli import main
 from rushes.commands.contact import WIDTH
-from rushes.commands.pretext import PAGE, SHEET, denormalised, runs
+from rushes.commands.pretext import PAGE, SHEET, _control, denormalised, runs
+from rushes.comparing.members import parse_member
+from rushes.footage.reference import DataReference
 from rushes.store import Store
 from rushes.training.networks import normalise
 from tests.footage.conftest import sampler, write_video
@@ -166,6 +169,23 @@ def test_a_pointer_shows_what_pretraining_would_see(
     given = ("pace-r2plus1d", "--videos", tmp_path / "footage.json", "--questions", 2, "--pretrain.crop", 32)
     page = shown(command, tmp_path / "out", *given)
     assert [clip.shape for clips in page.pictures for clip in clips] == [(8, 32, 32, 3)] * 2
+
+
+@pytest.mark.parametrize("model", ["pace-r2plus1d", "vcop-r3d:pretrain.task=pace,pretrain.options.strides=3"])
+def test_the_next_command_tests_the_task_that_was_shown(model: str) -> None:
+    recipe = parse_member(model, size="full").recipe
+    command = _control(dataclasses.replace(recipe, plugins=("/a/mine.py",)), DataReference(videos="my_videos"))
+    again = parse_member(command[3], size="full").recipe.pretrain
+    assert (again.task, again.options) == (recipe.pretrain.task, recipe.pretrain.options)
+    assert command[:3] + command[4:] == [
+        "rushes",
+        "pretext",
+        "control",
+        "--videos",
+        "my_videos",
+        "--plugin",
+        "/a/mine.py",
+    ]
 
 
 def test_mistakes_are_one_line_and_exit_code_2(command: Command, brightening: Path, tmp_path: Path) -> None:

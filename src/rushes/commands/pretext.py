@@ -9,6 +9,7 @@ import base64
 import dataclasses
 import inspect
 import io
+import json
 import shlex
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from rushes.commands.contact import TupleRow, tuple_sheet
 from rushes.commands.peek import check_folder, is_pointer, peek
-from rushes.config import Recipe, SampleConfig
+from rushes.config import Recipe, SampleConfig, load_recipe
 from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
@@ -109,9 +110,19 @@ def show(recipe: Recipe, *, data: DataReference, tuples: int, out: Path) -> int:
         _write_page(out / PAGE, drawn, task, recipe, data.videos)
     console.print(f"\n{counted(len(drawn), 'tuple')} of {recipe.pretrain.task}; guessing is right in {task.chance:.1%}")
     console.print(f"Page: {out / PAGE}\nImage: {out / SHEET}", markup=False, soft_wrap=True)
-    following = shlex.join(["rushes", "pretext", "control", recipe.name, "--videos", data.videos, *data.flags()])
+    following = shlex.join(_control(recipe, data))
     console.print(f"Next: {printable(following)}", markup=False, soft_wrap=True)
     return 0
+
+
+def _control(recipe: Recipe, data: DataReference) -> list[str]:
+    """The command that tests the task which was shown."""
+    task, model = recipe.pretrain.task, recipe.name
+    if task != load_recipe(model).pretrain.task:
+        options = [f"pretrain.options.{name}={json.dumps(value)}" for name, value in recipe.pretrain.options.items()]
+        model = f"{model}:{','.join([f'pretrain.task={task}', *options])}"
+    plugins = [part for file in recipe.plugins for part in ("--plugin", file)]
+    return ["rushes", "pretext", "control", model, "--videos", data.videos, *data.flags(), *plugins]
 
 
 def _footage(recipe: Recipe, data: DataReference, *, scratch: Path, progress: Progress) -> Footage:

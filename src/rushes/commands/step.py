@@ -17,8 +17,11 @@ def run_alone(step: str, arguments: Mapping[str, Any]) -> int:
     with tempfile.TemporaryDirectory(prefix="rushes-events-") as folder:
         events = Path(folder) / "progress.jsonl"
         os.environ["RUSHES_PROGRESS"] = str(events)
-        with watching(events):
-            function(**arguments)
+        try:
+            with watching(events):
+                function(**arguments)
+        finally:
+            del os.environ["RUSHES_PROGRESS"]  # the folder is removed; a later call in this process has none
     following = STEPS[STEPS.index(step) + 1 :]
     console.print(f"Wrote {arguments['out']}.", markup=False)
     if following:
