@@ -1,10 +1,12 @@
 """Processes that die take nothing else with them."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,27 @@ def test_whoever_dies_between_two_runs_is_replaced() -> None:
             assert isinstance(pid, int)
             os.kill(pid, signal.SIGKILL)
             assert dict(pool.run(square, [1, 2])) == {1: 1, 2: 4}
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EBADF, True), (errno.EMFILE, False)])
+def test_a_pool_that_closes_while_a_process_starts_is_replaced(
+    number: int, passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash that the executor notices in the middle of `submit`: its pipes are closed under the new process."""
+    start, failures = ProcessPoolExecutor._spawn_process, [OSError(number, os.strerror(number))]
+
+    def spawn(executor: ProcessPoolExecutor) -> None:
+        if failures:
+            raise failures.pop()
+        start(executor)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "_spawn_process", spawn)
+    with Pool(Workers(count=2)) as pool:
+        if passes:
+            assert dict(pool.run(square, [1, 2, 4])) == {1: 1, 2: 4, 4: 16}
+        else:
+            with pytest.raises(OSError, match=os.strerror(number)):
+                list(pool.run(square, [1, 2, 4]))
 
 
 def test_an_iterator_that_is_given_up_ends_the_processes() -> None:

@@ -21,7 +21,7 @@ def run_alone(step: str, arguments: Mapping[str, Any]) -> int:
             with watching(events):
                 function(**arguments)
         finally:
-            del os.environ["RUSHES_PROGRESS"]  # the folder is removed; a later call in this process has none
+            os.environ.pop("RUSHES_PROGRESS", None)  # the folder is removed; a later call in this process has none
     following = STEPS[STEPS.index(step) + 1 :]
     console.print(f"Wrote {arguments['out']}.", markup=False)
     if following:

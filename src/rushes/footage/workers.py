@@ -10,6 +10,7 @@ in a process of its own, and only the one that crashes again is reported as `Cra
 """
 
 import contextlib
+import errno
 import gc
 import multiprocessing
 import os
@@ -111,8 +112,14 @@ class Pool:
             self._executor = ProcessPoolExecutor(
                 self.workers.count, mp_context=_CONTEXT, initializer=begin_worker, initargs=(self.workers.memory,)
             )
-        with _main_hidden():
-            return self._executor.submit(function, task)
+        try:
+            with _main_hidden():
+                return self._executor.submit(function, task)
+        except OSError as error:
+            # The executor's thread has found a crash and closes its pipes while this one starts a process with them.
+            if error.errno != errno.EBADF:
+                raise
+            raise BrokenProcessPool(str(error)) from error
 
     def run_alone(self, function: Callable[[Task], Result], task: Task) -> Result | Crashed[Task]:
         """Runs one task in a process of its own."""
