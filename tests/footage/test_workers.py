@@ -83,7 +83,8 @@ def test_a_pool_that_closes_while_a_process_starts_is_replaced(
     number: int, passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash that the executor notices in the middle of `submit`: its pipes are closed under the new process."""
-    start, failures = ProcessPoolExecutor._spawn_process, [OSError(number, os.strerror(number))]
+    start = ProcessPoolExecutor._spawn_process  # type: ignore[attr-defined]
+    failures = [OSError(number, os.strerror(number))]
 
     def spawn(executor: ProcessPoolExecutor) -> None:
         if failures:
