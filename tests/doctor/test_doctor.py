@@ -135,6 +135,11 @@ def test_a_package_that_is_not_there() -> None:
     assert finding.verdict == "failed" and "not installed" in finding.found and "pip install" in finding.remedy
 
 
+def test_a_package_of_a_package_that_is_not_there() -> None:
+    finding = check_package(Environment(), name="rushes-nowhere", of="rushes-nowhere-either")
+    assert (finding.verdict, finding.remedy) == ("failed", 'Install it: pip install "rushes-nowhere".')
+
+
 def test_a_package_of_an_extra_is_installed_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
     assert look("kfp").remedy == 'Install it: pip install "rushes[workflow]".'

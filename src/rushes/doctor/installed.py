@@ -20,7 +20,7 @@ def check_python(environment: Environment) -> Finding:
 
 def check_package(environment: Environment, *, name: str, of: str = "rushes") -> Finding:
     """An installed distribution against the requirement of the distribution `of`, its extras included."""
-    needed = [one for one in map(Requirement, metadata.requires(of) or ()) if one.name == name]
+    needed = [one for one in map(Requirement, _requirements(of)) if one.name == name]
     requirement = needed[0] if needed else Requirement(name)
     extra = re.search(r"extra == \W([\w-]+)", str(requirement.marker))
     wanted = f"{of}[{extra[1]}]" if extra else f"{name}{requirement.specifier}"
@@ -29,6 +29,14 @@ def check_package(environment: Environment, *, name: str, of: str = "rushes") ->
         return _compared(metadata.version(name), requirement.specifier, remedy=remedy)
     except metadata.PackageNotFoundError:
         return Finding(verdict="failed", found=f"not installed; {requirement.specifier} is needed", remedy=remedy)
+
+
+def _requirements(distribution: str) -> list[str]:
+    """What a distribution requires; nothing where it is not installed itself."""
+    try:
+        return metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def check_video(environment: Environment) -> Finding:
