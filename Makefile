@@ -7,8 +7,7 @@
 PYTHON ?= python3
 MODEL ?= pace-r2plus1d
 SIZE ?= cpu
-# Files of tests at a time; each of these processes starts servers of its own and computes with one thread. They are
-# taken in order: by number of tests, as the scheduler would, the longest files come last, and one process waits.
+# Files of tests at a time; each of these processes starts servers of its own and computes with one thread.
 JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -31,7 +30,7 @@ $(INSTALLED): $(LOCKS) pyproject.toml requirements/install.sh
 	@PYTHON="$(PYTHON)" requirements/install.sh
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n $(JOBS) --dist loadfile
 
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -m soak
