@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import shutil
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import fsspec
@@ -44,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for variable, value in {**s3.environment, "KF_PIPELINES_ENDPOINT": kubeflow.url}.items():
             patch.setenv(variable, value)
         patch.setenv("RUSHES_HOME", str(here / "home"))
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # an earlier test's has that one's settings
         patch.chdir(here)
         _upload(here / "my_videos", "bucket/archive", "archive/videos")
         _shorten(patch, kubeflow)
