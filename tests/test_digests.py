@@ -128,7 +128,9 @@ RUNS_AGAIN = {
     "backbones/c3d.py": NOTHING,
     "footage/sample.py": {"sample"},
     "footage/index.py": EVERY - {"export"},
-    "footage/labels.py": {"sample"},
+    "footage/labels.py": NOTHING,
+    "footage/annotation.py": {"sample"},
+    "footage/splits.py": {"sample"},
     "footage/catalogue.py": {"sample"},
     "footage/encoding.py": {"sample"},
     "footage/shards.py": {"sample"},
@@ -215,7 +217,7 @@ def test_a_change_of_code_re_runs_what_depends_on_it_and_nothing_else(planner: P
 
 @pytest.mark.parametrize(
     ("name", "again"),
-    [("footage/labels.py", EVERY), ("training/loop.py", TRAINED), ("steps/finetune.py", TUNED)],
+    [("footage/splits.py", EVERY), ("training/loop.py", TRAINED), ("steps/finetune.py", TUNED)],
 )
 def test_other_bytes_re_run_what_follows(planner: Planner, name: str, again: set[str]) -> None:
     recipe = load_recipe("pace-r2plus1d", size="cpu")
@@ -429,8 +431,10 @@ def test_a_changed_task_re_runs_pretraining_by_it_and_what_follows_other_weights
     assert made["inputs"]["footage"] == chain.ended[0]["ref"]
 
 
-def test_a_message_of_labels_re_runs_sample_which_encodes_nothing(chain: Chain) -> None:
-    chain.edit("footage/labels.py", "is not allowed", "is wrong")
+def test_a_message_of_splits_re_runs_sample_which_encodes_nothing_and_one_of_labels_nothing(chain: Chain) -> None:
+    chain.edit("footage/labels.py", "exclude each other", "cannot both be given")
+    assert chain.run() == NOTHING
+    chain.edit("footage/splits.py", "on both sides of test", "in two splits")
     assert chain.run() == {"sample"}
     assert chain.ended[0]["summary"]["new_shards"] == 0
 

@@ -14,7 +14,7 @@ from PIL import Image
 from rushes.cli import main
 from rushes.commands.contact import WIDTH, Cell, contact_sheet
 from rushes.commands.show import PAGE, SHEET
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.store import Store
 from tests.footage.conftest import sampler
 from tests.integration.conftest import write_videos

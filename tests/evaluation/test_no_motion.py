@@ -20,7 +20,7 @@ from rushes.evaluation.no_motion import (
     usable_groups,
     without_rejection,
 )
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.footage.reference import DataReference
 from rushes.pretext import make_task
 from rushes.progress import NullProgress

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from rushes.config import SampleConfig
+from rushes.footage.annotation import Annotation
 from rushes.footage.archive import list_videos
 from rushes.footage.catalogue import INDEX, SHARDS
-from rushes.footage.labels import Annotation
 from rushes.footage.probes import PROBES
 from rushes.footage.reader import Footage
 from rushes.footage.sample import Archive, sample_footage

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rushes.errors import UserError
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.video.encode import encode_h264
 from rushes.video.frames import Frames
 from tests.footage.conftest import SMALL, Sampler, scene

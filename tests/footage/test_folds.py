@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rushes.errors import UserError
+from rushes.footage.annotation import Annotation
 from rushes.footage.folds import fold_annotations
-from rushes.footage.labels import Annotation
 
 
 def annotations(groups: list[int], *, split: str | None = None) -> list[Annotation]:

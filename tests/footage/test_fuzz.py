@@ -18,9 +18,9 @@ import pytest
 
 from rushes.config import SampleConfig
 from rushes.footage import encoding, shard_writer, shards
+from rushes.footage.annotation import Annotation
 from rushes.footage.archive import list_videos
 from rushes.footage.index import read_index
-from rushes.footage.labels import Annotation
 from rushes.footage.reader import Footage
 from rushes.footage.rows import QUARANTINED, SAMPLED
 from rushes.footage.shards import ShardRecord, ShardTask

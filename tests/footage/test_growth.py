@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rushes.errors import UserError
+from rushes.footage.annotation import Annotation
 from rushes.footage.index import read_index, write_index
-from rushes.footage.labels import Annotation
 from rushes.footage.sample import Partition, sample_footage
 from rushes.footage.workers import Pool
 from rushes.progress import NullProgress

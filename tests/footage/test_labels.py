@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rushes.errors import UserError
+from rushes.footage.annotation import Annotation
 from rushes.footage.archive import list_videos
-from rushes.footage.labels import Annotation, class_folders, read_annotations, read_table
+from rushes.footage.labels import class_folders, read_annotations, read_table
 
 VIDEOS = ["a.mp4", "deep/b.avi", "deep/c d.mp4"]
 

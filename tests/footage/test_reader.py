@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rushes.errors import UserError
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.training.data import Windows

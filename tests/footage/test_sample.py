@@ -22,8 +22,9 @@ import pytest
 from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage import probes, shard_writer
+from rushes.footage.annotation import Annotation
 from rushes.footage.archive import list_videos
-from rushes.footage.labels import Annotation, read_annotations
+from rushes.footage.labels import read_annotations
 from rushes.footage.reader import Footage
 from rushes.footage.rows import MOTION
 from rushes.footage.shards import ShardRecord, ShardTask, Sidecar, is_abandoned, try_sources, write_shard

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rushes.config import SampleConfig
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.footage.segment_plan import Failure, Planned, SegmentPlan
 from rushes.footage.segments import plan_segments
 from rushes.footage.sources import Source

@@ -7,7 +7,7 @@ import pytest
 
 from rushes.config import SampleConfig
 from rushes.errors import UserError
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.footage.segment_plan import Planned
 from rushes.footage.splits import check_coverage, group_of, share_of
 from tests.footage.test_segments import ALL_TRAIN, PAIR, TWO, plan

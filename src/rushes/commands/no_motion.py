@@ -35,7 +35,7 @@ from rushes.evaluation.no_motion import (
     train_and_test,
     without_rejection,
 )
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
 from rushes.footage.sample import Archive

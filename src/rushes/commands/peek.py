@@ -12,9 +12,10 @@ from pathlib import Path
 
 from rushes.config import SampleConfig
 from rushes.errors import UserError
+from rushes.footage.annotation import Annotation
 from rushes.footage.archive import EXTENSIONS, Listed, is_url, list_archive
 from rushes.footage.catalogue import INDEX, SHARDS
-from rushes.footage.labels import LABELS_FILE, Annotation, class_folders
+from rushes.footage.labels import LABELS_FILE, class_folders
 from rushes.footage.probes import PROBES
 from rushes.footage.reference import DataReference
 from rushes.footage.sample import Archive, peek_footage

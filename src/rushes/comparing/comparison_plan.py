@@ -14,8 +14,8 @@ from rushes.comparing.chains import Chain, footage_in
 from rushes.comparing.initialisations import Initialisation, initialisations_of
 from rushes.comparing.members import Member, common_sample
 from rushes.errors import UserError
+from rushes.footage.annotation import Annotation
 from rushes.footage.folds import fold_annotations
-from rushes.footage.labels import Annotation
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.store import Manifest, Store

@@ -17,7 +17,7 @@ import torch
 from rushes.config import PretrainConfig
 from rushes.errors import UserError
 from rushes.evaluation.statistics import MIN_GROUPS, Interval, group_interval
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.footage.reader import Footage
 from rushes.footage.splits import share_of
 from rushes.pretext import PretextTask

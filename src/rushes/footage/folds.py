@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rushes.errors import UserError
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.footage.splits import group_of, share_of
 
 

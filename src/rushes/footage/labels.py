@@ -11,33 +11,16 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rushes.errors import UserError
+from rushes.footage.annotation import Annotation
 from rushes.footage.rows import SPLITS
 
 LABELS_FILE = "labels.csv"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Annotation:
-    """The label, group and split of a file, or of an interval of it."""
-
-    path: str
-    start: float | None = None
-    """Seconds; None means the file's beginning."""
-    end: float | None = None
-    """Seconds, exclusive; None means the file's end."""
-    label: str | None = None
-    """Class name; None means unlabelled."""
-    group: str | None = None
-    """A person, a scene or a recording: files of a group are not divided between training and test."""
-    split: str | None = None
-    """One of unlabelled, train, val, test; None lets the group's hash decide."""
 
 
 def read_annotations(

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rushes.errors import UserError
+from rushes.footage.annotation import Annotation
 from rushes.footage.archive import is_url
-from rushes.footage.labels import Annotation, read_annotations
+from rushes.footage.labels import read_annotations
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 

@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 
 from rushes.config import SampleConfig
 from rushes.errors import UserError
+from rushes.footage.annotation import Annotation
 from rushes.footage.assembly import assemble
 from rushes.footage.catalogue import INDEX, SHARDS, Catalogue, tombstones
 from rushes.footage.columns import text
 from rushes.footage.filters import filter_segments
 from rushes.footage.index import Geometry, write_index, write_shards
-from rushes.footage.labels import Annotation
 from rushes.footage.probes import PROBES, ProbeTable, probe_files
 from rushes.footage.rows import QUARANTINED, SAMPLED, Segment, Shard
 from rushes.footage.segment_plan import Failure, SegmentPlan, SelectedSegments

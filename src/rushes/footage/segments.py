@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from rushes.config import SampleConfig
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 from rushes.footage.rows import Segment
 from rushes.footage.segment_plan import Failure, Planned, SegmentPlan
 from rushes.footage.sources import Source

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from rushes.config import SampleConfig
 from rushes.errors import UserError
-from rushes.footage.labels import Annotation
+from rushes.footage.annotation import Annotation
 
 
 def group_of(path: str, annotation: Annotation | None = None) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 
 from rushes.config import NO_TASK, Recipe
 from rushes.errors import UserError
+from rushes.footage.annotation import Annotation
 from rushes.footage.archive import Listed
-from rushes.footage.labels import Annotation
 from rushes.forecast.estimate import Doubles, Integers, Range, draw, error_of, how_many, total
 from rushes.forecast.measured_sampling import OpenedFiles, OpenedSegment, SamplingCost, open_files, sample_some
 from rushes.forecast.rows import CLOCK

@@ -96,8 +96,8 @@ def _whole(*, recipe: Recipe, source: Manifest, out: Path) -> Manifest:
 
 
 def _sample(job: Job, *, recipe: Recipe, source: Manifest, partition: "Partition | None" = None) -> Mapping[str, Any]:
+    from rushes.footage.annotation import Annotation
     from rushes.footage.catalogue import forgotten_contents
-    from rushes.footage.labels import Annotation
     from rushes.footage.sample import Archive, sample_footage
     from rushes.footage.sources import Source
 
