@@ -103,6 +103,7 @@ def sampler(tmp_path: Path) -> Sampler:
         name: str = "a",
         store: Store | None = None,
         progress: NullProgress | None = None,
+        last: str = "",
         previous: Sequence[str] = (),
         digest: str = "0123",
         forgotten: frozenset[str] = frozenset(),
@@ -110,7 +111,7 @@ def sampler(tmp_path: Path) -> Sampler:
         out = tmp_path / f"out-{name}"
         out.mkdir(exist_ok=True)
         store = store or Store(str(tmp_path / f"store-{name}"))
-        archive = archive_of(root, annotations, previous=previous, forgotten=forgotten)
+        archive = archive_of(root, annotations, last=last, previous=previous, forgotten=forgotten)
         summary = sample_footage(
             archive=archive,
             config=config,

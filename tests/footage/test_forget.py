@@ -46,7 +46,7 @@ def test_no_byte_is_left_in_any_footage_and_the_rest_is_untouched(tmp_path: Path
     root, store = archive(tmp_path / "videos"), Store(str(tmp_path / "store"))
     first, _, _ = sample(root, store=store, digest="aa")
     write_video(root / "new.mp4", frames=40, first=3)
-    before, _, _ = sample(root, store=store, digest="bb", previous=["sample/aa"])
+    before, _, _ = sample(root, store=store, digest="bb", last="sample/aa")
     sha256 = sha256_file(root / "c.mp4")
     row = before.texts("source").tolist().index("c.mp4")
     others = {name: before.mp4(n) for n, name in enumerate(before.texts("source")) if n != row}
@@ -75,7 +75,7 @@ def test_it_is_refused_by_its_content_from_then_on(tmp_path: Path, sample: Sampl
     forget(store, sha256_file(root / "c.mp4"), progress=NullProgress())
     (root / "c.mp4").rename(root / "renamed.mp4")
     refused = forgotten_contents(store)
-    footage, summary, _ = sample(root, store=store, digest="bb", previous=["sample/aa"], forgotten=refused)
+    footage, summary, _ = sample(root, store=store, digest="bb", last="sample/aa", forgotten=refused)
     assert "renamed.mp4" not in footage.texts("source").tolist() and summary["new_shards"] == 0
     assert [(bad["source"], bad["reason"]) for bad in summary["quarantine"]] == [("renamed.mp4", "forgotten")]
 
@@ -87,7 +87,7 @@ def test_footage_whose_index_lists_it_no_longer_is_cleaned_too(tmp_path: Path, s
     marks = pieces(before.mp4(before.texts("source").tolist().index("c.mp4")))
     sha256 = sha256_file(root / "c.mp4")
     (root / "c.mp4").unlink()
-    sample(root, store=store, digest="bb", previous=["sample/aa"])
+    sample(root, store=store, digest="bb", last="sample/aa")
     store.remove("steps/sample/aa.json")
     forget(store, sha256, progress=NullProgress())
     assert store.local is not None and found_in(store.local, marks) == []
@@ -118,9 +118,9 @@ def test_a_forgetting_that_was_killed_is_completed_by_repeating_it(
     root, store = archive(tmp_path / "videos"), Store(str(tmp_path / "store"))
     before, _, _ = sample(root, store=store, digest="aa")
     write_video(root / "new.mp4", frames=40, first=3)
-    sample(root, store=store, digest="bb", previous=["sample/aa"])
+    sample(root, store=store, digest="bb", last="sample/aa")
     shutil.move(root / "c.mp4", tmp_path)
-    sample(root, store=store, digest="cc", previous=["sample/bb"])  # holds it, but as a tombstone
+    sample(root, store=store, digest="cc", last="sample/bb")  # holds it, but as a tombstone
     marks = pieces(before.mp4(before.texts("source").tolist().index("c.mp4")))
     sha256 = sha256_file(tmp_path / "c.mp4")
     calls = itertools.count(1)

@@ -45,7 +45,7 @@ def test_new_files_append_shards_and_alter_none(tmp_path: Path, sample: Sampler)
     before, first, out = sample(root, store=store, digest="aa")
     was, shards = objects(store), pq.read_table(out / "shards.parquet").to_pylist()
     films(root, "ae")
-    after, second, out = sample(root, store=store, digest="bb", previous=["sample/aa"])
+    after, second, out = sample(root, store=store, digest="bb", last="sample/aa")
     assert (first["new_shards"], second["new_shards"], second["shards"]) == (1, 1, 2)
     assert was.items() <= objects(store).items(), "what was there is as it was"
     assert pq.read_table(out / "shards.parquet").to_pylist()[:1] == shards
@@ -61,7 +61,7 @@ def test_the_rows_of_a_grown_archive_are_those_of_a_fresh_one(tmp_path: Path, sa
     films(root, "bdfh")
     sample(root, store=store, digest="aa")
     films(root, "ae")
-    _, _, grown = sample(root, store=store, digest="bb", previous=["sample/aa"])
+    _, _, grown = sample(root, store=store, digest="bb", last="sample/aa")
     kept = segments(grown)
     _, _, fresh = sample(root, name="fresh")
     place = {"shard", "offset", "frame_offset"}
@@ -77,7 +77,7 @@ def test_an_unchanged_archive_opens_no_video(tmp_path: Path, sample: Sampler, mo
     _, _, out = sample(root, store=store, digest="aa")
     before = segments(out)
     monkeypatch.setattr(Pool, "run", lambda pool, function, tasks: no_decoder() if tasks else iter(()))
-    _, summary, out = sample(root, store=store, digest="bb", previous=["sample/aa"])
+    _, summary, out = sample(root, store=store, digest="bb", last="sample/aa")
     assert summary["new_shards"] == summary["new_bytes"] == 0
     assert segments(out) == before, "the quarantined file too"
 
@@ -90,7 +90,7 @@ def test_other_labels_and_splits_cost_no_encoding(tmp_path: Path, sample: Sample
         Annotation(path=f"{name}.mp4", label="xy"[n % 2], split="test" if n < 2 else "train")
         for n, name in enumerate("abcd")
     ]
-    footage, summary, _ = sample(root, annotations, store=store, digest="bb", previous=["sample/aa"])
+    footage, summary, _ = sample(root, annotations, store=store, digest="bb", last="sample/aa")
     assert summary["new_shards"] == 0
     assert footage.segments.label.tolist() == ["x", "y", "x", "y"]
     assert footage.segments.split.tolist() == ["test", "test", "train", "train"]
@@ -104,7 +104,7 @@ def test_a_moved_file_is_known_by_its_content_and_a_removed_one_leaves_a_tombsto
     sample(root, store=store, digest="aa")
     (root / "a.mp4").rename(root / "moved.mp4")
     (root / "b.mp4").unlink()
-    footage, summary, out = sample(root, store=store, digest="bb", previous=["sample/aa"])
+    footage, summary, out = sample(root, store=store, digest="bb", last="sample/aa")
     assert (summary["new_shards"], summary["removed"]) == (0, 2)
     assert footage.texts("source").tolist() == ["c.mp4", "moved.mp4"]
     assert [(row["source"], row["status"]) for row in segments(out)] == [
@@ -114,7 +114,7 @@ def test_a_moved_file_is_known_by_its_content_and_a_removed_one_leaves_a_tombsto
         ("moved.mp4", "sampled"),
     ]
     films(root, "b")
-    _, summary, _ = sample(root, store=store, digest="cc", previous=["sample/bb"])
+    _, summary, _ = sample(root, store=store, digest="cc", last="sample/bb")
     assert (summary["removed"], summary["new_shards"]) == (1, 1), "back again, encoded anew"
 
 
@@ -133,7 +133,7 @@ def test_a_shard_that_has_gone_is_encoded_again(tmp_path: Path, sample: Sampler)
     films(root, "abcde")
     _, _, out = sample(root, store=store, digest="aa")
     store.discard(pq.read_table(out / "shards.parquet").to_pylist()[0]["sha256"])
-    footage, summary, _ = sample(root, store=store, digest="bb", previous=["sample/aa"])
+    footage, summary, _ = sample(root, store=store, digest="bb", last="sample/aa")
     assert (summary["new_shards"], summary["shards"]) == (1, 2)
     for row, name in enumerate("abcde"):
         assert numbers(footage.window(row, 0, 1)) == [5 * ord(name) % 200]
@@ -151,7 +151,7 @@ def test_a_decoder_that_took_too_long_is_tried_again(tmp_path: Path, sample: Sam
     assert manifest is not None
     changed = {**manifest.files, "index.parquet": store.put(out / "index.parquet")}
     store.publish(dataclasses.replace(manifest, files=changed))
-    footage, summary, _ = sample(root, store=store, digest="bb", previous=["sample/aa"])
+    footage, summary, _ = sample(root, store=store, digest="bb", last="sample/aa")
     assert (summary["new_shards"], len(footage.segments)) == (1, 2)
 
 
@@ -198,11 +198,11 @@ def test_parts_agree_on_what_was_there_before_though_the_archive_grows_meanwhile
     films(root, "cdef")
     common: dict[str, Any] = {"config": config, "store": store, "digest": "bb", "progress": NullProgress()}
     sample_footage(
-        archive=archive_of(root, previous=["sample/aa"]), out=tmp_path, partition=Partition(number=1, count=2), **common
+        archive=archive_of(root, last="sample/aa"), out=tmp_path, partition=Partition(number=1, count=2), **common
     )
-    sample(root, config=config, store=store, digest="other", previous=["sample/aa"])  # another run, which ends first
+    sample(root, config=config, store=store, digest="other", last="sample/aa")  # another run, which ends first
     second = sample_footage(
-        archive=archive_of(root, previous=["sample/other", "sample/aa"]),
+        archive=archive_of(root, last="sample/other", previous=["sample/aa"]),
         out=tmp_path,
         partition=Partition(number=2, count=2),
         **common,

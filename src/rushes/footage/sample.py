@@ -56,8 +56,10 @@ class Archive:
     sources: Iterable[Source]
     """Read once: for an archive, better a generator."""
     annotations: Sequence[Annotation] = ()
+    last: str = ""
+    """This archive's own last output of `sample`: its files that are gone leave tombstones. Empty for a new archive."""
     previous: Sequence[str] = ()
-    """Earlier outputs of `sample` whose shards may be used again; the first is this archive's own last one."""
+    """Other earlier outputs of `sample`, of any archive, whose shards may be used again."""
     forgotten: frozenset[str] = frozenset()
     """SHA-256 of contents that must not be sampled."""
 
@@ -195,18 +197,19 @@ class _Work:
             root=archive.root, config=config, store=store, digest=digest, pool=self.pool, progress=progress
         )
         store.sweep(f"partial/{digest}")
-        self.previous = self._previous(f"partial/{digest}/previous.json")
-        self.catalogue = Catalogue(store, self.previous)
+        self.last, previous = self._earlier(f"partial/{digest}/previous.json")
+        self.catalogue = Catalogue(store, [self.last, *previous] if self.last else previous)
         self.probes = ProbeTable()
 
-    def _previous(self, name: str) -> list[str]:
-        """The earlier outputs that count: those known to the first run, or to the first of several parts."""
+    def _earlier(self, name: str) -> tuple[str, list[str]]:
+        """The archive's last output and the other earlier ones, as the first run, or the first part, knew them."""
+        known = json.dumps({"last": self.archive.last, "previous": list(self.archive.previous)}).encode()
         data = self.store.read(name)
         if data is None:
-            self.store.create(name, json.dumps(list(self.archive.previous)).encode())
-            data = self.store.read(name) or b"[]"
-        previous: list[str] = json.loads(data)
-        return previous
+            self.store.create(name, known)
+            data = self.store.read(name) or known
+        record = json.loads(data)
+        return record["last"], record["previous"]
 
     def plan(self) -> SegmentPlan:
         """Probes the files and plans their segments."""
@@ -249,9 +252,9 @@ class _Work:
         return table, shards
 
     def _removed(self, plan: SegmentPlan | SelectedSegments) -> list[Segment]:
-        if not self.previous:
+        if not self.last:
             return []
-        return tombstones(self.store, self.previous[0], present={p.segment.source for p in plan})
+        return tombstones(self.store, self.last, present={p.segment.source for p in plan})
 
     def _nothing_decodes(self, table: pa.Table) -> UserError:
         reasons = Counter(row["reason"] for row in rows_of(table, ("status", "reason")) if row["status"] == QUARANTINED)

@@ -11,7 +11,7 @@ a person accepted it (`rushes.acceptance`).
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -102,11 +102,13 @@ def _sample(job: Job, *, recipe: Recipe, source: Manifest, partition: "Partition
     from rushes.footage.sources import Source
 
     listing = json.loads(job.store.checked(source.files["listing.json"]).read_text())
+    last, previous = _earlier(job.store, recipe, source)
     archive = Archive(
         root=source.summary["root"],
         sources=(Source(path=path, sha256=sha256, size=size) for path, sha256, size in listing["files"]),
         annotations=[Annotation(**record) for record in listing["annotations"]],
-        previous=_previous(job.store, recipe, source),
+        last=last,
+        previous=previous,
         forgotten=forgotten_contents(job.store),
     )
     summary: Mapping[str, Any] = sample_footage(
@@ -160,24 +162,26 @@ def _last(recipe: Recipe, source: Manifest) -> str:
     return f"footage/{_family(recipe)}/{_short_text(str(source.summary.get('root', '')))}.json"
 
 
-def _previous(store: Store, recipe: Recipe, source: Manifest) -> list[str]:
-    """Earlier footage whose shards may be used again: the family's, this archive's own first; then that of others."""
+def _earlier(store: Store, recipe: Recipe, source: Manifest) -> tuple[str, list[str]]:
+    """The archive's own last footage ("" where there is none), and other footage whose shards may be used again."""
     folder, _, own = _last(recipe, source).rpartition("/")
-    found = [*_recorded(store, folder, own), *_of_earlier_families(store, recipe, own), *_accepted(store, recipe)]
-    return list(dict.fromkeys(found))
+    last = "".join(_recorded(store, folder, [own]))
+    family = _recorded(store, folder, store.names(folder))
+    found = [*family, *_of_earlier_families(store, recipe), *_accepted(store, recipe)]
+    return last, [ref for ref in dict.fromkeys(found) if ref != last]
 
 
-def _recorded(store: Store, folder: str, own: str) -> list[str]:
-    names = [own, *(name for name in store.names(folder) if name != own)]
+def _recorded(store: Store, folder: str, names: Sequence[str]) -> list[str]:
     records = [store.read(f"{folder}/{name}") for name in names]
     return [json.loads(record)["footage"] for record in records if record is not None]
 
 
-def _of_earlier_families(store: Store, recipe: Recipe, own: str) -> list[str]:
+def _of_earlier_families(store: Store, recipe: Recipe) -> list[str]:
     """Footage of earlier versions with the same bytes, if by today's PyAV, which their families did not cover."""
     config, found = _byte_config(digest_record(recipe.sample)), list[str]()
     for earlier in EARLIER_FAMILIES:
-        found += _recorded(store, f"footage/{_short([config | earlier.config, earlier.code])}", own)
+        folder = f"footage/{_short([config | earlier.config, earlier.code])}"
+        found += _recorded(store, folder, store.names(folder))
     made = {ref: store.find(ref) for ref in found}
     return [ref for ref, footage in made.items() if footage and footage.versions.get("av") == metadata.version("av")]
 
