@@ -154,13 +154,15 @@ def test_a_run_interrupted_again_and_again_ends_as_one_that_was_not(
 
 
 def _killed(folder: str) -> None:
+    torch.set_num_threads(1)
     run(Path(folder), workers=2, progress=Interrupting(7, lambda: os.kill(os.getpid(), signal.SIGKILL)))
 
 
 def test_a_killed_run_with_loader_workers_ends_as_one_that_was_not(
     tmp_path: Path, uninterrupted: TrainingResult
 ) -> None:
-    process = multiprocessing.Process(target=_killed, args=(str(tmp_path),))
+    # A process of its own: torch refuses to train in the fork of one that has trained before.
+    process = multiprocessing.get_context("spawn").Process(target=_killed, args=(str(tmp_path),))
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
