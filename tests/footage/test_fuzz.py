@@ -38,6 +38,7 @@ REASONS = {
     "decoder_crash",
     "empty",
     "encode_error",
+    "impossible_table",
     "no_frames",
     "no_video_stream",
     "not_a_video",

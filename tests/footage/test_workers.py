@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rushes.footage.alarm import alarm
 from rushes.footage.workers import Crashed, Pool, Workers
+from rushes.video.guard import deadline
 
 
 def square(n: int) -> int:
     if n == 3:
         os.kill(os.getpid(), signal.SIGSEGV)
     if n == 5:
-        alarm(0.05)
+        deadline(0.05)
         time.sleep(30)
     return n * n
 
@@ -41,8 +41,8 @@ def test_a_crash_and_a_hang_are_reported_and_the_rest_is_done() -> None:
         results = dict(pool.run(square, range(8)))
     assert {n: r for n, r in results.items() if n not in (3, 5)} == {n: n * n for n in range(8) if n not in (3, 5)}
     crash, hang = results[3], results[5]
-    assert isinstance(crash, Crashed) and crash.exitcode == -signal.SIGSEGV and not crash.by_alarm
-    assert isinstance(hang, Crashed) and hang.by_alarm
+    assert isinstance(crash, Crashed) and crash.exitcode == -signal.SIGSEGV and not crash.by_deadline
+    assert isinstance(hang, Crashed) and hang.by_deadline
 
 
 def test_a_process_killed_by_accident_costs_only_a_repetition(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import av
 
 from rushes.config import SampleConfig
-from rushes.footage.alarm import GRACE, alarm
 from rushes.footage.rows import CODEC, EncodingStats
 from rushes.footage.segment_plan import Failure, Planned
 from rushes.footage.sources import limits_of, located, relative_message
@@ -23,6 +22,7 @@ from rushes.video.content import Content
 from rushes.video.decode import decode_timed
 from rushes.video.encode import encode_h264
 from rushes.video.frames import Frames
+from rushes.video.guard import GRACE, deadline
 from rushes.video.motion import Motion, encoder_motion, quantiles
 from rushes.video.source import VideoError
 
@@ -58,12 +58,12 @@ def encode_segments(
         if failure is not None:
             yield planned, failure
             continue
-        alarm(2 * config.decode_seconds + GRACE)
+        deadline(2 * config.decode_seconds + GRACE)
         if decoding is None or not decoding.reaches(planned):
             shared = sum(p.segment.source == source for p in segments)
             decoding = _DecodingPass(planned, root=root, config=config, shared=shared)
         yield planned, _encode(decoding, planned, root=root, config=config)
-    alarm(0)
+    deadline(0)
 
 
 def _encode(decoding: "_DecodingPass", planned: Planned, *, root: str, config: SampleConfig) -> Encoded | Failure:

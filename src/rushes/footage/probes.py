@@ -163,6 +163,6 @@ def _probe_one_by_one(task: ProbeTask, pool: Pool) -> dict[str, Probe | Failure]
 
 def crash_failure(path: str, crashed: Crashed[Any]) -> Failure:
     """Why a file that crashes its process cannot be used."""
-    if crashed.by_alarm:
+    if crashed.by_deadline:
         return Failure(reason="timeout", message=f"{path}: the decoder did not return in time")
     return Failure(reason="decoder_crash", message=f"{path}: the decoder's process crashed (exit {crashed.exitcode})")

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rushes.config import SampleConfig
-from rushes.footage.alarm import GRACE, alarm
 from rushes.footage.segment_plan import Failure
 from rushes.footage.sources import limits_of, located, relative_message
+from rushes.video.guard import GRACE, deadline
 from rushes.video.probe import Probe, probe
 from rushes.video.source import VideoError
 
@@ -25,10 +25,10 @@ def probe_sources(task: ProbeTask) -> dict[str, Probe | Failure]:
     found: dict[str, Probe | Failure] = {}
     limits = limits_of(task.config)
     for sha256, path in task.paths.items():
-        alarm(limits.decode_seconds + GRACE)
+        deadline(limits.decode_seconds + GRACE)
         try:
             found[sha256] = probe(located(task.root, path), limits=limits)
         except VideoError as error:
             found[sha256] = Failure(reason=error.reason, message=relative_message(error, task.root))
-    alarm(0)
+    deadline(0)
     return found

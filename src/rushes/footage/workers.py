@@ -5,8 +5,8 @@
             ...  # the result, or Crashed
 
 Tasks run in a pool of processes, which is kept for later tasks. When one of them crashes (segmentation fault, out of
-memory, a hung decoder ended by its alarm), the pool is lost; the tasks that were running are then run one by one, each
-in a process of its own, and only the one that crashes again is reported as `Crashed`.
+memory, a hung decoder ended at its deadline), the pool is lost; the tasks that were running are then run one by one,
+each in a process of its own, and only the one that crashes again is reported as `Crashed`.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import errno
 import gc
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -25,6 +24,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
+
+from rushes.video.guard import limit_memory
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -45,8 +46,8 @@ class Crashed(Generic[Task]):
     exitcode: int
 
     @property
-    def by_alarm(self) -> bool:
-        """Whether `alarm` ended it."""
+    def by_deadline(self) -> bool:
+        """Whether `deadline` ended it."""
         return self.exitcode == -signal.SIGALRM
 
 
@@ -186,8 +187,7 @@ def _main_hidden() -> Iterator[None]:
 
 def begin_worker(memory: int = 0) -> None:
     """Limits this process's memory, ignores Ctrl-C, and ends it when its parent ends, however that ends."""
-    if memory:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    limit_memory(memory)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()  # a collection would write to the pages that forked workers share, and so copy them
     threading.Thread(target=_end_with_parent, daemon=True).start()

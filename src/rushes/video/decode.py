@@ -67,16 +67,17 @@ def decoded(video: OpenVideo) -> Iterator[VideoFrame]:
     """Frames in presentation order; a packet that does not decode is skipped, a container that breaks ends it.
 
     Raises:
-        VideoError: no packet decodes, decoding takes too long, or a frame is too large.
+        VideoError: no packet decodes, decoding takes too long, or the frames are too large, one or all together.
     """
-    spent, failures, count = 0.0, 0, 0
+    spent, failures, count, pixels = 0.0, 0, 0, 0
     began = time.monotonic()
     for frames in _packets(video):
         failures += frames is None
         for frame in frames or ():
             video.check_pixels(frame.width, frame.height)
             frame.colorspace = colour_matrix(frame)
-            count += 1
+            count, pixels = count + 1, pixels + frame.width * frame.height
+            video.check_decoded_pixels(pixels)
             spent += time.monotonic() - began
             yield frame
             began = time.monotonic()

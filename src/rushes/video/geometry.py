@@ -94,8 +94,12 @@ class Scaler:
 
 
 def _quarter_turns(frame: VideoFrame) -> int:
-    """Counterclockwise, 0 to 3."""
-    return round(frame.rotation / 90) % 4
+    """Counterclockwise, 0 to 3: the quarter nearest to the display matrix's angle; 0 where the matrix has none.
+
+    Halfway between two quarters it is 0 or 2. Browsers' muxers write a matrix of zeros, whose angle is not a number.
+    """
+    degrees = frame.rotation
+    return round(degrees / 90) % 4 if abs(degrees) <= 180 else 0
 
 
 def _mirrored(frame: VideoFrame) -> bool:

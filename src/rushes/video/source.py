@@ -6,13 +6,15 @@
 An object (`s3://bucket/clip.avi`) is read in ranges and never downloaded whole.
 
 Files are hostile until decoded: only self-contained formats are opened (a playlist that names other files or hosts is
-refused), and bytes, pixels, seconds and decode time are limited. Whatever is wrong with a file raises `VideoError`.
+refused), tables that promise the impossible are found first, and bytes, pixels, seconds and decode time are limited.
+Whatever is wrong with a file raises `VideoError`.
 """
 
 import io
+import itertools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -23,6 +25,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from rushes.errors import UserError
+from rushes.video.tables import impossible_table
 
 T = TypeVar("T")
 VideoSource = Path | bytes | str
@@ -34,7 +37,11 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,gif,apng,mxf,nut,rm,dv,ivf,obu,"
     "h264,hevc,av1,vc1,mjpeg,yuv4mpegpipe,swf,wtv,png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,wav,mp3,flac,aac"
 )
+_STILL = Disposition.attached_pic | Disposition.timed_thumbnails
+_PACKETS = 200
+_LEAST_FRAME = 8  # bytes of a coded frame that repeats the one before
 # A URL is read in blocks of 1 MiB, of which 16 are kept: a file's index and its interleaved streams lie apart.
+_URL_BOXES = 256  # of a file of fragments, looking at all of them would read it whole
 _URL_CACHE = {"block_size": 1 << 20, "cache_type": "blockcache", "cache_options": {"maxblocks": 16}}
 
 
@@ -66,6 +73,8 @@ class Limits:
     """Length of the video."""
     decode_seconds: float = 3600.0
     """Wall time inside the decoder."""
+    max_decoded_pixels: int = 1 << 62
+    """Width times height, summed over the frames that are decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +111,24 @@ class OpenVideo:
                 "too_many_pixels", f"{width} x {height}, at most {self.limits.max_pixels} pixels are allowed"
             )
 
+    def check_decoded_pixels(self, pixels: int, *, by: str = "decoded so far") -> None:
+        """Raises VideoError where decoding all frames costs more than allowed."""
+        if pixels > (most := self.limits.max_decoded_pixels):
+            raise self.error(
+                "too_many_decoded_pixels",
+                f"{pixels / 1e9:.3g} gigapixels in all frames ({by}), at most {most / 1e9:.3g} are allowed: "
+                "send a shorter or smaller video",
+            )
+
+    def check_header(self) -> None:
+        """Raises VideoError where the header says that a frame or all frames are larger than allowed."""
+        context, stream = self.stream.codec_context, self.stream
+        self.check_pixels(context.width, context.height)
+        frames = stream.frames or int(_stream_seconds(stream) * self.rate)
+        # A header may be wrong: what cannot be true is left to decoding.
+        if frames * _LEAST_FRAME <= self.container.size:
+            self.check_decoded_pixels(frames * context.width * context.height, by=f"{frames} frames by the header")
+
     def check_seconds(self, seconds: float) -> None:
         """Raises VideoError where the video is longer than allowed."""
         if seconds > self.limits.max_seconds:
@@ -110,7 +137,7 @@ class OpenVideo:
 
 @contextmanager
 def open_video(source: VideoSource, limits: Limits | None = None) -> Iterator[OpenVideo]:
-    """Opens `source` and its largest video stream; closes both afterwards.
+    """Opens `source` and the stream with its film; closes both afterwards.
 
     Raises:
         VideoError: it cannot be used, or is beyond the limits; also for errors that FFmpeg raises inside the block.
@@ -118,11 +145,10 @@ def open_video(source: VideoSource, limits: Limits | None = None) -> Iterator[Op
     limits = limits or Limits()
     with _ffmpeg_errors(source), _file(source) as file:
         _check_file(file, source, limits)
-        # "file:" keeps a name such as "http:x.mp4" from being read as a URL.
-        with _container(f"file:{source}" if isinstance(source, Path) else file, source, limits) as container:
-            stream = _largest_stream(container, source)
+        with _container(_input(file, source), source, limits) as container:
+            stream = _film(container, source, limits)
             video = OpenVideo(container=container, stream=stream, name=_name(source), limits=limits)
-            video.check_pixels(stream.codec_context.width, stream.codec_context.height)
+            video.check_header()
             stream.codec_context.thread_count = 1  # parallel over files; one thread gives the same frames everywhere
             stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             yield video
@@ -170,15 +196,54 @@ def _check_file(file: "BinaryIO | _Remote", source: VideoSource, limits: Limits)
         raise VideoError("too_large", f"{_name(source)}: {size} bytes, at most {limits.max_bytes} are allowed")
     if head.startswith(b"version https://git-lfs"):
         raise VideoError("lfs_pointer", f"{_name(source)}: a Git LFS pointer, not the video: run `git lfs pull`")
+    wrong = impossible_table(file, size, **({"boxes": _URL_BOXES} if isinstance(source, str) else {}))
+    if wrong is not None:
+        raise VideoError("impossible_table", f"{_name(source)}: {wrong}")
 
 
-def _largest_stream(container: InputContainer, source: VideoSource) -> VideoStream:
-    """The video stream with the most pixels that is not a cover image; the first of equals."""
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    streams = [s for s in streams if s.codec_context is not None]
+def _film(container: InputContainer, source: VideoSource, limits: Limits) -> VideoStream:
+    """The stream that holds the film: no cover or thumbnail, flagged or not; of several films FFmpeg's best one.
+
+    Phones and editors add a track with one frame or a few, larger than the film and without a flag: a single frame, or
+    less than a tenth of another track's frames or length, is no film.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & _STILL and s.codec_context is not None]
     if not streams:
         raise VideoError("no_video_stream", f"{_name(source)}: holds no video stream that can be decoded")
+    streams = _longest(streams, {s.index: float(s.frames) for s in streams})
+    streams = _longest(streams, {s.index: _stream_seconds(s) for s in streams})
+    if len(streams) > 1:
+        streams = _longest(streams, _first_packets(source, limits))
+    best = container.streams.best("video")
+    if best is not None and best.index in {s.index for s in streams}:
+        streams = [s for s in streams if s.index == best.index]
     return max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+def _longest(streams: list[VideoStream], lengths: Mapping[int, float]) -> list[VideoStream]:
+    """Those with more than one frame (or second) and a tenth of the most; 0 is an unknown length."""
+    most = max(lengths[s.index] for s in streams)
+    return [s for s in streams if lengths[s.index] in (0, most) or lengths[s.index] >= max(most / 10, min(most, 1.01))]
+
+
+def _first_packets(source: VideoSource, limits: Limits) -> dict[int, float]:
+    """How many of a file's first packets belong to each of its video streams: many headers do not say a length."""
+    with _file(source) as file, _container(_input(file, source), source, limits) as container:
+        counts = {stream.index: 0.01 for stream in container.streams.video}  # not 0, which is unknown
+        with suppress(av.FFmpegError):
+            for packet in itertools.islice(container.demux(list(container.streams.video)), _PACKETS):
+                counts[packet.stream.index] += packet.size > 0
+    return counts
+
+
+def _input(file: "BinaryIO | _Remote", source: VideoSource) -> "str | BinaryIO | _Remote":
+    # "file:" keeps a name such as "http:x.mp4" from being read as a URL.
+    return f"file:{source}" if isinstance(source, Path) else file
+
+
+def _stream_seconds(stream: VideoStream) -> float:
+    """Length by the header; 0 where it says none."""
+    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
 
 
 # Files and objects ---------------------------------------------------------------------------------------------------
