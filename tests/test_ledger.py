@@ -1,13 +1,16 @@
-"""The ledger: one decision a number, whoever comes second must look again."""
+"""The ledger: one decision per number; the second of two at once must be made again."""
 
+import json
 import multiprocessing
 import uuid
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rushes.ledger import Champion, Ledger, LedgerEntry, endpoints, now
+from rushes.errors import UserError
+from rushes.ledger import Champion, Ledger, LedgerEntry, endpoints
 from rushes.store import Store
 
 
@@ -23,7 +26,7 @@ def entry(number: int, *, version: int = 1, promoted: bool = True, endpoint: str
         challenger=champion(version),
         champion=champion(version) if promoted else None,
         reason="shown: äöü",
-        time=now(),
+        time="2026-11-30T10:00:00+00:00",
         report={"rulings": [{"rule": "parity", "p": 0.25}]},
     )
 
@@ -60,6 +63,38 @@ def test_of_two_decisions_on_one_champion_the_second_is_refused(store: Store) ->
     assert not ledger.append(entry(1, version=2))
     assert ledger.last() == ledger.entries()[0]
     assert ledger.entries()[0].challenger.version == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", r"not a decision \(Expecting property name"),
+        ("[]", "not a decision"),
+        ('"text"', "not a decision"),
+        ("{}", r"not a decision \('champion'\)"),
+        ("[" * 10_000, "not a decision"),
+        ({"challenger": {"version": 1}}, "not a decision .*bundle"),
+        ({"champion": {"version": 1, "bundle": "b", "sha256": "0"}}, "not a decision .*sha256"),
+        ({"rolled_back": True}, "not a decision .*rolled_back"),
+        ({"number": 1}, "number 1 in the record; expected 2: correct the record"),
+    ],
+)
+def test_a_damaged_record_is_named(store: Store, text: str | dict[str, Any], words: str) -> None:
+    ledger = Ledger(store, "e")
+    assert ledger.append(entry(1))
+    record = text if isinstance(text, str) else json.dumps(json.loads(entry(2).to_json()) | text)
+    store.write("ledger/e/000002.json", record.encode())
+    for read in (ledger.last, ledger.entries):
+        with pytest.raises(UserError, match=rf"^ledger/e/000002\.json: {words}"):
+            read()
+
+
+def test_other_files_beside_the_records_are_passed_over(store: Store) -> None:
+    ledger = Ledger(store, "e")
+    assert ledger.append(entry(1))
+    for name in ("entry.json", "000001.json.bak", "1000.json"):
+        store.write(f"ledger/e/{name}", b"notes")
+    assert ledger.last() == entry(1) and ledger.entries() == [entry(1)]
 
 
 def _append(url: str, process: int, barrier: Barrier) -> None:

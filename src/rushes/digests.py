@@ -42,6 +42,7 @@ PLUMBING = frozenset(
         ".progress",
         ".steps",
         ".steps.base",
+        ".steps.belonging",
         ".steps.identity",
         ".store",
         ".strict",

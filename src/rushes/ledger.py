@@ -7,14 +7,17 @@ the ledger and are repaired from it.
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from rushes.errors import UserError
 from rushes.store import Store
 
 Decision = Literal["promoted", "refused"]
+_NAME = re.compile(r"\d{6}\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,14 @@ class LedgerEntry:
     time: str
     report: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_json(self) -> str:
+        """Canonical text."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
+
+    def is_in(self, text: str) -> bool:
+        """Whether `text` is this entry's, in whatever order and layout."""
+        return bool(json.loads(text) == json.loads(self.to_json()))
+
 
 class Ledger:
     """The decisions about one endpoint."""
@@ -50,25 +61,34 @@ class Ledger:
         self.store, self.endpoint = store, endpoint
 
     def entries(self) -> list[LedgerEntry]:
-        """All decisions, oldest first."""
-        records = (self.store.read(f"{self._folder}/{name}") for name in self.store.names(self._folder))
-        return [_entry(json.loads(record)) for record in records if record is not None]
+        """All decisions, oldest first.
+
+        Raises:
+            UserError: a record is damaged, as one written by hand may be; the message names it.
+        """
+        found = [self._read(name) for name in self._names()]
+        return [entry for entry in found if entry is not None]
 
     def last(self) -> LedgerEntry | None:
-        """The latest decision, or None before the first."""
-        names = self.store.names(self._folder)
-        record = self.store.read(f"{self._folder}/{names[-1]}") if names else None
-        return _entry(json.loads(record)) if record is not None else None
+        """The latest decision, or None before the first; raises as `entries` does."""
+        names = self._names()
+        return self._read(names[-1]) if names else None
 
     def append(self, entry: LedgerEntry) -> bool:
         """Records a decision that was made after entry `number - 1`; False if another decision came first."""
         name = f"{self._folder}/{entry.number:06d}.json"
-        text = json.dumps(dataclasses.asdict(entry), indent=1, sort_keys=True) + "\n"
-        return self.store.create(name, text.encode())
+        return self.store.create(name, entry.to_json().encode())
 
     @property
     def _folder(self) -> str:
         return f"ledger/{self.endpoint}"
+
+    def _names(self) -> list[str]:
+        return [name for name in self.store.names(self._folder) if _NAME.fullmatch(name)]
+
+    def _read(self, name: str) -> LedgerEntry | None:
+        record = self.store.read(f"{self._folder}/{name}")
+        return _entry(record, number=int(name[:6]), source=f"{self._folder}/{name}") if record is not None else None
 
 
 def endpoints(store: Store) -> list[str]:
@@ -81,10 +101,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _entry(record: dict[str, Any]) -> LedgerEntry:
-    champion = record.pop("champion")
-    return LedgerEntry(
-        challenger=Champion(**record.pop("challenger")),
-        champion=Champion(**champion) if champion else None,
-        **record,
-    )
+def _entry(text: bytes, *, number: int, source: str) -> LedgerEntry:
+    try:
+        record = json.loads(text)
+        champion = record.pop("champion")
+        entry = LedgerEntry(
+            challenger=Champion(**record.pop("challenger")),
+            champion=Champion(**champion) if champion else None,
+            **record,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f"{source}: not a decision ({error}): correct the record, or remove it") from error
+    if entry.number != number:
+        raise UserError(f"{source}: number {entry.number} in the record; expected {number}: correct the record")
+    return entry

@@ -146,9 +146,13 @@ def test_the_summary_of_a_success_holds_no_error_of_a_step_that_was_tried_again(
             decision="promoted",
             challenger=champion,
             champion=champion,
-            reason="first",
+            reason="another run's",
             time="now",
         )
+    )
+    own = {"decision": "promoted", "reason": "first"}
+    store.publish(
+        Manifest(kind="decision", step="promote", digest="0", inputs={}, config={}, code="", files={}, summary=own)
     )
     record = summary_of(store, run="r", endpoint="g", state="SUCCEEDED", error="")
     assert (record["error"], record["tried_again"]) == ("", ["pretrain: node went away"])

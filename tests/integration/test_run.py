@@ -43,7 +43,13 @@ def test_the_first_version_is_promoted_and_served(cli: Cli, finished: list[dict[
     steps = by_step(finished)
     assert steps["promote"]["summary"]["decision"] == "promoted"
     expected = "in-process graph" if can_run_triton() else "triton"
-    assert steps["deploy"]["summary"] == {"endpoint": "motion", "version": 1, "served_by": expected}
+    assert steps["deploy"]["summary"] == {
+        "endpoint": "motion",
+        "decided": 1,
+        "version": 1,
+        "bundle": steps["export"]["ref"],
+        "served_by": expected,
+    }
     status = json.loads(cli.ok("status", "--json"))
     assert status["endpoints"]["motion"]["served"] == status["endpoints"]["motion"]["champion"] == 1
 

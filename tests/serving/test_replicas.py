@@ -13,7 +13,7 @@ import pytest
 
 from rushes.config import DeployConfig, load_recipe
 from rushes.errors import ServiceError, UserError
-from rushes.ledger import Champion
+from rushes.ledger import Champion, Ledger
 from rushes.serving.bundle import Bundle
 from rushes.serving.replicas import VARIABLE, await_replicas, replicas_address
 from rushes.serving.sidecar import ReplicaState, Watcher, serve_probes
@@ -91,7 +91,8 @@ def test_the_step_deploy_waits_for_the_replicas_where_it_is_told_of_them(
     promote: Callable[..., Champion],
     five_actions: Bundle,
 ) -> None:
-    promote("actions", 2, five_actions.folder)
+    champion = promote("actions", 2, five_actions.folder)
+    (entry,) = Ledger(store, "actions").entries()
     decision = tmp_path / "decision.json"
     Manifest(
         kind="decision",
@@ -100,8 +101,8 @@ def test_the_step_deploy_waits_for_the_replicas_where_it_is_told_of_them(
         inputs={},
         config={},
         code="",
-        files={},
-        summary={"endpoint": "actions"},
+        files={"gate.json": store.put_bytes(entry.to_json().encode())},
+        summary={"endpoint": "actions", "entry": 1, "version": 2},
     ).write(decision)
     port = free_port()
     monkeypatch.setenv("RUSHES_STORE", store.url)
@@ -115,7 +116,13 @@ def test_the_step_deploy_waits_for_the_replicas_where_it_is_told_of_them(
             deploy(recipe=recipe, decision=decision, out=tmp_path / "deployment.json")
         watchers[0].state = serving(2)
         deployment = deploy(recipe=recipe, decision=decision, out=tmp_path / "deployment.json")
-    assert deployment.summary == {"endpoint": "actions", "version": 2, "served_by": "triton"}
+    assert deployment.summary == {
+        "endpoint": "actions",
+        "decided": 2,
+        "version": 2,
+        "bundle": champion.bundle,
+        "served_by": "triton",
+    }
 
 
 def test_no_replica_at_all_is_no_success(free_port: Any) -> None:

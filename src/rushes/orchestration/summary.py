@@ -36,7 +36,7 @@ def summary_of(store: Store, *, run: str, endpoint: str, state: str, error: str)
     failures = [f"{step['step']}: {step['message']}" for step in steps if step["event"] == "error"]
     ended = [step for step in steps if step["event"] == "end"]
     last = Ledger(store, endpoint).last()
-    decided = any(step["step"] == "promote" for step in ended)
+    decided = next((store.find(step["ref"]) for step in reversed(ended) if step["step"] == "promote"), None)
     return {
         "run": run,
         "endpoint": endpoint,
@@ -44,7 +44,7 @@ def summary_of(store: Store, *, run: str, endpoint: str, state: str, error: str)
         "error": "" if state == SUCCEEDED else "; ".join(failures) or error,
         "tried_again": failures if state == SUCCEEDED else [],
         "steps": ended,
-        "decision": {"decision": last.decision, "reason": last.reason} if last and decided else None,
+        "decision": {name: decided.summary[name] for name in ("decision", "reason")} if decided else None,
         "champion": last.champion.version if last and last.champion else None,
     }
 

@@ -41,6 +41,8 @@ class EndpointState:
     endpoint: str
     action: Action
     version: int | None
+    bundle: str | None
+    """Ref of the export."""
     onnx_sha256: str | None
     served_by: Literal["triton", "in-process"]
     seconds: float
@@ -208,6 +210,7 @@ class _Reconciliation:
             endpoint=self.name,
             action=action,
             version=champion.version if champion else None,
+            bundle=champion.bundle if champion else None,
             onnx_sha256=champion.onnx_sha256 if champion else None,
             served_by=self.target.served_by,
             seconds=0.0,

@@ -1,5 +1,6 @@
 """`rushes evaluate`: accuracy on the test split, which selects nothing; always beside random initialisation."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 from rushes import plugins
 from rushes.config import Recipe
+from rushes.home import open_store
 from rushes.steps.base import Job, network_record, read_input, refs, reported, require_labels, run_step
+from rushes.steps.belonging import Given, require_fair_baseline, require_input
 from rushes.store import Manifest
 from rushes.strict import digest_record
 
@@ -23,6 +26,10 @@ def evaluate(*, recipe: Recipe, footage: Path, backbone: Path, classifier: Path,
         classifier: pointer from `finetune`.
         baseline: pointer from `finetune --init random`.
         out: where the pointer to metrics, predictions and report goes.
+
+    Raises:
+        UserError: classifier or baseline was fine-tuned on other footage, from another backbone, or by
+            other settings than the other.
     """
     inputs = {
         "footage": read_input(footage, "footage"),
@@ -30,6 +37,7 @@ def evaluate(*, recipe: Recipe, footage: Path, backbone: Path, classifier: Path,
         "classifier": read_input(classifier, "classifier"),
         "baseline": read_input(baseline, "classifier"),
     }
+    _require_one_run({name: Given(field=name, manifest=manifest) for name, manifest in inputs.items()})
     plugins.use(recipe.plugins)
     return run_step(
         "evaluate",
@@ -39,6 +47,14 @@ def evaluate(*, recipe: Recipe, footage: Path, backbone: Path, classifier: Path,
         out=out,
         build=lambda job: _evaluate(job, recipe=recipe, inputs=inputs),
     )
+
+
+def _require_one_run(given: Mapping[str, Given]) -> None:
+    """Classifier and baseline are of this footage and backbone, and differ in the weights that they began with."""
+    store = open_store()
+    for made, name in itertools.product(("classifier", "baseline"), ("footage", "backbone")):
+        require_input(given[made], given[name], name=name, store=store)
+    require_fair_baseline(given["classifier"], given["baseline"])
 
 
 def _evaluate(job: Job, *, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Mapping[str, Any]:

@@ -2,11 +2,13 @@
 
 import json
 import tempfile
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 from rushes.config import Recipe
 from rushes.steps.base import Context, read_input, reported
+from rushes.steps.belonging import Given, require_same_input
 from rushes.store import Manifest, sha256_file
 from rushes.strict import to_record
 from rushes.tracking.registry import Registration, Registry
@@ -26,9 +28,18 @@ def register(*, recipe: Recipe, endpoint: str, bundle: Path, evaluation: Path, o
         bundle: pointer from `export`.
         evaluation: pointer from `evaluate`.
         out: where the pointer to the version goes.
+
+    Raises:
+        UserError: the evaluation is of another classifier.
     """
     context = Context(step="register")
     exported, evaluated = read_input(bundle, "bundle"), read_input(evaluation, "evaluation")
+    require_same_input(
+        Given(field="bundle", manifest=exported),
+        Given(field="evaluation", manifest=evaluated),
+        name="classifier",
+        store=context.store,
+    )
     registry = Registry(tracking_url(context.home), wait_seconds=WAIT_SECONDS)
     found = registry.find(endpoint, exported.ref)
     version = found
@@ -93,15 +104,18 @@ def _lay_out(context: Context, manifest: Manifest, folder: Path) -> None:
 
 
 def _chain(context: Context, manifest: Manifest) -> dict[str, Manifest]:
-    """Every output that a manifest depends on, by input name; itself under `evaluation`."""
+    """Every output that a manifest depends on, by input name; itself under `evaluation`.
+
+    Of several under one name, as where training started from an earlier run's weights, the nearest.
+    """
     found: dict[str, Manifest] = {"evaluation": manifest}
-    pending = dict(manifest.inputs)
+    pending = deque(manifest.inputs.items())
     while pending:
-        name, ref = pending.popitem()
-        known = context.store.find(ref)
-        if known is not None and name not in found:
+        name, ref = pending.popleft()
+        known = context.store.find(ref) if name not in found else None
+        if known is not None:
             found[name] = known
-            pending |= known.inputs
+            pending.extend(known.inputs.items())
     return found
 
 

@@ -80,18 +80,22 @@ class Registry:
             raise UserError(f"models:/{model}: not in MLflow at {self.url}: {reason}") from error
 
     def repair_alias(self, entry: LedgerEntry | None, *, endpoint: str) -> None:
-        """Sets the alias `champion` to the champion of the ledger's last entry, wherever it points now."""
+        """Sets the alias `champion` to the champion of the ledger's last entry, wherever it points now.
+
+        A database that was made anew numbers its versions anew, so that the version is found by the champion's bundle;
+        where MLflow does not have that bundle, there is no alias.
+        """
         from mlflow.exceptions import MlflowException
 
-        champion = entry.champion if entry else None
+        version = self.find(endpoint, entry.champion.bundle) if entry and entry.champion else None
         try:
             current = int(self.client.get_model_version_by_alias(endpoint, "champion").version)
         except MlflowException:
             current = None
-        if champion is None and current is not None:
+        if version is None and current is not None:
             self.client.delete_registered_model_alias(endpoint, "champion")
-        elif champion is not None and current != champion.version:
-            self.client.set_registered_model_alias(endpoint, "champion", str(champion.version))
+        elif version is not None and current != version:
+            self.client.set_registered_model_alias(endpoint, "champion", str(version))
 
     def _create(self, registration: Registration) -> int:
         import mlflow
