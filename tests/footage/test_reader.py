@@ -147,3 +147,25 @@ def test_a_shard_that_is_cut_short_is_named(footage: Footage, place: Path) -> No
         fresh.window(0, 0, 1)
     for path in (place / "store-a" / "objects").rglob("*.whole"):
         path.rename(path.with_suffix(""))
+
+
+@settings(max_examples=25, deadline=None)
+@given(part=st.sampled_from(["tar", "motion"]), where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_one_flipped_bit_of_a_shard_is_noticed_when_it_is_opened(
+    footage: Footage, place: Path, part: str, where: float, bit: int
+) -> None:
+    """Also where what is read decodes: H.264 shows another frame rather than fail."""
+    sha256 = getattr(footage._shards[0], part).sha256
+    path = place / "store-a" / "objects" / sha256[:2] / sha256
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[int(where * len(damaged))] ^= 1 << bit
+    path.write_bytes(damaged)
+    fresh = pickle.loads(pickle.dumps(footage))
+    try:
+        with pytest.raises(UserError, match=f"object {sha256[:12]} is not what was stored"):
+            fresh.window(0, 0, 1) if part == "tar" else fresh.motion(0)
+    finally:
+        path.write_bytes(whole)
+        path.with_name(f"{path.name}.damaged").unlink(missing_ok=True)
+    assert read_one(pickle.loads(pickle.dumps(footage))) == [40, 41, 42]

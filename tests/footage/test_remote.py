@@ -13,10 +13,12 @@ import fsspec
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rushes.errors import UserError
 from rushes.footage.reader import Footage
-from rushes.store import Manifest, Store
+from rushes.store import Manifest, Store, sha256_file
 from rushes.store import remote as backend
 from tests.footage.remote import put_footage
 
@@ -174,6 +176,27 @@ def test_a_damaged_shard_is_an_error_once_it_is_whole(place: Place) -> None:
         read_until_told()
     assert not place.cached(0)
     assert_same(remote, place.here, place.rows_of(1))
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_shard_that_the_disk_of_the_cache_damaged_is_fetched_again(
+    tmp_path_factory: pytest.TempPathFactory, where: float, bit: int
+) -> None:
+    place = Place(tmp_path_factory.mktemp("place"))
+    name = place.object_of(0)
+    place.remote()._store.path(place.here._shards[0].tar)
+    cached = place.folder / "cache" / "objects" / name[:2] / name
+    damaged = bytearray(cached.read_bytes())
+    damaged[int(where * len(damaged))] ^= 1 << bit
+    cached.write_bytes(damaged)
+    remote = place.remote()
+    assert_same(remote, place.here, place.rows_of(0))
+    wait(lambda: cached.exists())
+    assert sha256_file(cached) == name
+    ranges = len(Counted.ranges)
+    assert remote.mp4(place.rows_of(0)[0]) == place.here.mp4(place.rows_of(0)[0])
+    assert len(Counted.ranges) == ranges, "read from the cache"
 
 
 def test_a_damaged_segment_is_named(place: Place) -> None:

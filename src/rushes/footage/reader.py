@@ -4,8 +4,8 @@
     rows = footage.select("train", labelled=True)
     window = footage.window(rows[0], 16, 80)  # uint8 [64, H * 3/2, W]
 
-In a folder, shards are memory-mapped. In a remote store, a segment is read by a range request until its shard is in the
-cache (`rushes.store.ranges`).
+In a folder, shards are memory-mapped, each after a check of its digest. In a remote store, a segment is read by a range
+request until its shard is in the cache (`rushes.store.ranges`).
 """
 
 import dataclasses
@@ -260,7 +260,7 @@ class Footage:
         if self._parts is not None:
             return self._parts.read(file, start, start + count)
         if file not in self._mapped:
-            with self._store.path(file).open("rb") as opened:
+            with self._store.checked(file).open("rb") as opened:
                 self._mapped[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         return self._mapped[file][start : start + count]
 

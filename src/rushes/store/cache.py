@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rushes.store.files import sha256_file
+
 KEEP_FREE = 0.15
 """Share of the disk that stays free where no limit is set: below it, Kubernetes begins to evict pods."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -86,6 +88,20 @@ class Cache:
                 return os.pread(file.fileno(), stop - start, start)
         except OSError:
             return None
+
+    def check(self, sha256: str, size: int) -> bool:
+        """Whether an object is cached with the bytes that its name says; reads all of it. A damaged one is removed."""
+        path = self.find(sha256, size)
+        if path is None:
+            return False
+        try:
+            if sha256_file(path) == sha256:
+                return True
+            path.unlink(missing_ok=True)
+        except OSError:  # removed meanwhile, or the disk fails
+            return False
+        _log.warning("cache %s: object %s was damaged there: it is fetched again", self.folder, sha256[:12])
+        return False
 
     def fill(self, sha256: str, size: int, fetch: Callable[[Path], None], *, urgent: bool) -> Path:
         """Fetches an object unless it is cached; of several processes that want it, one fetches it.

@@ -8,8 +8,10 @@ is fetched whole: in the background, one object at a time per process, and each 
 cache. So work begins early, and little is read twice. Where the cache has no room, parts are read from the store as
 before.
 
-The digest of an object is checked when it is whole. A range has none: the transport's own checks guard it. An object
-that turns out damaged is an error at the next read of a part of it.
+The digest of an object is checked when it is whole: as it is fetched, and once more by each process that finds it in
+the cache, where a disk may have failed since; a damaged copy is removed and the object fetched again. A range has no
+digest: the transport's own checks guard it. An object that turns out damaged is an error at the next read of a part of
+it.
 """
 
 import logging
@@ -50,6 +52,7 @@ class Parts:
         self._process = os.getpid()
         self._streamed: dict[File, int] = {}
         self._queued: set[File] = set()
+        self._checked: set[File] = set()
         self._damaged: dict[File, UserError] = {}
         self._queue: queue.SimpleQueue[File] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -63,7 +66,7 @@ class Parts:
         """
         if os.getpid() != self._process:  # a fork does not copy the thread
             self._begin()
-        data = self.store.cache.read(file.sha256, file.size, start, stop)
+        data = self._cached(file, start, stop)
         if data is not None:
             return data
         if file in self._damaged:
@@ -74,6 +77,14 @@ class Parts:
         if before and self._streamed[file] >= _SHARE * file.size:
             self._fetch_later(file)
         return data
+
+    def _cached(self, file: File, start: int, stop: int) -> bytes | None:
+        """A part of an object that is cached; the whole of it is checked the first time."""
+        if file not in self._checked:
+            if not self.store.cache.check(file.sha256, file.size):
+                return None
+            self._checked.add(file)
+        return self.store.cache.read(file.sha256, file.size, start, stop)
 
     def _fetch_later(self, file: File) -> None:
         if file in self._queued or time.monotonic() < self._rests_until:
