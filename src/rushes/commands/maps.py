@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from rich.markup import escape
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from rushes.footage.reader import Footage
 from rushes.home import open_store
 from rushes.progress import EventLog, Progress
 from rushes.store import Manifest, Store
+from rushes.training.calibration import random_backbone
 from rushes.training.data import EvenClips
 from rushes.training.device import pick_device
 from rushes.training.weights import load_backbone, load_classifier, read_model
@@ -75,7 +75,7 @@ def maps(network: Path, *, footage: Path, options: MapOptions, out: Path) -> int
         raise UserError(f"backbone: {network} holds a {manifest.kind}: give the pointer of a backbone or a classifier")
     model = read_model(manifest, store)
     seen = Footage(Manifest.read(footage, kind="footage"), store, short_side=model["short_side"])
-    networks = {TRAINED: _trained(manifest, store), RANDOM: _random(model)}
+    networks = {TRAINED: _trained(manifest, store), RANDOM: _random(model, seen, device=options.device)}
     with tempfile.TemporaryDirectory(prefix="rushes-maps-") as folder:
         events = Path(folder) / "progress.jsonl"
         with watching(events):
@@ -99,10 +99,10 @@ def _trained(manifest: Manifest, store: Store) -> Backbone:
     return net.eval()
 
 
-def _random(model: dict[str, Any]) -> Backbone:
+def _random(model: dict[str, Any], footage: Footage, *, device: str) -> Backbone:
     """The same network with random weights, the ones that evaluation compares with."""
-    torch.manual_seed(model["seed"])
-    return make_backbone(model["backbone"]).eval()
+    geometry = {key: model[key] for key in ("seed", "clip_frames", "crop")}
+    return random_backbone(model["backbone"], footage=footage, device=pick_device(device), **geometry)
 
 
 def _units(

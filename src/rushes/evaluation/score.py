@@ -19,6 +19,7 @@ from rushes.evaluation.statistics import Interval, group_interval, mcnemar_exact
 from rushes.footage.reader import Footage
 from rushes.progress import Progress
 from rushes.store import Manifest, Store
+from rushes.training.calibration import random_backbone
 from rushes.training.data import EvenClips
 from rushes.training.device import pick_device
 from rushes.training.networks import Classifier
@@ -44,17 +45,26 @@ class _Networks:
 
     pretrained: Classifier
     random: Classifier
+    """Random weights with batch norm's statistics of the footage (`rushes.training.calibration`)."""
     classifier: Classifier
     baseline: Classifier
     model: Mapping[str, Any]
 
     @classmethod
     def load(
-        cls, *, backbone: Manifest, classifier: Manifest, baseline: Manifest, store: Store, device: torch.device
+        cls,
+        footage: Footage,
+        *,
+        backbone: Manifest,
+        classifier: Manifest,
+        baseline: Manifest,
+        store: Store,
+        device: torch.device,
     ) -> "_Networks":
         model = read_model(backbone, store)
-        torch.manual_seed(model["seed"])
+        geometry = {key: model[key] for key in ("seed", "clip_frames", "crop")}
         random = Classifier(backbone=model["backbone"], classes=2).eval()
+        random.backbone = random_backbone(model["backbone"], footage=footage, device=device, **geometry)
         pretrained = Classifier(backbone=model["backbone"], classes=2).eval()
         load_backbone(pretrained.backbone, backbone, store)
         tuned, _ = load_classifier(classifier, store)
@@ -81,7 +91,9 @@ def score(
 ) -> Scores:
     """Runs the networks over the labelled train and test segments and compares them."""
     device = pick_device(config.device)
-    networks = _Networks.load(backbone=backbone, classifier=classifier, baseline=baseline, store=store, device=device)
+    networks = _Networks.load(
+        footage, backbone=backbone, classifier=classifier, baseline=baseline, store=store, device=device
+    )
     train, test = footage.select("train", labelled=True), footage.select("test", labelled=True)
     if not len(test):
         raise UserError("footage: no labelled test segment: give a split column, --splits, or raise sample.test_share")

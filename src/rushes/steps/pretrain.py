@@ -64,24 +64,32 @@ def _pretrain(job: Job, *, recipe: Recipe, source: Manifest, start: InitialWeigh
     }
     (job.folder / "model.json").write_text(json.dumps(model, indent=1))
     if config.task == NO_TASK:
-        return _untrained(job, recipe=recipe, start=start)
+        return _untrained(job, recipe=recipe, footage=footage, start=start)
     return _trained(job, recipe=recipe, footage=footage, start=start)
 
 
-def _untrained(job: Job, *, recipe: Recipe, start: InitialWeights) -> Mapping[str, Any]:
-    """Writes the weights that pretraining would start from."""
+def _untrained(job: Job, *, recipe: Recipe, footage: "Footage", start: InitialWeights) -> Mapping[str, Any]:
+    """Writes the weights that pretraining would start from; random ones with batch norm's statistics of the footage."""
     import torch
     from safetensors.torch import save_file
 
     from rushes.backbones import make_backbone
+    from rushes.training.calibration import random_backbone
+    from rushes.training.device import pick_device
     from rushes.training.weights import load_start
 
-    torch.manual_seed(recipe.seed)
-    backbone = make_backbone(recipe.pretrain.backbone)
-    load_start(backbone, start.weights(job.store), source=str(start))
-    save_file({key: value.contiguous() for key, value in backbone.state_dict().items()}, job.folder / WEIGHTS)
+    config, file = recipe.pretrain, start.weights(job.store)
+    if file is None:
+        geometry: dict[str, Any] = {"clip_frames": config.clip_frames, "crop": config.crop}
+        device = pick_device(config.device)
+        backbone = random_backbone(config.backbone, seed=recipe.seed, footage=footage, device=device, **geometry)
+    else:
+        torch.manual_seed(recipe.seed)
+        backbone = make_backbone(config.backbone)
+        load_start(backbone, file, source=str(start))
+    save_file({key: value.cpu().contiguous() for key, value in backbone.state_dict().items()}, job.folder / WEIGHTS)
     (job.folder / "history.json").write_text("[]")
-    return {"task": recipe.pretrain.task}
+    return {"task": config.task}
 
 
 def _trained(job: Job, *, recipe: Recipe, footage: "Footage", start: InitialWeights) -> Mapping[str, Any]:
