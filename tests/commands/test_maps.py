@@ -14,8 +14,10 @@ from rushes.backbones import make_backbone
 from rushes.cli import main, parse
 from rushes.commands.maps import SHEET, _spread
 from rushes.errors import UserError
+from rushes.footage.reader import Footage
 from rushes.home import open_store
 from rushes.store import Manifest
+from rushes.training.calibration import random_backbone
 from rushes.training.networks import Classifier
 from rushes.video.encode import encode_h264
 from tests.footage.conftest import sampler, scene
@@ -87,8 +89,9 @@ def test_a_picture_and_a_row_a_unit(
 
 
 def test_the_random_side_is_the_network_as_evaluation_draws_it(tmp_path: Path, footage: Path) -> None:
-    torch.manual_seed(MODEL["seed"])
-    network = publish(tmp_path, "backbone", make_backbone("tiny_frame").state_dict(), MODEL)
+    seen = Footage(Manifest.read(footage), open_store(), short_side=48)
+    same = random_backbone("tiny_frame", seed=3, footage=seen, clip_frames=1, crop=48, device=torch.device("cpu"))
+    network = publish(tmp_path, "backbone", same.state_dict(), MODEL)
     assert run(network, footage, tmp_path / "maps") == 0
     trained, random = sides(tmp_path / "maps" / SHEET)
     assert (trained == random).all()
