@@ -99,6 +99,10 @@ class Optimizer:
     """Momentum of SGD; AdamW ignores it."""
     weight_decay: float = 5e-4
     """Weight decay, on all weights."""
+    bias_lr: float = 1.0
+    """Learning rate of the biases of convolutions and linear layers, as a multiple of `lr`. Caffe's networks: 2."""
+    bias_decay: bool = True
+    """Whether these biases decay, too. Caffe's networks: false."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """How the learning rate changes over the steps."""
     milestones: tuple[float, ...] = ()
@@ -110,11 +114,12 @@ class Optimizer:
         _require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
         _require(0 <= self.momentum < 1, "optimizer.momentum", self.momentum, "0 to below 1")
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        _require(self.bias_lr > 0, "optimizer.bias_lr", self.bias_lr, "above 0")
         _require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "0 or more")
         rising = list(self.milestones) == sorted(set(self.milestones)) and all(0 < m < 1 for m in self.milestones)
         allowed = "rising shares of the run between 0 and 1, such as [0.8]; at least one with schedule step"
-        enough = bool(self.milestones) or self.schedule != "step"
-        _require(rising and enough, "optimizer.milestones", list(self.milestones), allowed)
+        fits = rising and (bool(self.milestones) or self.schedule != "step")
+        _require(fits, "optimizer.milestones", list(self.milestones), allowed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,6 +145,12 @@ def test_all_frames_have_one_place_but_for_a_jitter_of_each() -> None:
         assert abs(np.corrcoef(difference.T)[0, 1]) < 0.1, "down and across are displaced independently"
 
 
+def test_a_jitter_that_would_leave_the_patch_is_dropped() -> None:
+    """With nothing moving, the patch is in the middle: pixels 50 to 150 of 200, so crops begin at 50 to 70."""
+    crops = np.array([draw.crops for draw in many(shot(80, height=200, width=200), 2000, crop=80)])
+    assert (crops.min(), crops.max()) == (50, 70)
+
+
 def test_the_place_is_anywhere_in_the_patch() -> None:
     """With nothing moving, the patch is in the middle: 100 pixels of a crop of 80, 50 from the edge of 200."""
     crops = np.array([draw.crops[0] for draw in many(shot(80, height=200, width=200), 3000, crop=80, jitter=0)])
@@ -162,7 +168,7 @@ def test_the_patch_is_where_most_moves_while_the_frames_last() -> None:
     grid[20:45, 3, 4] = 9
     moving = shot(60, height=200, width=240, motion=motion, grid=grid)
     crops = np.array([draw.crops for draw in many(moving, 200, crop=80, gap=7)]).reshape(-1, 2)
-    assert crops.min(axis=0).tolist() == [200 - 100 - 4, 240 - 100 - 4]
+    assert crops.min(axis=0).tolist() == [200 - 100, 240 - 100]
     assert crops.max(axis=0).tolist() == [200 - 80, 240 - 80]
 
 
@@ -235,13 +241,22 @@ def test_the_published_head() -> None:
     assert PAIRS == ((0, 1), (1, 2), (2, 3), (0, 2), (1, 3), (0, 3))
 
 
-def test_batch_norm_sees_all_pairs_at_once() -> None:
+def test_each_pair_has_statistics_of_its_own_and_all_share_a_layer() -> None:
     head = Opn().head(8)
     (norm,) = [m for m in head.modules() if isinstance(m, nn.BatchNorm1d)]
-    inputs: list[torch.Tensor] = []
-    norm.register_forward_hook(lambda module, args, output: inputs.append(args[0]))
-    head(torch.randn(5, 4, 8))
-    assert [tuple(seen.shape) for seen in inputs] == [(30, 512)]
+    outputs: list[torch.Tensor] = []
+    norm.register_forward_hook(lambda module, args, output: outputs.append(output))
+    # The frames of a pair differ by a constant, from pair to pair by another: only statistics per pair take it away.
+    head(torch.randn(500, 4, 8) + torch.tensor([0.0, 10.0, 200.0, 3000.0])[:, None])
+    pairs = outputs[0].unflatten(1, (len(PAIRS), 512))
+    torch.testing.assert_close(pairs.mean(dim=0), torch.zeros(len(PAIRS), 512), atol=1e-2, rtol=0)
+
+
+def test_weights_are_drawn_as_released() -> None:
+    torch.manual_seed(0)
+    layers = [m for m in Opn().head(1024).modules() if isinstance(m, nn.Linear)]
+    assert all(layer.weight.std().item() == pytest.approx(0.005, rel=0.02) for layer in layers)
+    assert (layers[1].bias == 1).all()
 
 
 def test_each_pair_is_put_together_from_its_own_frames() -> None:
@@ -251,7 +266,7 @@ def test_each_pair_is_put_together_from_its_own_frames() -> None:
     linear.register_forward_hook(lambda module, args, output: seen.append(args[0]))
     head(torch.arange(16.0).reshape(2, 4, 2))
     first = [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [0, 1, 4, 5], [2, 3, 6, 7], [0, 1, 6, 7]]
-    assert seen[0].tolist() == [*first, *[[n + 8 for n in pair] for pair in first]]
+    assert seen[0].tolist() == [first, [[n + 8 for n in pair] for pair in first]]
 
 
 def test_a_network_of_clips_is_refused() -> None:

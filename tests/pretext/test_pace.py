@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from rushes.pretext import ClipTuple
 from rushes.pretext.pace import Pace
 from tests.pretext.shots import shot
 
@@ -38,3 +39,16 @@ def test_the_crop_is_independent_of_the_label() -> None:
     labels = np.array([draw.label for draw in draws])
     for column in np.array([draw.crops[0] for draw in draws]).T:
         assert stats.f_oneway(*(column[labels == label] for label in range(4))).pvalue > 1e-3
+
+
+def drawn(flip: bool, seed: int) -> ClipTuple:
+    rng = np.random.default_rng(seed)
+    return Pace(flip=flip).draw(shot(80, height=40, width=60), clip_frames=8, crop=32, rng=rng)
+
+
+def test_half_of_the_clips_are_mirrored_where_asked_and_nothing_else_changes() -> None:
+    plain, mirrored = ([drawn(flip, seed) for seed in range(400)] for flip in (False, True))
+    assert not any(one.flip for one in plain)
+    assert 150 < sum(one.flip for one in mirrored) < 250
+    for one, other in zip(plain, mirrored, strict=True):
+        assert (one.frames == other.frames).all() and (one.crops == other.crops).all() and one.label == other.label

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch import nn
 
 from rushes.errors import UserError
 from rushes.pretext import ClipTuple, Shot
@@ -216,6 +217,13 @@ def test_the_head_is_one_layer_on_three_frames_in_their_order() -> None:
     assert [tuple(p.shape) for p in head.parameters()] == [(2, 3 * 4096), (2,)]
     features = torch.randn(1, 3, 4096)
     assert not torch.allclose(head(features), head(features.flip(1)))
+
+
+def test_the_last_layer_is_drawn_as_released() -> None:
+    torch.manual_seed(0)
+    last = [m for m in ShuffleAndLearn().head(4096).modules() if isinstance(m, nn.Linear)][-1]
+    assert last.weight.abs().max().item() == pytest.approx((3 / (3 * 4096)) ** 0.5, rel=0.01)
+    assert (last.bias == 0).all()
 
 
 @pytest.mark.parametrize(("hidden", "adds_up"), [(0, True), (64, False)])

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -415,3 +415,15 @@ def test_the_schedule_moves_the_weights_as_it_says(tmp_path: Path) -> None:
     fit(net, loss, data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
     rates = [0.1 * learning_rate_factor(step, steps=10, optimizer=config) for step in range(10)]
     assert float(net.weight.detach()) == pytest.approx(sum(rates), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_biases_of_layers_may_have_a_rate_of_their_own_and_no_decay(name: Literal["sgd", "adamw"]) -> None:
+    net = nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2), nn.Flatten(), nn.Linear(2, 2))
+    config = Optimizer(name=name, lr=0.1, weight_decay=0.5, bias_lr=2, bias_decay=False)
+    rest, biases = make_optimizer(net, config).param_groups
+    assert [id(p) for p in biases["params"]] == [id(net[0].bias), id(net[3].bias)]
+    assert (biases["lr"], biases["weight_decay"]) == (0.2, 0.0)
+    assert (rest["lr"], rest["weight_decay"], len(rest["params"])) == (0.1, 0.5, 4)
+    (alike,) = make_optimizer(net, Optimizer(name=name)).param_groups
+    assert len(alike["params"]) == 6

@@ -95,7 +95,9 @@ class Opn(PretextTask):
         corner = 2 * (share * (frame - patch) / 2).astype(np.int64)
         shared = corner + 2 * rng.integers((patch - crop) // 2 + 1)
         reach = self.jitter * crop // _CROP // 2
-        crops: Integers = np.clip(shared + 2 * rng.integers(-reach, reach + 1, size=(4, 2)), 0, frame - crop)
+        moved = shared + 2 * rng.integers(-reach, reach + 1, size=(4, 2))
+        # As released: down or across, a frame whose jitter would leave the patch keeps the shared crop.
+        crops: Integers = np.where((moved >= corner) & (moved <= corner + patch - crop), moved, shared)
         return crops
 
     def head(self, features: int) -> nn.Module:
@@ -109,21 +111,26 @@ class Opn(PretextTask):
 
 
 class SortingHead(nn.Module):
-    """Pairs of four elements -> one fully connected layer for all -> concatenated -> classes (paper, figure 4)."""
+    """Pairs of four elements -> one fully connected layer for all -> concatenated -> classes (paper, figure 4).
+
+    Each pair has statistics, scale and shift of its own in batch norm, and weights are drawn as in the released network
+    (docs/methods.md#opn).
+    """
 
     def __init__(self, features: int, *, classes: int, hidden: int = 512, dropout: float = 0.5) -> None:
         super().__init__()
-        self.pair = nn.Sequential(
-            nn.Linear(2 * features, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(dropout)
-        )
-        self.order = nn.Linear(hidden * len(PAIRS), classes)
+        width = hidden * len(PAIRS)
+        self.pair = nn.Linear(2 * features, hidden, bias=False)
+        self.normed = nn.Sequential(nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout))
+        self.order = nn.Linear(width, classes)
+        for layer in (self.pair, self.order):
+            nn.init.normal_(layer.weight, std=0.005)
+        nn.init.ones_(self.order.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, 4, features] -> [B, classes]."""
         pairs = torch.stack([features[:, pair].flatten(1) for pair in PAIRS], dim=1)
-        # Pairs are folded into the batch, so that batch norm sees them together (docs/methods.md#trap-8).
-        hidden = self.pair(pairs.flatten(0, 1)).unflatten(0, pairs.shape[:2])
-        logits: Tensor = self.order(hidden.flatten(1))
+        logits: Tensor = self.order(self.normed(self.pair(pairs).flatten(1)))
         return logits
 
 

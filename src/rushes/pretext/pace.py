@@ -20,6 +20,8 @@ class Pace(PretextTask):
 
     strides: int = 4
     """Paces: strides 1 to this many."""
+    flip: bool = False
+    """Mirror half of the clips."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.strides <= 16:
@@ -40,12 +42,14 @@ class Pace(PretextTask):
         return (clip_frames - 1) * self.strides + 1
 
     def draw(self, shot: Shot, *, clip_frames: int, crop: int, rng: np.random.Generator) -> ClipTuple:
-        """Draws a stride, a centre and a crop."""
+        """Draws a stride, a centre, a crop and, if asked for, whether it is mirrored."""
         label = int(rng.integers(self.strides))
         window = rng.integers(shot.frames - self.span(clip_frames=clip_frames) + 1)
         margin = (self.span(clip_frames=clip_frames) - 1 - (clip_frames - 1) * (label + 1)) // 2
         numbers = window + margin + np.arange(clip_frames) * (label + 1)
-        return ClipTuple(frames=numbers[None], crops=random_crops(shot, crop=crop, count=1, rng=rng), label=label)
+        crops = random_crops(shot, crop=crop, count=1, rng=rng)
+        flip = self.flip and bool(rng.random() < 0.5)
+        return ClipTuple(frames=numbers[None], crops=crops, label=label, flip=flip)
 
     def head(self, features: int) -> nn.Module:
         """A linear layer on the one clip's features."""

@@ -134,7 +134,10 @@ class ConcatenatedHead(nn.Module):
         super().__init__()
         width = elements * features
         layers = [nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()] if hidden else []
-        self.order = nn.Sequential(*layers, nn.Linear(hidden or width, classes))
+        last = nn.Linear(hidden or width, classes)
+        nn.init.uniform_(last.weight, -((3 / last.in_features) ** 0.5), (3 / last.in_features) ** 0.5)
+        nn.init.zeros_(last.bias)
+        self.order = nn.Sequential(*layers, last)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, elements, features] -> [B, classes]."""

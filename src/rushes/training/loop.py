@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from rushes.config import Optimizer
@@ -230,11 +231,21 @@ def _require_finite(loss: float, *, at: str) -> None:
 
 
 def make_optimizer(net: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over all parameters that train."""
+    """SGD with momentum or AdamW over all parameters that train; biases in a group of their own if they differ."""
     parameters = [p for p in net.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if config.bias_lr != 1 or not config.bias_decay:
+        layers = [m for m in net.modules() if isinstance(m, (_ConvNd, nn.Linear))]
+        biases = [layer.bias for layer in layers if layer.bias is not None and layer.bias.requires_grad]
+        known = {id(bias) for bias in biases}
+        decay = config.weight_decay if config.bias_decay else 0.0
+        groups = [
+            {"params": [p for p in parameters if id(p) not in known]},
+            {"params": biases, "lr": config.lr * config.bias_lr, "weight_decay": decay},
+        ]
     if config.name == "adamw":
-        return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def learning_rate_factor(step: int, *, steps: int, optimizer: Optimizer) -> float:
