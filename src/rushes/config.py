@@ -61,18 +61,9 @@ class SampleConfig:
     """Processes that decode and encode; 0 means one per core."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.short_side >= 16 and self.short_side % 2 == 0,
-            "sample.short_side",
-            self.short_side,
-            "even, >= 16",
-        )
-        _require(
-            self.fps is None or 1 <= self.fps <= 240,
-            "sample.fps",
-            self.fps,
-            "1 to 240, or null for each video's own",
-        )
+        side, fps = self.short_side, self.fps
+        _require(side >= 16 and side % 2 == 0, "sample.short_side", side, "even, >= 16")
+        _require(fps is None or 1 <= fps <= 240, "sample.fps", fps, "1 to 240, or null for each video's own")
         _require(0 <= self.qp <= 51, "sample.qp", self.qp, "0 (lossless) to 51")
         _require(self.gop >= 1, "sample.gop", self.gop, "at least 1 frame")
         _require(self.segment_seconds >= 1, "sample.segment_seconds", self.segment_seconds, "at least 1 second")
@@ -158,12 +149,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         _require(self.clip_frames >= 1, "pretrain.clip_frames", self.clip_frames, "at least 1")
         _require(self.crop >= 16 and self.crop % 2 == 0, "pretrain.crop", self.crop, "even, >= 16")
-        _require(
-            self.short_side == 0 or (self.short_side >= 16 and self.short_side % 2 == 0),
-            "pretrain.short_side",
-            self.short_side,
-            "0 (that of the footage), or even and >= 16",
-        )
+        side, allowed = self.short_side, "0 (that of the footage), or even and >= 16"
+        _require(side == 0 or (side >= 16 and side % 2 == 0), "pretrain.short_side", side, allowed)
         _require(self.epochs >= 1, "pretrain.epochs", self.epochs, "at least 1")
         _require(self.batch >= 2, "pretrain.batch", self.batch, "at least 2 (batch norm)")
         _require(self.samples_per_epoch >= 0, "pretrain.samples_per_epoch", self.samples_per_epoch, "0 (all) or more")
