@@ -48,13 +48,16 @@ def test_recipe_survives_the_pipelines_json(model: str, size: str) -> None:
 
 
 def test_published_settings_stand_in_the_recipes() -> None:
-    for model in ("vcop-r3d", "pace-r2plus1d"):
+    lengths = {"vcop-r3d": (8, 300), "pace-r2plus1d": (30, 18)}
+    for model, (batch, epochs) in lengths.items():
         recipe = load_recipe(model)
-        assert (recipe.pretrain.clip_frames, recipe.pretrain.crop, recipe.pretrain.batch) == (16, 112, 8)
-        assert (recipe.pretrain.epochs, recipe.finetune.epochs, recipe.evaluate.clips) == (300, 150, 10)
-        assert recipe.pretrain.optimizer == Optimizer(name="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4)
-    assert load_recipe("vcop-r3d").pretrain.options == {"clips": 3, "gap": 8}
-    assert load_recipe("pace-r2plus1d").pretrain.options == {"strides": 4}
+        assert (recipe.pretrain.clip_frames, recipe.pretrain.crop, recipe.pretrain.batch) == (16, 112, batch)
+        assert (recipe.pretrain.epochs, recipe.finetune.epochs, recipe.evaluate.clips) == (epochs, 150, 10)
+    vcop, pace = (load_recipe(model).pretrain for model in lengths)
+    assert vcop.optimizer == Optimizer(name="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4)
+    assert (pace.optimizer.lr, pace.optimizer.weight_decay) == (1e-3, 5e-3)
+    assert vcop.options == {"clips": 3, "gap": 8}
+    assert pace.options == {"strides": 4, "flip": True}
 
 
 def test_a_size_overrides_what_it_names_and_nothing_else() -> None:
