@@ -1,5 +1,6 @@
 """Labels from a CSV, from folders and from official split files; every mistake names its line and the remedy."""
 
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from rushes.errors import UserError
 from rushes.footage.annotation import Annotation
 from rushes.footage.archive import list_videos
-from rushes.footage.labels import class_folders, read_annotations, read_table
+from rushes.footage.label_table import read_table
+from rushes.footage.labels import read_annotations
 
 VIDEOS = ["a.mp4", "deep/b.avi", "deep/c d.mp4"]
 
@@ -85,12 +87,14 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, rows:
         writer.writerow(["path", "start", "end", "label"])
         writer.writerows(["a.mp4", start, end, label] for (start, end), label in spans.items())
     found = read_table(path, VIDEOS)
-    assert {(a.start, a.end): a.label for a in found} == spans
+    assert {(a.start, a.end): a.label for a in found} == {
+        span: unicodedata.normalize("NFC", label) for span, label in spans.items()
+    }
 
 
 def test_class_folders() -> None:
     videos = ["Run/a.mp4", "Jump/b.mp4", "unlabelled/c.mp4", "d.mp4", "Run/deep/e.mp4"]
-    assert {a.path: a.label for a in class_folders(videos)} == {"Run/a.mp4": "Run", "Jump/b.mp4": "Jump"}
+    assert {a.path: a.label for a in read_annotations(None, videos)} == {"Run/a.mp4": "Run", "Jump/b.mp4": "Jump"}
 
 
 def test_a_flat_folder_is_unlabelled_and_one_class_folder_is_a_mistake(tmp_path: Path) -> None:
@@ -179,10 +183,10 @@ def test_split_files_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "testlist01.txt").write_text("A/c.mp4\n")
     with pytest.raises(UserError, match=r"fold 4 is not one of \[1\]"):
         read_annotations(tmp_path, ["A/a.mp4"], splits=tmp_path, fold=4)
-    with pytest.raises(UserError, match=r"trainlist01\.txt: 'B/gone\.mp4' is not among the videos"):
+    with pytest.raises(UserError, match=r"trainlist01\.txt: line 2: 'B/gone\.mp4' is not among the videos"):
         read_annotations(tmp_path, ["A/a.mp4", "A/c.mp4"], splits=tmp_path)
     (tmp_path / "trainlist01.txt").write_text("Z/a.mp4 1\n")
-    with pytest.raises(UserError, match=r"class of 'Z/a\.mp4' is not in classInd"):
+    with pytest.raises(UserError, match=r"line 1: 'Z/a\.mp4': expected <class>/<file>, with a class of classInd"):
         read_annotations(tmp_path, ["Z/a.mp4", "A/c.mp4"], splits=tmp_path)
     with pytest.raises(UserError, match="exclude each other"):
         read_annotations(tmp_path, [], splits=tmp_path, labels=tmp_path / "x.csv")

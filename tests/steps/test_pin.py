@@ -15,6 +15,7 @@ import pytest
 from rushes.footage.archive import content_digest
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
+from rushes.progress import read_events
 from rushes.steps import pin as step
 from rushes.store import Store, sha256_file
 from tests.s3 import S3
@@ -260,3 +261,13 @@ def test_two_that_save_all_the_time_leave_a_whole_memory(
     change_unseen(videos)
     assert len(set(refs)) == 1 and len(refs) == 2
     assert pinned(videos, tmp_path / "another") == first
+
+
+def test_columns_that_are_not_used_are_said_once(videos: Path, store: Store, tmp_path: Path) -> None:
+    (videos / "labels.csv").write_text("path,label,note\na.mp4,run,x\nb.mp4,jump,y\n")
+    events = tmp_path / "progress.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUSHES_PROGRESS", str(events))
+        pinned(videos, tmp_path / "home")
+    said = [event["message"] for event in read_events(events)[0] if event["event"] == "say"]
+    assert said == [f"{videos / 'labels.csv'}: columns that are not used: note"]

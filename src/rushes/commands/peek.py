@@ -6,7 +6,7 @@ footage = Footage(peeked.manifest, peeked.store)
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from rushes.errors import UserError
 from rushes.footage.annotation import Annotation
 from rushes.footage.archive import EXTENSIONS, Listed, is_url, list_archive
 from rushes.footage.catalogue import INDEX, SHARDS
-from rushes.footage.labels import LABELS_FILE, class_folders
+from rushes.footage.class_folders import read_folders
+from rushes.footage.labels import table_beside
 from rushes.footage.probes import PROBES
 from rushes.footage.reference import DataReference
 from rushes.footage.sample import Archive, peek_footage
@@ -89,7 +90,7 @@ def peek(
         UserError: no video there, none that decodes, or labels that cannot be read.
     """
     listed = list_archive(data.root)
-    annotations, known_from = known_annotations(data, listed)
+    annotations, known_from = known_annotations(data, listed, say=progress.say)
     chosen = sorted(listed, key=lambda file: share_of(file.path))[:files]
     paths = {file.path for file in chosen}
     archive = Archive(
@@ -127,14 +128,20 @@ def sample_part(
     return manifest, store
 
 
-def known_annotations(data: DataReference, listed: Sequence[Listed]) -> tuple[list[Annotation], str]:
+def known_annotations(
+    data: DataReference, listed: Sequence[Listed], *, say: Callable[[str], None] = lambda message: None
+) -> tuple[list[Annotation], str]:
     """Labels as `pin` reads them, and where they come from; the name of a single folder is no label here."""
     paths = [file.path for file in listed]
-    beside = not is_url(data.root) and (Path(data.root) / LABELS_FILE).is_file()
-    given = data.labels or data.splits or (LABELS_FILE if beside else "")
-    if not given and len({annotation.label for annotation in class_folders(paths)}) < 2:
-        return [], ""
-    return data.annotations(paths), given or "the name of their folder"
+    beside = None if is_url(data.root) else table_beside(Path(data.root))
+    given = data.labels or data.splits or (beside.name if beside else "")
+    if not given:
+        folders = read_folders(paths)
+        if len({annotation.label for annotation in folders.annotations} - {None}) < 2:
+            for remark in folders.remarks:
+                say(remark)
+            return [], ""
+    return data.annotations(paths, say=say), given or "the name of their folder"
 
 
 def _identity(file: Listed) -> str:

@@ -4,7 +4,7 @@ data = DataReference(videos="s3://archive/videos", labels="labels.csv")
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,12 +55,15 @@ class DataReference:
         labels, splits = (str(Path(path).absolute()) if path else "" for path in (self.labels, self.splits))
         return replace(self, videos=self.root, labels=labels, splits=splits)
 
-    def annotations(self, paths: Sequence[str], *, root: str = "") -> list[Annotation]:
+    def annotations(
+        self, paths: Sequence[str], *, root: str = "", say: Callable[[str], None] = lambda message: None
+    ) -> list[Annotation]:
         """What is known about the videos.
 
         Args:
             paths: the videos, relative to their root.
             root: where they are read from, if not at `root` of the reference.
+            say: is given lines for people, as by `read_annotations`.
 
         Raises:
             UserError: labels that contradict each other, are malformed, or name videos that are not there.
@@ -72,6 +75,7 @@ class DataReference:
             labels=Path(self.labels) if self.labels else None,
             splits=Path(self.splits) if self.splits else None,
             fold=self.fold,
+            say=say,
         )
 
     def flags(self) -> list[str]:

@@ -39,7 +39,7 @@ def pin(*, data: DataReference, out: Path, rehash: bool = False) -> Manifest:
     context = Context(step="pin")
     root = str(_checkout(Path(data.videos), data.revision, context)) if data.revision else data.root
     listed = list_archive(root)
-    annotations = data.annotations([file.path for file in listed], root=root)
+    annotations = data.annotations([file.path for file in listed], root=root, say=context.progress.say)
     hashes = _hash_all(root, listed, context, rehash=rehash)
     listing: dict[str, list[Any]] = {
         "files": [[file.path, hashes[file.path], file.size] for file in listed],
