@@ -332,8 +332,8 @@ def test_any_rows_that_a_program_writes_are_read_as_they_were(
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter, lineterminator=newline)
     writer.writerow(["path", "label", "group", "split"])
-    for path, (_, label, group, split) in zip(videos, table, strict=True):
-        writer.writerow([unicodedata.normalize("NFD", path) if apart else path, label, group, split])
+    for video, (_, label, group, split) in zip(videos, table, strict=True):
+        writer.writerow([unicodedata.normalize("NFD", video) if apart else video, label, group, split])
     path = written(tmp_path_factory.getbasetemp(), out.getvalue().encode(encoding))
     plain = [unicodedata.normalize("NFC", label.strip()) or None for _, label, _, _ in table]
     if len({label for label in plain if label}) == 1:

@@ -1,8 +1,8 @@
 """Finds videos by the names that tables and split files give them.
 
 Unicode writes one letter in several ways (`ï` as one character, or as `i` and a diaeresis), and copying from one system
-to another changes them, so names are compared in one normal form. Whoever means one of two names that differ in nothing
-else must write its exact characters.
+to another changes them, so names are compared in one normal form. Where two files differ in nothing else, a
+name must have the exact characters of one of them.
 """
 
 import difflib
