@@ -17,6 +17,7 @@ import pytest
 
 from rushes import processes
 from rushes.errors import ServiceError, UserError
+from tests.test_hidden_arguments import NO_PTRACE
 
 LISTEN = "import socket,sys,time; s=socket.create_server(('127.0.0.1',int(sys.argv[1]))); print('up',flush=True); "
 SERVE = LISTEN + "time.sleep(60)"
@@ -86,6 +87,54 @@ def test_a_server_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     assert server is not None and answers(server)
     assert processes.stop(name="toy", home=tmp_path)
     assert group_members(server.pid) == []
+
+
+SECRET = "import json,sys; open(sys.argv[2],'w').write(sys.argv[3]); " + SERVE
+
+
+def start_with_secret(home: Path) -> processes.Server:
+    port = free_port()
+    return processes.start(
+        name="toy",
+        argv=[sys.executable, "-c", SECRET, str(port), str(home / "got"), "--key=(hidden)"],
+        home=home,
+        ports={"http": port},
+        ready=answers,
+        hidden=lambda: {"--key=(hidden)": "--key=secret"},
+    )
+
+
+def test_a_hidden_argument_reaches_the_server_and_nothing_else(tmp_path: Path) -> None:
+    server = start_with_secret(tmp_path)
+    assert not server.exposed and (tmp_path / "got").read_text() == "--key=secret"
+    assert "secret" not in " ".join(group_members(server.pid)) + (tmp_path / "servers" / "toy.json").read_text()
+    assert processes.stop(name="toy", home=tmp_path)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of a system call")
+def test_where_nothing_can_be_hidden_the_server_starts_and_says_so(tmp_path: Path) -> None:
+    code = NO_PTRACE + "\nimport pathlib; from tests.test_processes import start_with_secret\n"
+    code += f"print(start_with_secret(pathlib.Path({str(tmp_path)!r})).exposed)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.stdout == "True\n", done
+    server = processes.status(name="toy", home=tmp_path)
+    assert server is not None and server.exposed and (tmp_path / "got").read_text() == "--key=secret"
+    assert "secret" not in (tmp_path / "servers" / "toy.json").read_text()
+    assert processes.stop(name="toy", home=tmp_path)
+
+
+def test_an_outdated_server_gives_way(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    second = processes.start(
+        name="toy",
+        argv=[sys.executable, "-c", SERVE, str(first.ports["http"])],
+        home=tmp_path,
+        ports=first.ports,
+        ready=answers,
+        outdated=lambda server: server.pid == first.pid,
+    )
+    assert second.pid != first.pid and not processes.alive(first) and group_members(first.pid) == []
+    assert processes.stop(name="toy", home=tmp_path)
 
 
 def test_a_port_in_use_is_named_with_its_holder_and_the_remedy(tmp_path: Path) -> None:

@@ -23,12 +23,16 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from rushes import hidden_arguments
 from rushes.errors import ServiceError, UserError
+from rushes.hidden_arguments import CannotHideError
 from rushes.store import locked, write_atomic
 
 LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.1
+_GRACE = 20.0
 _TAIL_LINES = 15
 
 # Children of this process, kept so that their exit is noticed: a child that has ended is a zombie until it is polled.
@@ -50,7 +54,9 @@ class Server:
     log: str
     """File with its output."""
     argv: tuple[str, ...]
-    """Program and arguments."""
+    """Program and arguments, as the list of processes shows them."""
+    exposed: bool = False
+    """Whether that list shows what was to be hidden, as the system allows no hiding."""
 
     def url(self, port: str) -> str:
         """`http://127.0.0.1:<port>` of a protocol."""
@@ -65,6 +71,8 @@ def start(
     ports: Mapping[str, int],
     ready: Callable[[Server], bool],
     env: Mapping[str, str] | None = None,
+    hidden: Callable[[], Mapping[str, str]] = dict,
+    outdated: Callable[[Server], bool] = lambda server: False,
     change_ports: str = "choose another",
     prepare: Callable[[], None] | None = None,
     timeout: float = 60.0,
@@ -78,6 +86,8 @@ def start(
         ports: loopback ports that it will use.
         ready: whether it answers, called every tenth of a second; an OSError counts as no.
         env: its whole environment; this process's by default.
+        hidden: called before a start: what `argv` holds to the argument that no list of processes shall show.
+        outdated: whether a running server is stopped and started anew.
         change_ports: how to use other ports, for the end of an error message: "set RUSHES_MLFLOW_PORT".
         prepare: called before a start, under the lock; not called where the server already runs.
         timeout: seconds until it must be ready.
@@ -88,25 +98,21 @@ def start(
     """
     with locked(_lock_path(name, home)):
         server = status(name=name, home=home)
-        if server is None:
-            _end_leftovers(name, home)
+        if server is None or outdated(server):
+            _end_before(name, home, grace=_GRACE)
             for port in ports.values():
                 _require_free(port, change_ports)
             if prepare is not None:
                 prepare()
-            server = _spawn(name, argv, home, ports, env)
+            server = _spawn(name, argv, home, ports, env, hidden())
         _wait_or_end(server, home, ready, timeout)
         return server
 
 
-def stop(*, name: str, home: Path, grace: float = 20.0) -> bool:
+def stop(*, name: str, home: Path, grace: float = _GRACE) -> bool:
     """Stops a server and waits until it is gone: SIGTERM, then SIGKILL after `grace` seconds. False if none ran."""
     with locked(_lock_path(name, home)):
-        server = status(name=name, home=home)
-        if server is not None:
-            _end(server, grace=grace)
-        _end_leftovers(name, home)
-        return server is not None
+        return _end_before(name, home, grace=grace)
 
 
 def is_starting(*, name: str, home: Path) -> bool:
@@ -240,6 +246,15 @@ def _last_started(name: str, home: Path) -> Server | None:
         return None
 
 
+def _end_before(name: str, home: Path, *, grace: float) -> bool:
+    """Ends the server, and what a crashed one left; False if none ran."""
+    server = status(name=name, home=home)
+    if server is not None:
+        _end(server, grace=grace)
+    _end_leftovers(name, home)
+    return server is not None
+
+
 def _end_leftovers(name: str, home: Path) -> None:
     """Kills the workers of a server that crashed, which may hold its ports, and deletes its state."""
     server = _last_started(name, home)
@@ -266,19 +281,17 @@ def _require_free(port: int, change_ports: str) -> None:
 
 
 def _spawn(
-    name: str, argv: Sequence[str], home: Path, ports: Mapping[str, int], env: Mapping[str, str] | None
+    name: str,
+    argv: Sequence[str],
+    home: Path,
+    ports: Mapping[str, int],
+    env: Mapping[str, str] | None,
+    hidden: Mapping[str, str],
 ) -> Server:
     log = log_path(name=name, home=home)
     with log.open("wb") as out:
         try:
-            child = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=dict(env) if env is not None else None,
-                start_new_session=True,
-            )
+            child, exposed = _popen(argv, hidden, out, env)
         except OSError as error:
             raise ServiceError(f"{name}: cannot start {argv[0]} ({error})") from error
     _children[child.pid] = child
@@ -289,9 +302,28 @@ def _spawn(
         ports=dict(ports),
         log=str(log),
         argv=tuple(argv),
+        exposed=exposed,
     )
     write_atomic(_state_path(name, home), (json.dumps(dataclasses.asdict(server), indent=1) + "\n").encode())
     return server
+
+
+def _popen(
+    argv: Sequence[str], hidden: Mapping[str, str], log: BinaryIO, env: Mapping[str, str] | None
+) -> tuple[subprocess.Popen[bytes], bool]:
+    """Starts a program in a session of its own; also says whether the list of processes shows its hidden arguments."""
+    if hidden:
+        with contextlib.suppress(CannotHideError):
+            return hidden_arguments.popen(argv, hidden=hidden, log=log, env=env), False
+    child = subprocess.Popen(
+        [hidden.get(argument, argument) for argument in argv],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=dict(env) if env is not None else None,
+        start_new_session=True,
+    )
+    return child, bool(hidden)
 
 
 def _wait_or_end(server: Server, home: Path, ready: Callable[[Server], bool], timeout: float) -> None:

@@ -23,19 +23,17 @@ def running(home: Path) -> list[Server]:
 
 
 def start_all(home: Path, *, progress: Progress) -> list[str]:
-    """Starts the servers that do not run; returns the names of those that it started.
+    """Starts the servers that do not run, or that an earlier version left open; returns the names of those it started.
 
     MLflow is left out if MLFLOW_TRACKING_URI names another server, Triton if its binary cannot run. If one fails, those
     that were started are stopped again.
     """
     started: list[str] = []
-    before = {server.name for server in running(home)}
+    before = running(home)
     try:
-        if TRITON not in before and can_run_triton() is None:
-            start_triton(home=home, progress=progress)
+        if can_run_triton() is None and start_triton(home=home, progress=progress) not in before:
             started.append(TRITON)
-        if MLFLOW not in before and not os.environ.get("MLFLOW_TRACKING_URI"):
-            start_mlflow(home=home)
+        if not os.environ.get("MLFLOW_TRACKING_URI") and start_mlflow(home=home) not in before:
             started.append(MLFLOW)
     except BaseException:
         stop(home, started)

@@ -124,7 +124,7 @@ import rushes.commands.servers, rushes.serving.request, rushes.serving.routing, 
 from rushes.serving.triton_api import TritonApi
 import rushes.store, rushes.store.remote
 parse(["reconcile", "--no-once", "--server=127.0.0.1:1"]), parse(["drain"])
-TritonApi("127.0.0.1:1").close()
+TritonApi("127.0.0.1:1", key=None).close()
 from rushes.serving.model_config import config_text, endpoint_config
 config_text(endpoint_config("first"))
 rushes.store.remote._PATIENCE = 0.0  # one request, since nobody will answer

@@ -22,8 +22,8 @@ from kfp.client import KF_PIPELINES_SA_TOKEN_PATH
 from components.image import IMAGE
 from rushes.cli import COMMANDS, main, parse
 from rushes.kubeflow.profile import read_profile
+from rushes.serving.control_key import CLOSED_APIS, FLAGS, HEADER, KEY_VARIABLE
 from rushes.serving.environment import environment_folder, is_ready, site_packages
-from rushes.serving.triton_api import KEY_VARIABLE
 from tests.deploy.manifests import (
     KUBERNETES,
     OVERLAYS,
@@ -260,11 +260,11 @@ def test_loading_needs_the_key_that_the_reconciler_has(overlay: str) -> None:
         if variable["name"] == KEY_VARIABLE
     ]
     assert len(keys) == 2 and keys[0] == keys[1]
-    for flag in ("--grpc-restricted-protocol", "--http-restricted-api"):
+    for flag in FLAGS:
         (value,) = (a.split("=", 1)[1] for a in spec["containers"][0]["command"] if a.startswith(flag))
         closed, key = value.split(":")
-        assert "model-repository" in closed.split(",") and "inference" not in closed and "health" not in closed
-        assert key == f"rushes-key=$({KEY_VARIABLE})"
+        assert closed == ",".join(CLOSED_APIS), "as on one machine"
+        assert key == f"{HEADER}=$({KEY_VARIABLE})"
 
 
 @pytest.mark.parametrize("overlay", ["small", "production"])

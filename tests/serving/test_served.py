@@ -19,6 +19,7 @@ from rushes.processes import Server
 from rushes.serving import probe, repository
 from rushes.serving.bundle import ONNX, Bundle, InProcessModel, session
 from rushes.serving.client import InferenceProtocol, predict
+from rushes.serving.control_key import read_key
 from rushes.serving.model_config import decoder_count, endpoint_config
 from rushes.serving.prediction import Prediction
 from rushes.serving.reconciler import KEEP, EndpointState, reconcile
@@ -348,7 +349,7 @@ def test_a_broken_bundle_is_never_served_and_the_old_version_stays(
         deploy("faults", 2, broken(fault, three_actions, five_actions, tmp_path / "broken"))
     assert "\n" not in str(caught.value)
     assert Repository(triton_home, "faults").versions() == [1]
-    assert TritonApi(address(triton)).ready_versions("faults_classifier") == {1}
+    assert TritonApi(address(triton), key=read_key(triton_home)).ready_versions("faults_classifier") == {1}
     after = ask("faults", video)
     assert after.version == 1 and difference(after, before) == 0
     with pytest.raises(UserError, match="version 2 is not here"):

@@ -21,39 +21,31 @@ from rushes.ledger import Champion
 from rushes.processes import Server
 from rushes.progress import NullProgress
 from rushes.serving import probe
-from rushes.serving import server as triton_server
 from rushes.serving.bundle import Bundle
 from rushes.serving.client import predict
+from rushes.serving.control_key import KEY_VARIABLE, read_key
 from rushes.serving.server import address, start_triton, stop_triton
 from rushes.serving.sidecar import Watcher, drain, watch
-from rushes.serving.triton_api import KEY_VARIABLE, TritonApi
+from rushes.serving.triton_api import TritonApi
 from rushes.store import Store
 from tests.serving.conftest import crowd, stubs
 
 pytestmark = pytest.mark.servers
 
 Promote = Callable[..., Champion]
-KEY = "a key that clients do not have"
 
 
 @pytest.fixture
 def replica(triton_possible: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Any) -> Iterator[Server]:
-    """A Triton of its own, closed to whoever has no key: as deploy/kubernetes starts it."""
-    plain = triton_server._argv
-
-    def restricted(*arguments: Any) -> list[str]:
-        closed = "model-repository,model-config,shared-memory,statistics,trace,logging"
-        return [
-            *plain(*arguments),
-            f"--grpc-restricted-protocol={closed}:rushes-key={KEY}",
-            f"--http-restricted-api={closed}:rushes-key={KEY}",
-        ]
-
-    monkeypatch.setattr(triton_server, "_argv", restricted)
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
-    server = start_triton(home=tmp_path / "home", port=free_port())
+    """A Triton of its own that this home does not know: as on a cluster, its key comes by a variable."""
+    home = tmp_path / "home"
+    server = start_triton(home=home, port=free_port())
+    monkeypatch.setenv(KEY_VARIABLE, str(read_key(home)))
+    state = home / "servers" / "triton.json"
+    away = state.rename(tmp_path / "triton.json")
     yield server
-    stop_triton(home=tmp_path / "home")
+    away.rename(state)
+    stop_triton(home=home)
 
 
 @pytest.fixture
@@ -187,17 +179,14 @@ def test_only_who_has_the_key_loads_and_everybody_may_ask(
 ) -> None:
     promote("actions", 1, five_actions.folder)
     assert watcher.reconcile().ready
-    for key in ("", "guessed"):
-        monkeypatch.setenv(KEY_VARIABLE, key)
-        api = TritonApi(address(replica))
+    for key in (None, "", "guessed"):
+        api = TritonApi(address(replica), key=key)
         for call in (api.load, api.unload, api.ready_versions):
-            with pytest.raises(ServiceError, match="restricted"):
+            with pytest.raises(ServiceError, match=f"restricted.*{KEY_VARIABLE} holds the key"):
                 call("actions")
         api.close()
-    url = f"{replica.url('http')}/v2/repository/models/actions/unload"
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(urllib.request.Request(url, data=b"{}", method="POST"), timeout=10)
-    assert refused.value.code == 403
+    monkeypatch.delenv(KEY_VARIABLE)
+    assert "restricted" in str(watcher.reconcile().problem)
     assert predict(video, endpoint="actions", url=address(replica)).version == 1
 
 

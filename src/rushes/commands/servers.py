@@ -35,6 +35,9 @@ def up() -> int:
     for server in servers.running(home):
         fresh = "started" if server.name in started else "already up"
         console.print(f"{server.name:<8}{fresh:<12}{server.url('http')}", markup=False)
+        if server.exposed:
+            words = "this system forbids hiding its key from the list of processes: other users here can control it"
+            console.print(f"{server.name:<8}{words}", markup=False, soft_wrap=True)
     console.print("Stop them with `rushes down`.", markup=False)
     return 0
 

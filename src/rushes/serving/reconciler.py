@@ -24,6 +24,7 @@ from rushes.serving.bundle import Bundle, fetch_bundle
 from rushes.serving.probe import probe
 from rushes.serving.repository import Repository, deployed_endpoints, staging_folder
 from rushes.serving.routing import Routing
+from rushes.serving.server import key_for
 from rushes.serving.targets import LOADED, InProcessTarget, Repair, ServingTarget, TritonTarget
 from rushes.serving.triton_api import TritonApi
 from rushes.store import Store, locked
@@ -117,7 +118,7 @@ def _probe_routed_version(repository: Repository, server: str) -> tuple[int, str
     bundle = repository.bundle(routing.version) if routing else None
     if routing is None or bundle is None:
         return 0, "its bundle is not whole"
-    api = TritonApi(server)
+    api = TritonApi(server, key=key_for(server, home=repository.home))
     try:
         result = probe(api, repository, version=routing.version, bundle=bundle)
         return routing.version, result.failure if result.broken else None

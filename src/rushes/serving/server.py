@@ -1,7 +1,8 @@
 """A local Triton: `rushes up` starts it, it outlives the command, `rushes down` stops it.
 
-It uses explicit model control (only the reconciler loads and unloads) and the loopback interface only. Its
-`onnxruntime` backend is the Python one of `backends/`; NVIDIA's container serves the same model repository.
+It uses explicit model control (only the reconciler loads and unloads), the loopback interface only, and a key without
+which nobody controls it (`rushes.serving.control_key`). Its `onnxruntime` backend is the Python one of `backends/`;
+NVIDIA's container serves the same model repository.
 """
 
 import hashlib
@@ -15,12 +16,16 @@ from rushes import processes
 from rushes.errors import UserError
 from rushes.processes import LOOPBACK, Server
 from rushes.progress import Progress
+from rushes.serving.control_key import FLAGS, KEY_VARIABLE, closing_arguments, make_key, read_key
 from rushes.serving.environment import can_run_triton, ensure_environment, environment_folder, site_packages
 from rushes.serving.repository import BACKENDS, models_folder
 
 NAME = "triton"
 PORT = 8000
 PORT_VARIABLE = "RUSHES_TRITON_PORT"
+_LOOPBACK_NAMES = (LOOPBACK, "localhost")
+_HIDDEN = [f"{flag}=(hidden)" for flag in FLAGS]
+"""What the list of processes shows of the arguments with the key; Triton itself would refuse them."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - Triton's, not a temporary file of ours
 
 
@@ -40,6 +45,8 @@ def start_triton(
     *, home: Path, port: int | None = None, progress: Progress | None = None, timeout: float = 60.0
 ) -> Server:
     """Starts Triton without models and waits until it is live; returns the running one if there is one.
+
+    One that an earlier version started without a key is stopped first.
 
     Args:
         home: folder of servers, logs and the model repository.
@@ -63,6 +70,8 @@ def start_triton(
         ports={"http": first, "grpc": first + 1, "metrics": first + 2},
         ready=_is_live,
         env=_environment(environment_folder()),
+        hidden=lambda: dict(zip(_HIDDEN, closing_arguments(make_key(home)), strict=True)),
+        outdated=lambda server: not is_closed(server, home=home),
         change_ports=f"set {PORT_VARIABLE} to the first of three free ports",
         prepare=lambda: _prepare(home, ensure_environment(progress)),
         timeout=timeout,
@@ -80,6 +89,24 @@ def stop_triton(*, home: Path, grace: float = 20.0) -> bool:
 def triton_status(*, home: Path) -> Server | None:
     """The running Triton of this home, or None."""
     return processes.status(name=NAME, home=home)
+
+
+def is_closed(server: Server, *, home: Path) -> bool:
+    """Whether a running Triton demands the key of its home; those of earlier versions demand none."""
+    return set(_HIDDEN) <= set(server.argv) and read_key(home) is not None
+
+
+def key_for(address: str, *, home: Path) -> str | None:
+    """The key of the Triton at gRPC `host:port`: this home's for its own, else that of RUSHES_TRITON_KEY, if any.
+
+    Raises:
+        UserError: the file is another user's.
+    """
+    host, _, port = address.rpartition(":")
+    local = triton_status(home=home)
+    if local is not None and host in _LOOPBACK_NAMES and port == str(local.ports["grpc"]):
+        return read_key(home)
+    return os.environ.get(KEY_VARIABLE) or None
 
 
 def address(server: Server, protocol: str = "grpc") -> str:
@@ -130,6 +157,7 @@ def _argv(home: Path, environment: Path, first: int) -> list[str]:
         f"--http-port={first}",
         f"--grpc-port={first + 1}",
         f"--metrics-port={first + 2}",
+        *_HIDDEN,
         "--allow-gpu-metrics=false",
         "--metrics-config=summary_latencies=true",
         # A model whose stub was killed never finishes unloading: a stop then takes this long.

@@ -12,6 +12,7 @@ from rushes.serving.bundle import Bundle, InProcessModel
 from rushes.serving.probe import golden_failure, probe
 from rushes.serving.repository import Repository
 from rushes.serving.routing import Routing
+from rushes.serving.server import key_for
 from rushes.serving.triton_api import TritonApi
 
 LOADED = 2
@@ -53,7 +54,7 @@ class TritonTarget:
 
     def __init__(self, repository: Repository, server: str, progress: Progress) -> None:
         self.repository, self.progress = repository, progress
-        self.api = TritonApi(server)
+        self.api = TritonApi(server, key=key_for(server, home=repository.home))
 
     def bring_up(self, routing: Routing, bundle: Bundle) -> Repair | None:
         """Loads what is missing, probes it, and reloads both models if they are broken."""

@@ -1,30 +1,30 @@
 """Triton's API for model control and statistics: load, unload, ready versions, requests answered."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from rushes.errors import ServiceError
 from rushes.serving.client import one_line
+from rushes.serving.control_key import GRPC_PREFIX, HEADER, KEY_VARIABLE
 
-KEY_VARIABLE = "RUSHES_TRITON_KEY"
-"""Holds the key that Triton demands for loading and unloading, where others can reach its port too
-(`--grpc-restricted-protocol=model-repository:rushes-key=<key>`): loading a model runs its code.
-"""
 _TIMEOUT = 120.0
 
 
 class TritonApi:
-    """One Triton server, over gRPC."""
+    """One Triton server, over gRPC.
 
-    def __init__(self, address: str) -> None:
+    Args:
+        address: its `host:port`.
+        key: of its control, or None where it demands none.
+    """
+
+    def __init__(self, address: str, *, key: str | None) -> None:
         import tritonclient.grpc
 
         self.address = address
         self._client = tritonclient.grpc.InferenceServerClient(address)
-        key = os.environ.get(KEY_VARIABLE)
-        self._headers = {"triton-grpc-protocol-rushes-key": key} if key else None
+        self._headers = {f"{GRPC_PREFIX}{HEADER}": key} if key else None
 
     def load(self, model: str) -> None:
         """Loads a model, or applies what changed in its folder; returns when that is done.
@@ -78,4 +78,7 @@ class TritonApi:
         try:
             yield
         except InferenceServerException as error:
-            raise ServiceError(f"triton at {self.address}: {doing}: {one_line(error.message())}") from error
+            words = one_line(error.message())
+            if "restricted" in words:
+                words += f" ({KEY_VARIABLE} holds the key of a Triton that this home did not start)"
+            raise ServiceError(f"triton at {self.address}: {doing}: {words}") from error

@@ -20,9 +20,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` so that a reader, or a crash, sees the old bytes or the new ones and nothing between."""
-    with _replacing(path) as file:
+def write_atomic(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Writes `data` to `path` so that a reader, or a crash, sees the old bytes or the new ones and nothing between.
+
+    Only the file's owner may read it if it is `private`, from its first byte on.
+    """
+    with _replacing(path, mode=0o600 if private else 0o644) as file:
         file.write(data)
 
 
@@ -54,7 +57,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def _replacing(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """A temporary file that takes `path`'s name when the block ends, and is removed when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=PART)
@@ -63,7 +66,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(part).chmod(0o644)
+        Path(part).chmod(mode)
         Path(part).replace(path)
     except BaseException:
         Path(part).unlink(missing_ok=True)
