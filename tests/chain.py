@@ -123,9 +123,7 @@ class Chain:
         """
         events = self.folder / "events.jsonl"
         events.unlink(missing_ok=True)
-        patches = self.folder / "patches"
-        patches.mkdir(exist_ok=True)
-        (patches / "sitecustomize.py").write_text(patch)
+        patches = self._patches(patch)
         arguments = (__file__, str(videos or self.videos), str(self.home), json.dumps(changes or {}), until)
         done = self._process(*arguments, events=events, patches=patches)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -133,9 +131,9 @@ class Chain:
         self.ended = [event for event in lines if event["event"] == "end" and event["step"] != "pin"]
         return {event["step"] for event in self.ended if not event["cached"]}
 
-    def rushes(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """A command of the command line, with the code as it is."""
-        return self._process("-m", "rushes.cli", *arguments)
+    def rushes(self, *arguments: str, patch: str = "") -> "subprocess.CompletedProcess[str]":
+        """A command of the command line, with the code as it is; `patch` is as in `run`."""
+        return self._process("-m", "rushes.cli", *arguments, patches=self._patches(patch))
 
     def manifest(self, name: str) -> dict[str, Any]:
         """A pointer of the last run."""
@@ -149,10 +147,16 @@ class Chain:
         assert old in text, f"{name} has no {old!r}"
         path.write_text(text.replace(old, new))
 
+    def _patches(self, patch: str) -> Path:
+        folder = self.folder / "patches"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(patch)
+        return folder
+
     def _process(
-        self, *arguments: str, events: Path | None = None, patches: Path | None = None
+        self, *arguments: str, patches: Path, events: Path | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        search = [str(path) for path in (patches, self.package.parent) if path is not None]
+        search = [str(path) for path in (patches, self.package.parent)]
         own = {"PYTHONPATH": os.pathsep.join(search), "RUSHES_HOME": str(self.home), "OMP_NUM_THREADS": "1"}
         reports = {"RUSHES_PROGRESS": str(events)} if events else {}
         command = [sys.executable, *arguments]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import rushes
 from rushes import digests, plugins
+from rushes.acceptance import acceptances
 from rushes.cli import parse
 from rushes.config import Recipe, load_recipe
 from rushes.digests import PLUMBING, _parsed, project_imports, step_digest
@@ -24,7 +25,7 @@ from rushes.home import open_store
 from rushes.steps import evaluate, export, finetune, pretrain, sample
 from rushes.steps.base import refs
 from rushes.steps.identity import identify, step_code
-from rushes.store import Manifest
+from rushes.store import Manifest, Store
 from tests.chain import Chain
 from tests.integration.conftest import write_videos
 
@@ -475,7 +476,7 @@ def test_outputs_of_earlier_code_stand_by_a_persons_word(chain: Chain) -> None:
     before = {name: chain.manifest(name) for name in ("backbone", "tuned")}
     chain.edit("training/loop.py", "def fit(", "CHANGED = 1\n\n\ndef fit(")
     for step, name in (("pretrain", "backbone"), ("finetune", "tuned")):
-        flags = ("--from", before[name]["code"], "--reason", "a name", "--by", "ada")
+        flags = ("--from", f"{step}/{before[name]['digest']}", "--reason", "a name", "--by", "ada")
         done = chain.rushes("store", "accept", step, *flags)
         assert done.returncode == 0, done.stderr
     assert chain.run() == NOTHING
@@ -497,12 +498,59 @@ def test_outputs_of_earlier_code_stand_by_a_persons_word(chain: Chain) -> None:
 
 def test_a_word_about_a_changed_task_is_about_that_change_only(chain: Chain) -> None:
     assert chain.run(until="pretrain") == NOTHING
-    code = chain.manifest("backbone")["code"]
+    made = chain.manifest("backbone")
+    ref = f"pretrain/{made['digest']}"
+    earlier = made["config"]["definitions"]["task"]["code"]
     chain.edit("pretext/pace.py", "is not allowed", "is mistaken")
-    assert chain.rushes("store", "accept", "pretrain", "--from", code, "--reason", "a message").returncode == 0
+    done = chain.rushes("store", "accept", "pretrain", "--from", ref, "--reason", "a message")
+    assert done.returncode == 0 and f"with task pace by code {earlier} for " in " ".join(done.stdout.split())
+    assert f"task pace by code {earlier} for " in " ".join(chain.rushes("store", "accepted").stdout.split())
     assert chain.run(until="pretrain") == NOTHING
     chain.edit("pretext/pace.py", "is mistaken", "is not so")
     assert chain.run(until="pretrain") == {"pretrain"}
+
+
+def test_outputs_by_several_codes_of_a_task_are_accepted_one_by_one(chain: Chain) -> None:
+    """The person means the loop; the outputs by the task's code before are another matter."""
+    chain.edit("pretext/pace.py", "is not allowed", "is of another code")
+    chain.edit("training/loop.py", "def fit(", "SEVERAL = 0\n\n\ndef fit(")
+    assert chain.run(until="pretrain") == {"pretrain"}
+    one = chain.manifest("backbone")
+    chain.edit("pretext/pace.py", "is of another code", "is of a third code")
+    assert chain.run({"pretrain": {"epochs": 2}}, until="pretrain") == {"pretrain"}
+    other = chain.manifest("backbone")
+    assert other["code"] == one["code"]
+    chain.edit("training/loop.py", "SEVERAL = 0", "SEVERAL = 1")
+    accept = ("store", "accept", "pretrain", "--reason", "a constant", "--from")
+    refused = chain.rushes(*accept, one["code"])
+    assert refused.returncode == 2 and "with several codes of task pace" in refused.stderr
+    assert all(f"pretrain/{made['digest']}" in refused.stderr for made in (one, other))
+    assert chain.rushes(*accept, f"pretrain/{other['digest']}").returncode == 0
+    assert chain.run({"pretrain": {"epochs": 2}}, until="pretrain") == NOTHING
+    assert chain.run(until="pretrain") == {"pretrain"}, "it was made by the task's code before"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"step": "pretrain"}', '{"definitions": [{"kind": "task"}]}'])
+def test_a_damaged_acceptance_is_named(text: str, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("accepted/pretrain/notes.txt", b"why")
+    assert acceptances(store, "pretrain") == []
+    store.write("accepted/pretrain/0123.json", text.encode())
+    with pytest.raises(UserError, match=r"^accepted/pretrain/0123\.json: not an acceptance \(.*: remove the "):
+        acceptances(store, "pretrain")
+
+
+def test_a_user_without_a_name_gives_one(chain: Chain) -> None:
+    """Such as a container's user id that is in no list of users."""
+    assert chain.run(until="pretrain") == NOTHING
+    ref = f"pretrain/{chain.manifest('backbone')['digest']}"
+    chain.edit("training/loop.py", "def fit(", "NAMELESS = 1\n\n\ndef fit(")
+    accept = ("store", "accept", "pretrain", "--from", ref, "--reason", "a name")
+    refused = chain.rushes(*accept, patch="import os, pwd\nos.environ.clear()\npwd.getpwuid = {}.__getitem__\n")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "rushes: by: the user has no name on this machine: give --by NAME\n",
+    )
 
 
 def test_a_model_of_version_0_1_stands_by_a_persons_word(chain: Chain) -> None:

@@ -13,8 +13,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from rushes.errors import UserError
 from rushes.store import Manifest, Store
 
 
@@ -26,6 +26,9 @@ class CodeChange:
     name: str
     earlier: str
     code: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} by code {self.earlier} for {self.code}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +66,21 @@ def add_acceptance(store: Store, acceptance: Acceptance) -> None:
 
 
 def acceptances(store: Store, step: str) -> list[Acceptance]:
-    """The acceptances of a step's outputs, the latest first."""
-    folder = f"accepted/{step}"
-    records = [store.read(f"{folder}/{name}") for name in store.names(folder)]
-    found = [_acceptance(json.loads(record)) for record in records if record is not None]
+    """The acceptances of a step's outputs, the latest first.
+
+    Raises:
+        UserError: a record is damaged; the message names it.
+    """
+    names = [f"accepted/{step}/{name}" for name in store.names(f"accepted/{step}") if name.endswith(".json")]
+    records = {name: store.read(name) for name in names}
+    found = [_acceptance(record, source=name) for name, record in records.items() if record is not None]
     return sorted(found, key=lambda acceptance: acceptance.time, reverse=True)
 
 
-def _acceptance(record: dict[str, Any]) -> Acceptance:
-    changes = tuple(CodeChange(**change) for change in record.pop("definitions"))
-    return Acceptance(definitions=changes, **record)
+def _acceptance(text: bytes, *, source: str) -> Acceptance:
+    try:
+        record = json.loads(text)
+        changes = tuple(CodeChange(**change) for change in record.pop("definitions"))
+        return Acceptance(definitions=changes, **record)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise UserError(f"{source}: not an acceptance ({error}): remove the record, and accept again") from error

@@ -5,7 +5,7 @@ A module defines them by a dict that is written out at its end, `TASKS = {"pace"
 from the source, so that nothing is imported before it is used. Three kinds of modules are searched:
 
 - those of `rushes.pretext` and `rushes.backbones`;
-- files given by `--plugin`. Each stands alone: code in several modules belongs in a package;
+- files given by `--plugin`;
 - installed packages, by their entry points:
 
       [project.entry-points."rushes.pretext"]
@@ -15,7 +15,8 @@ from the source, so that nothing is imported before it is used. Three kinds of m
       my_net = "my_package.networks:MyNet"
 
 A step's digest covers the code of the task and the backbone that it uses, and of no other: their module, or all modules
-of the installed package and its version; and what these import from this package.
+of the installed package and its version; and what these import from this package, or from modules that are not
+installed. It does not cover other installed packages, nor data that the code reads from files.
 """
 
 import ast
@@ -53,6 +54,10 @@ class Definition:
     digest: Callable[[], str]
     """Of its code, 16 hex characters; imports nothing."""
 
+
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders of installed packages."""
+_NOT_FOLLOWED = frozenset({digests.PACKAGE, *sys.stdlib_module_names})
 
 _files: dict[Path, ModuleType] = {}  # of the last `use`
 
@@ -154,7 +159,7 @@ def _from_files(kind: Kind) -> list[tuple[str, Definition]]:
 
 
 def _of_file(path: Path, made: Any) -> Definition:
-    return Definition(source=str(path), load=lambda: made, digest=lambda: source_digest([path]))
+    return Definition(source=str(path), load=lambda: made, digest=lambda: source_digest(_with_imports([path])))
 
 
 def _run(path: Path) -> ModuleType:
@@ -212,17 +217,41 @@ def _of_entry_point(point: metadata.EntryPoint) -> Definition:
             raise UserError(f"{source}: cannot be imported: {type(error).__name__}: {error}") from error
 
     def digest() -> str:
-        files = _modules(point.module.partition(".")[0])
+        files = _with_imports(_modules(point.module.partition(".")[0]))
         return hashlib.sha256(f"{package}\0{source_digest(files)}".encode()).hexdigest()[:16]
 
     return Definition(source=source, load=load, digest=digest)
 
 
-def _modules(name: str) -> list[Path]:
-    """Source files of a top-level module or package."""
-    spec = util.find_spec(name)
+def _with_imports(files: Iterable[Path]) -> list[Path]:
+    """These files, and those of all modules that they import, at any depth, neither of Python nor installed."""
+    found = dict.fromkeys(files)
+    pending = list(found)
+    while pending:
+        tree = ast.parse(pending.pop().read_text())
+        for name in sorted({name.partition(".")[0] for node in ast.walk(tree) for name in _imported(node)}):
+            fresh = [file for file in _modules(name, installed=False) if file not in found]
+            found |= dict.fromkeys(fresh)
+            pending += fresh
+    return list(found)
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+
+
+def _modules(name: str, *, installed: bool = True) -> list[Path]:
+    """Source files of a top-level module or package; none of Python's and this project's, or of an installed one."""
+    spec = None if name in _NOT_FOLLOWED else util.find_spec(name)
     if spec is None:
         return []
-    if spec.submodule_search_locations is None:
-        return [Path(spec.origin)] if spec.origin else []
-    return [path for folder in spec.submodule_search_locations for path in sorted(Path(folder).rglob("*.py"))]
+    single = spec.submodule_search_locations is None
+    folders = [spec.origin or ""] if single else list(spec.submodule_search_locations or ())
+    found = [Path(folder).resolve() for folder in folders]
+    if not installed and any(_INSTALLED.intersection(path.parts) for path in found):
+        return []
+    if single:
+        return [path for path in found if path.suffix == ".py"]
+    return [path for folder in found for path in sorted(folder.rglob("*.py"))]

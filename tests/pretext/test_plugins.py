@@ -308,6 +308,35 @@ def test_a_files_content_counts_and_its_place_does_not(tmp_path: Path) -> None:
     assert make_backbone("mine").features == 512
 
 
+def test_modules_that_a_file_imports_count_at_any_depth_where_they_are_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / "beside"))
+    helper = written(
+        tmp_path / "beside" / "a_helper.py", "import json\nimport torch\nfrom a_package.deep import WIDTH\n"
+    )
+    deep = written(tmp_path / "beside" / "a_package" / "deep.py", "WIDTH = 16\n")
+    unused = written(tmp_path / "beside" / "not_imported.py", "x = 1\n")
+    text = f"def made():\n    import a_helper\n    return a_helper\n{NETWORK}"
+    using, alone = (
+        written(tmp_path / "using.py", text.replace("mine", "using")),
+        written(tmp_path / "alone.py", NETWORK),
+    )
+    plugins.use([using, alone])
+
+    def codes() -> dict[str, Any]:
+        return {name: plugins.record(backbone=name)["definitions"]["backbone"]["code"] for name in ("using", "mine")}
+
+    before = codes()
+    written(unused, "x = 2\n")
+    assert codes() == before
+    for file in (helper, deep):
+        written(file, file.read_text() + "CHANGED = 1\n")
+        after = codes()
+        assert after["using"] != before["using"] and after["mine"] == before["mine"]
+        before = after
+
+
 def test_later_steps_need_the_network_and_cover_its_code(footage: Path, tmp_path: Path) -> None:
     file = written(tmp_path / "net.py", NETWORK)
     flags = ("--plugin", str(file), "--pretrain.backbone", "mine", "--pretrain.epochs", "1")

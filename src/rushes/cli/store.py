@@ -17,7 +17,8 @@ class StoreAccept:
     step: Positional[str]
     """Step that made the outputs: sample, pretrain, finetune, measure, evaluate or export."""
     earlier: Annotated[str, arg(name="from")]
-    """Digest of the code that made them, from their manifests; for an unknown one, the known ones are listed."""
+    """Digest of the code that made them, from their manifests (for an unknown one, the known ones are listed); or the
+    ref of one of them, where one code made some with several codes of a task or a backbone."""
     reason: str = ""
     """Why they are still valid. Manifests and the tags of registered models show it."""
     by: str = ""

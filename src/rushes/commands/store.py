@@ -4,6 +4,7 @@ import getpass
 from collections import defaultdict
 from collections.abc import Iterable
 
+from rich.markup import escape
 from rich.table import Table
 
 from rushes import plugins
@@ -18,35 +19,35 @@ from rushes.words import counted
 
 
 def accept(step: str, *, earlier: str, reason: str, by: str) -> int:
-    """Records that a step's outputs by code `earlier` stand for today's code.
+    """Records that a step's outputs by the code `earlier`, or by that of the output `earlier`, stand for today's code.
 
     Raises:
-        UserError: no such step, no output of that code, no reason, or nothing has changed since.
+        UserError: no such step, no output of that code, no reason, nothing has changed since, or the outputs were made
+            with several codes of one task or backbone.
     """
     if step not in LIBRARIES:
         raise UserError(f"step: {step!r} is not a step that is answered from the store; one of {', '.join(LIBRARIES)}")
     if not reason.strip():
         raise UserError("reason: empty is not allowed: say why the outputs of that code stand, for all who read on")
     store = open_store()
-    made = _outputs_by_code(store, step)
-    if earlier not in made:
-        raise UserError(f"from: no output of {step} in {store.url} was made by code {earlier!r}; {_codes(store, made)}")
-    code, changes = step_code(step), _changes(made[earlier])
-    if earlier == code and not changes:
+    outputs = _outputs(store, step, earlier)
+    code, changes, made_by = step_code(step), _changes(outputs), outputs[0].code
+    if made_by == code and not changes:
         raise UserError(f"from: {earlier!r} is today's code of {step}: its outputs are found without a word")
     acceptance = Acceptance(
         step=step,
-        earlier=earlier,
+        earlier=made_by,
         code=code,
         definitions=changes,
         reason=reason.strip(),
-        by=by or getpass.getuser(),
+        by=by or _user(),
         time=now(),
     )
     add_acceptance(store, acceptance)
+    also = "".join(f", with {change}" for change in changes)
     console.print(
-        f"accepted: {counted(len(made[earlier]), 'output')} of {step} by code {earlier} for today's code {code}; a run "
-        "that asks for one publishes it under today's code",
+        f"accepted: outputs of {step} by code {made_by} ({counted(len(outputs), 'output')} in the store) for today's "
+        f"code {code}{also}; a run that asks for one publishes it under today's code",
         markup=False,
     )
     return 0
@@ -55,12 +56,45 @@ def accept(step: str, *, earlier: str, reason: str, by: str) -> int:
 def accepted() -> int:
     """Prints one row per acceptance."""
     store = open_store()
-    table = Table("step", "outputs by code", "stand for code", "reason", "by", "at", box=None, header_style="bold")
+    columns = ("step", "outputs by code", "stand for code", "with", "reason", "by", "at")
+    table = Table(*columns, box=None, header_style="bold")
     for step in LIBRARIES:
         for found in acceptances(store, step):
-            table.add_row(step, found.earlier, found.code, found.reason, found.by, found.time)
+            changes = "\n".join(map(str, found.definitions))
+            row = (step, found.earlier, found.code, changes, found.reason, found.by, found.time)
+            table.add_row(*map(escape, row))
     console.print(table if table.row_count else f"store {store.url}: nothing was accepted")
     return 0
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError) as error:  # a user id without an entry, as in a container
+        raise UserError("by: the user has no name on this machine: give --by NAME") from error
+
+
+def _outputs(store: Store, step: str, earlier: str) -> list[Manifest]:
+    """The outputs by a code, or the one of a ref; all of them with one code of each task and backbone."""
+    made = _outputs_by_code(store, step)
+    if earlier.startswith(f"{step}/"):
+        named = [manifest for outputs in made.values() for manifest in outputs if manifest.ref == earlier]
+        if not named:
+            raise UserError(f"from: {earlier} is not in {store.url}; {_codes(store, made)}")
+        return named
+    if earlier not in made:
+        raise UserError(f"from: no output of {step} in {store.url} was made by code {earlier!r}; {_codes(store, made)}")
+    outputs = made[earlier]
+    first: dict[tuple[str, str], tuple[str, Manifest]] = {}
+    for manifest in outputs:
+        for kind, used in manifest.config.get("definitions", {}).items():
+            code, other = first.setdefault((kind, used["name"]), (used["code"], manifest))
+            if code != used["code"]:
+                raise UserError(
+                    f"from: {earlier!r} made outputs with several codes of {kind} {used['name']}, such as {code} "
+                    f"({other.ref}) and {used['code']} ({manifest.ref}): name the output that stands, --from REF"
+                )
+    return outputs
 
 
 def _outputs_by_code(store: Store, step: str) -> dict[str, list[Manifest]]:
