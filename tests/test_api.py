@@ -3,9 +3,10 @@
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from rushes.config import Recipe, SampleConfig, load_recipe
 from rushes.errors import UserError
 from rushes.evaluation.features import clip_means
 from rushes.footage.colour import i420_to_rgb
+from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.pretext.task import ClipTuple, OneClipHead, PretextTask, Shot, random_crops
@@ -224,6 +226,84 @@ def test_what_does_not_decode_or_fit_says_so(trained: Trained) -> None:
     footage = rushes.load_footage(trained.folder / "footage.json", short_side=16)
     with pytest.raises(UserError, match=r"footage: short side 16, the backbone's is 32: load_footage\(SOURCE, sh"):
         backbone.segment_features(footage, [0])
+
+
+VIDEO = "videos/moving/v00.mp4"
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    r"clips: 0 is not allowed; a whole number, 1 or more": lambda at: backbone(at).clips(at / VIDEO, clips=0),
+    r"clips: 1.5 is not allowed": lambda at: backbone(at).video_features(at / VIDEO, clips=1.5),  # type: ignore[arg-type]
+    r"clips: -1 is not allowed": lambda at: backbone(at).segment_features(footage(at), [0], clips=-1),
+    r"batch: 0 is not allowed": lambda at: backbone(at).video_features(at / VIDEO, batch=0),
+    r"batch: True is not allowed": lambda at: backbone(at).segment_features(footage(at), [0], batch=True),
+    r"clips: a list is not allowed; an array or a tensor": lambda at: backbone(at).features([[1]]),  # type: ignore[arg-type]
+    r"rows: \[\] is not allowed; one or more whole numbers, 0 to 15": lambda at: segments(at, []),
+    r"rows: \[-1\] is not allowed": lambda at: segments(at, [-1]),
+    r"rows: \[0, 16\] is not allowed": lambda at: segments(at, [0, 16]),
+    r"rows: \[0.5\] is not allowed": lambda at: segments(at, [0.5]),
+    r"rows: \[\[0\]\] is not allowed": lambda at: segments(at, [[0]]),
+    r"rows: \['a'\] is not allowed": lambda at: segments(at, ["a"]),
+    r"rows: \[True\] is not allowed": lambda at: segments(at, [True]),
+    r"short_side: -1 is not allowed": lambda at: footage(at, short_side=-1),
+    r"short_side: 16.5 is not allowed": lambda at: footage(at, short_side=16.5),
+    r"splits: \(\) is not allowed; one or more names": lambda at: tuples(at, splits=()),
+    r"splits: 'train' is not allowed": lambda at: tuples(at, splits="train"),
+    r"samples: -1 is not allowed; a whole number, 0 or more": lambda at: tuples(at, samples=-1),
+    r"seed: -1 is not allowed": lambda at: tuples(at, seed=-1),
+    r"videos: empty is not allowed": lambda at: rushes.sample_footage(""),
+    r"source: None is not allowed; text or a path": lambda at: rushes.load_backbone(None),  # type: ignore[arg-type]
+    r"source: 'x+' is no file": lambda at: rushes.load_backbone("x" * 5000),
+    r"--plugin \S*/nowhere.py: cannot be read": lambda at: rushes.load_backbone(
+        at / "backbone.json", plugins=str(at / "nowhere.py")
+    ),
+}
+
+
+def backbone(at: Path) -> rushes.VideoBackbone:
+    return rushes.load_backbone(at / "backbone.json")
+
+
+def footage(at: Path, **options: Any) -> Footage:
+    return rushes.load_footage(at / "footage.json", **options)
+
+
+def segments(at: Path, rows: Any) -> object:
+    return backbone(at).segment_features(footage(at), rows)
+
+
+def tuples(at: Path, **options: Any) -> object:
+    return rushes.TupleDataset(footage(at), Half(), clip_frames=8, crop=24, **options)
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_a_value_that_makes_no_sense_is_named(trained: Trained, words: str) -> None:
+    with pytest.raises(UserError, match=f"^{words}"):
+        HOSTILE[words](trained.folder)
+
+
+@pytest.mark.parametrize("output", ["backbone", "classifier", "footage"])
+def test_a_pointer_without_its_files_is_named(trained: Trained, output: str, tmp_path: Path) -> None:
+    whole = Manifest.read(trained.folder / f"{output}.json")
+    load: dict[str, Callable[[Path], object]] = {
+        "backbone": rushes.load_backbone,
+        "classifier": rushes.load_classifier,
+        "footage": rushes.load_footage,
+    }
+    for name in ("model.json", "weights.safetensors", "index.parquet", "shards.parquet"):
+        if name in whole.files:
+            files = {other: file for other, file in whole.files.items() if other != name}
+            dataclasses.replace(whole, files=files).write(tmp_path / "pointer.json")
+            with pytest.raises(UserError, match=rf"/pointer.json: a {output} without {name}: run `rushes \w+` again$"):
+                load[output](tmp_path / "pointer.json")
+
+
+@pytest.mark.parametrize("output", ["backbone", "footage"])
+def test_a_pointer_of_another_store_says_what_is_missing(
+    trained: Trained, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUSHES_STORE", str(tmp_path / "store"))
+    load: dict[str, Callable[[Path], object]] = {"backbone": rushes.load_backbone, "footage": rushes.load_footage}
+    with pytest.raises(UserError, match=r"^store \S+/store: object [0-9a-f]{12} is missing or cut short: run the step"):
+        load[output](trained.folder / f"{output}.json")
 
 
 # Tuples --------------------------------------------------------------------------------------------------------------

@@ -32,9 +32,10 @@ from rushes.evaluation.features import clip_means
 from rushes.footage.colour import i420_to_rgb
 from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
-from rushes.home import home_folder, open_store
+from rushes.home import open_store
 from rushes.pretext.task import PretextTask
 from rushes.progress import NullProgress
+from rushes.steps.named import find_source
 from rushes.steps.pin import pin
 from rushes.steps.sample import sample
 from rushes.store import Manifest, Store
@@ -58,7 +59,6 @@ __all__ = [
 Array: TypeAlias = npt.NDArray[np.float32]
 Clips: TypeAlias = npt.NDArray[np.uint8] | Tensor
 """uint8: RGB [N, T, H, W, 3], or I420 [N, T, S*3/2, S] as `VideoBackbone.clips` and footage give."""
-_REGISTERED = "models:/"
 _GEOMETRY = ("clip_frames", "crop", "short_side", "fps")
 
 
@@ -95,6 +95,7 @@ class VideoBackbone:
         Raises:
             VideoError: it cannot be decoded.
         """
+        _check_count("clips", clips)
         source = video if isinstance(video, bytes) else Path(video)
         found = video_clips(
             source,
@@ -118,6 +119,7 @@ class VideoBackbone:
             UserError: clips of another layout, or of a size that the network does not take.
         """
         _check_layout(clips)
+        _check_count("batch", batch)
         whole = torch.as_tensor(clips)
         batches = [whole[start : start + batch] for start in range(0, len(whole), batch)]
         parts = [self.net(_network_input(part.to(self.device))).cpu() for part in batches]
@@ -150,7 +152,9 @@ class VideoBackbone:
                 f"footage: short side {footage.short_side}, the backbone's is {self.short_side}: "
                 f"load_footage(SOURCE, short_side={self.short_side})"
             )
-        chosen = np.asarray(rows, np.int64)
+        chosen = _row_numbers(rows, footage)
+        for name, count in (("clips", clips), ("batch", batch)):
+            _check_count(name, count)
         data = EvenClips(footage, chosen, clips=clips, clip_frames=self.clip_frames, crop=self.crop)
         bar = NullProgress().bar("features", total=len(chosen), unit="segments")
         networks = {"features": lambda found: self.net(_network_input(found))}
@@ -194,10 +198,9 @@ def load_backbone(source: str | Path, *, device: str = "auto", plugins: Sequence
         UserError: nothing is found, or it is something else than a backbone or a classifier.
         ServiceError: MLflow does not answer.
     """
-    if plugins:
-        _plugins.use(plugins)
+    _use(plugins)
     store = open_store()
-    manifest = _find(source, store, kinds=("backbone", "classifier"))
+    manifest = find_source(source, store, kinds=("backbone", "classifier"))
     if manifest.kind == "classifier":
         return _without_head(_classifier(manifest, store, pick_device(device)))
     model = weights.read_model(manifest, store)
@@ -214,10 +217,15 @@ def load_backbone(source: str | Path, *, device: str = "auto", plugins: Sequence
 
 def load_classifier(source: str | Path, *, device: str = "auto", plugins: Sequence[str | Path] = ()) -> VideoClassifier:
     """Loads a fine-tuned classifier; arguments and errors as for `load_backbone`."""
-    if plugins:
-        _plugins.use(plugins)
+    _use(plugins)
     store = open_store()
-    return _classifier(_find(source, store, kinds=("classifier",)), store, pick_device(device))
+    return _classifier(find_source(source, store, kinds=("classifier",)), store, pick_device(device))
+
+
+def _use(plugins: str | Path | Sequence[str | Path]) -> None:
+    files = [plugins] if isinstance(plugins, (str, Path)) else plugins
+    if files:
+        _plugins.use(files)
 
 
 def _classifier(manifest: Manifest, store: Store, device: torch.device) -> VideoClassifier:
@@ -237,7 +245,21 @@ def _without_head(classifier: VideoClassifier) -> VideoBackbone:
     return VideoBackbone(**{f.name: getattr(classifier, f.name) for f in fields(VideoBackbone)})
 
 
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise UserError(f"{name}: {value!r} is not allowed; a whole number, 1 or more")
+
+
+def _row_numbers(rows: Sequence[int] | npt.NDArray[np.int64], footage: Footage) -> npt.NDArray[np.int64]:
+    found, count = np.asarray(rows), len(footage.segments)
+    if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found) or found.min() < 0 or found.max() >= count:
+        raise UserError(f"rows: {rows!r} is not allowed; one or more whole numbers, 0 to {count - 1}")
+    return found.astype(np.int64)
+
+
 def _check_layout(clips: Clips) -> None:
+    if not isinstance(clips, (np.ndarray, Tensor)):
+        raise UserError(f"clips: a {type(clips).__name__} is not allowed; an array or a tensor")
     shape, rgb = tuple(clips.shape), clips.ndim == 5 and clips.shape[-1] == 3
     i420 = clips.ndim == 4 and 2 * clips.shape[2] == 3 * clips.shape[3]
     if clips.dtype not in (torch.uint8, np.uint8) or not (rgb or i420) or not len(clips):
@@ -266,7 +288,10 @@ def load_footage(source: str | Path, *, short_side: int = 0) -> Footage:
         UserError: nothing is found, it is something else, or it is smaller than `short_side`.
     """
     store = open_store()
-    return Footage(_find(source, store, kinds=("footage",)), store, short_side=short_side)
+    manifest = find_source(source, store, kinds=("footage",))
+    if short_side:
+        _check_count("short_side", short_side)
+    return Footage(manifest, store, short_side=short_side)
 
 
 def sample_footage(videos: str | Path, *, labels: str | Path = "", config: SampleConfig | None = None) -> Footage:
@@ -280,6 +305,8 @@ def sample_footage(videos: str | Path, *, labels: str | Path = "", config: Sampl
     Raises:
         UserError: no video can be used, or the labels are at fault.
     """
+    if not str(videos):
+        raise UserError("videos: empty is not allowed; a folder, or '.' for the one that this runs in")
     smallest = PretrainConfig(crop=16)  # any footage allows it, and nothing is trained
     recipe = Recipe(name="api", sample=config or SampleConfig(), pretrain=smallest)
     with tempfile.TemporaryDirectory(prefix="rushes-api-") as folder:
@@ -321,6 +348,11 @@ class TupleDataset(Dataset[tuple[Tensor, int]]):
             raise UserError(f"task: {task!r} is not allowed; an instance of a class derived from PretextTask")
         if not 0 < crop <= footage.short_side or crop % 2:
             raise UserError(f"crop: {crop} is not allowed; even, and at most the footage's {footage.short_side} pixels")
+        if isinstance(splits, str) or not splits:
+            raise UserError(f"splits: {splits!r} is not allowed; one or more names, such as ('train',)")
+        for name, value in (("samples", samples), ("seed", seed)):
+            if value < 0:
+                raise UserError(f"{name}: {value!r} is not allowed; a whole number, 0 or more")
         self._tuples = PretextTuples(
             footage,
             footage.select(*splits),
@@ -344,46 +376,3 @@ class TupleDataset(Dataset[tuple[Tensor, int]]):
             raise IndexError(f"tuple {number} of {len(self)}")
         clips, label = self._tuples[self.epoch, number]
         return self.task.view(_network_input(clips)[None])[0], label
-
-
-# Names ---------------------------------------------------------------------------------------------------------------
-
-
-def _find(source: str | Path, store: Store, *, kinds: Sequence[str]) -> Manifest:
-    manifest = _manifest(str(source), store)
-    if manifest.kind not in kinds:
-        raise UserError(f"{source}: of kind {manifest.kind!r}; expected {' or '.join(kinds)}")
-    return manifest
-
-
-def _manifest(source: str, store: Store) -> Manifest:
-    if source.startswith(_REGISTERED):
-        return _stored(_registered_classifier(source), store, source=source)
-    if Path(source).is_file():
-        return Manifest.read(Path(source))
-    step, slash, digest = source.partition("/")
-    if not (slash and step.isidentifier() and digest and "/" not in digest):
-        raise UserError(f"source: {source!r} is no file; a pointer, STEP/DIGEST, or models:/NAME@ALIAS")
-    return _stored(source, store, source=source)
-
-
-def _registered_classifier(source: str) -> str:
-    """Ref of the classifier behind a registered model."""
-    from rushes.tracking.registry import Registry  # here: loading from a file needs no MLflow
-    from rushes.tracking.server import tracking_url
-
-    tags = Registry(tracking_url(home_folder())).tags(source.removeprefix(_REGISTERED))
-    if "rushes.classifier" not in tags:
-        raise UserError(f"{source}: not registered by rushes (no tag rushes.classifier)")
-    return tags["rushes.classifier"]
-
-
-def _stored(ref: str, store: Store, *, source: str) -> Manifest:
-    step, _, digest = ref.partition("/")
-    names = [name.removesuffix(".json") for name in store.names(f"steps/{step}") if name.startswith(digest)]
-    if len(names) > 1 and digest not in names:
-        raise UserError(f"{source}: {len(names)} outputs of {step} begin so ({', '.join(names[:3])}): give more digits")
-    manifest = store.find(f"{step}/{digest if digest in names else names[0]}") if names else None
-    if manifest is None:
-        raise UserError(f"{source}: {ref} is not in the store {store.url}: set RUSHES_STORE, or run the step")
-    return manifest

@@ -1,8 +1,11 @@
 """Profiles: strict, and a mistake is told with file and field."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity
 
 from rushes.cli import main
@@ -63,6 +66,25 @@ def test_what_is_allowed_is_read_as_a_number(cpu: str, memory: str, cores: float
     resources = Resources(cpu=cpu, memory=memory)
     assert [float(parse_quantity(text)) for text in (resources.cpu, resources.memory)] == [cores, size]
     assert parse_quantity(Gpu(shared_memory="1.5Gi").shared_memory) == 1.5 * 2**30
+
+
+QUANTITIES = st.text("0123456789.eE+-kKmMGTPiun \n", max_size=8) | st.sampled_from(
+    ["1e3", "-1", "+1", "1.1.1", "1Qi", "1Gib", "0x10", "NaN", "Infinity", "\N{FULLWIDTH DIGIT ONE}", "1_000", "1\n"]
+)
+
+
+@given(text=QUANTITIES)
+@example(text="4")
+@example(text="16Gi")
+@pytest.mark.parametrize("field", ["cpu", "memory", "shared_memory"])
+def test_what_the_kubernetes_client_does_not_read_is_refused(field: str, text: str) -> None:
+    make: Callable[..., object] = Gpu if field == "shared_memory" else Resources
+    try:
+        make(**{field: text})
+    except UserError as error:
+        assert f"{field}: {text!r} is not allowed; " in str(error)
+    else:
+        assert parse_quantity(text) > 0
 
 
 def test_no_key_and_any_value_is_every_taint() -> None:
