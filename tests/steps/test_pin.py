@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from rushes.commands.forget import _contents
 from rushes.footage.archive import content_digest
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
@@ -271,3 +273,14 @@ def test_columns_that_are_not_used_are_said_once(videos: Path, store: Store, tmp
         pinned(videos, tmp_path / "home")
     said = [event["message"] for event in read_events(events)[0] if event["event"] == "say"]
     assert said == [f"{videos / 'labels.csv'}: columns that are not used: note"]
+
+
+def test_the_same_files_in_another_folder_are_found_in_both_by_forgetting(
+    videos: Path, store: Store, tmp_path: Path
+) -> None:
+    """They are one pin; the second did not leave the first folder's name anywhere."""
+    copy = Path(shutil.copytree(videos, tmp_path / "copy"))
+    for folder in (videos, copy, videos):
+        pinned(folder, tmp_path / "home")
+    (content,) = _contents("c.mp4", store)
+    assert content.roots == (str(copy), str(videos))

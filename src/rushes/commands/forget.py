@@ -99,7 +99,8 @@ def _listed(store: Store) -> Iterator[tuple[str, str, str, int]]:
     for manifest in _manifests(store, "pin"):
         listing = json.loads(store.checked(manifest.files["listing.json"]).read_text())
         for path, sha256, size in listing["files"]:
-            yield manifest.summary["root"], path, sha256, size
+            for root in manifest.summary.get("roots", [manifest.summary["root"]]):
+                yield root, path, sha256, size
 
 
 def _manifests(store: Store, step: str) -> Iterator[Manifest]:

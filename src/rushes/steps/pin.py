@@ -46,20 +46,29 @@ def pin(*, data: DataReference, out: Path, rehash: bool = False) -> Manifest:
         "annotations": [dataclasses.asdict(annotation) for annotation in annotations],
     }
     text = json.dumps(listing, indent=0, sort_keys=True).encode()
+    digest = hashlib.sha256(text).hexdigest()[:16]
     return context.publish(
         out,
         kind="pin",
-        digest=hashlib.sha256(text).hexdigest()[:16],
+        digest=digest,
         inputs={},
         files={"listing.json": context.store.put_bytes(text)},
         summary={
             "videos": len(listed),
             "bytes": sum(file.size for file in listed),
             "root": root,
+            "roots": _roots(context.store, digest, root),
             "annotations": len(annotations),
             **({} if is_url(root) else _provenance(Path(data.videos), data.revision)),
         },
     )
+
+
+def _roots(store: Store, digest: str, root: str) -> list[str]:
+    """All folders that this listing was found in: the same files elsewhere are the same pin."""
+    known = store.find(f"pin/{digest}")
+    earlier = known.summary if known else {}
+    return sorted({root, *earlier.get("roots", [earlier.get("root", root)])})
 
 
 def _hash_all(root: str, listed: list[Listed], context: Context, *, rehash: bool) -> dict[str, str]:
