@@ -24,8 +24,9 @@ from typing import Any
 
 import rushes
 from rushes.config import SampleConfig
-from rushes.footage.archive import content_digest, list_archive
+from rushes.footage.archive import list_archive
 from rushes.footage.catalogue import INDEX, SHARDS
+from rushes.footage.files import content_digest
 from rushes.footage.probes import PROBES
 from rushes.footage.sample import Archive, sample_footage
 from rushes.footage.sources import Source
@@ -81,7 +82,7 @@ def sampled(root: Path, work: Path, *, memory: bool = False, **config: object) -
     """Samples the videos under `root` into a new store under `work`; returns figures and the footage."""
     listing, out, store = work / "listing.json", work / "out", Store(str(work / "store"))
     out.mkdir(parents=True)
-    files = [(item.path, content_digest(str(root), item.path), item.size) for item in list_archive(str(root))]
+    files = [(item.path, content_digest(str(root), item.path), item.size) for item in list_archive(str(root)).files]
     listing.write_text(json.dumps(files))
     done = run("sample", memory=memory, root=root, listing=listing, store=store.url, out=out, config=config)
     return done, footage(out, store), store
@@ -180,7 +181,7 @@ def plan(*, root: str, seed: int, share: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         found = sample_part(
             recipe,
-            ListedArchive(root=root, files=list_archive(root)),
+            ListedArchive(root=root, files=list_archive(root).files),
             share=share,
             scratch=Path(scratch),
             progress=NullProgress(),

@@ -180,7 +180,7 @@ def sample(*, videos: Path, pairs: int = 5, films: int = 8, seconds: float = 24.
 
 
 def _against_ffmpeg(name: str, root: Path, work: Path, pairs: int, shard: int) -> list[Row]:
-    files = [root / item.path for item in list_archive(str(root))]
+    files = [root / item.path for item in list_archive(str(root)).files]
     costs = []
     for turn in range(pairs + 1):
         with tempfile.TemporaryDirectory(dir=work) as folder:

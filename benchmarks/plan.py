@@ -45,7 +45,7 @@ def main(*, files: int = 4000, seeds: int = 8, share: float = 0.01, out: Path = 
         seconds = _clock() - began
         summary = done.figures["summary"]
         whole = {"core-seconds": seconds, "bytes": summary["new_bytes"], "frames": summary["frames"]}
-        listed = list_archive(str(root))
+        listed = list_archive(str(root)).files
     lines = _table(plans, whole, costs)
     sizes = [file.size for file in listed]
     remark = (

@@ -10,7 +10,7 @@ import pytest
 
 from rushes.config import SampleConfig
 from rushes.footage.annotation import Annotation
-from rushes.footage.archive import list_videos
+from rushes.footage.archive import list_archive
 from rushes.footage.catalogue import INDEX, SHARDS
 from rushes.footage.probes import PROBES
 from rushes.footage.reader import Footage
@@ -65,7 +65,7 @@ def write_video(path: Path, *, frames: int, first: int = 0, fps: float = 25.0) -
 def sources_of(root: Path) -> list[Source]:
     return [
         Source(path=path, sha256=sha256_file(root / path), size=(root / path).stat().st_size)
-        for path in list_videos(root)
+        for path in list_archive(str(root)).paths
     ]
 
 

@@ -19,7 +19,7 @@ import pytest
 from rushes.config import SampleConfig
 from rushes.footage import encoding, shard_writer, shards
 from rushes.footage.annotation import Annotation
-from rushes.footage.archive import list_videos
+from rushes.footage.archive import list_archive
 from rushes.footage.index import read_index
 from rushes.footage.reader import Footage
 from rushes.footage.rows import QUARANTINED, SAMPLED
@@ -184,7 +184,7 @@ def check_damaged(videos: list[Path], sample: Sampler, folder: Path, *, seed: in
         footage, _, out = sample(folder, _intervals(folder), config=CONFIG, name=folder.name)
     table, _ = read_index(out / "index.parquet")
     outcomes = Counter(zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True))
-    assert set(table["source"].to_pylist()) == set(list_videos(folder)), f"seed {seed}"
+    assert set(table["source"].to_pylist()) == set(list_archive(str(folder)).paths), f"seed {seed}"
     assert set(outcomes) <= {(SAMPLED, "")} | {(QUARANTINED, reason) for reason in REASONS}, f"seed {seed}"
     assert 0 < watch.peak < MEMORY, f"seed {seed}: {watch.peak >> 20} MiB"
     read_in_full(footage)
@@ -193,7 +193,7 @@ def check_damaged(videos: list[Path], sample: Sampler, folder: Path, *, seed: in
 
 def _intervals(folder: Path) -> list[Annotation]:
     """Three segments a file, so that many a shard begins in the middle of one, where the decoder has to seek."""
-    return [Annotation(path=path, start=1.0, end=2.0) for path in list_videos(folder)]
+    return [Annotation(path=path, start=1.0, end=2.0) for path in list_archive(str(folder)).paths]
 
 
 def read_in_full(footage: Footage) -> None:
@@ -213,7 +213,7 @@ def read_in_full(footage: Footage) -> None:
 def videos(shared_data: Path) -> list[Path]:
     """Small videos of every kind of container, and three of UT-Interaction's."""
     odd = [path for path in (shared_data / "odd_videos").rglob("*.*") if 1000 < path.stat().st_size < LARGEST]
-    usual = [shared_data / "ut_interaction" / path for path in list_videos(shared_data / "ut_interaction")]
+    usual = [shared_data / "ut_interaction" / path for path in list_archive(str(shared_data / "ut_interaction")).paths]
     return sorted(odd) + sorted(usual, key=lambda path: (path.stat().st_size, path.name))[:3]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rushes.errors import UserError
 from rushes.footage.annotation import Annotation
-from rushes.footage.archive import list_videos
+from rushes.footage.archive import list_archive
 from rushes.footage.label_table import read_table
 from rushes.footage.labels import read_annotations
 
@@ -108,27 +108,13 @@ def test_a_labels_csv_beside_the_videos_is_found(tmp_path: Path) -> None:
     assert [a.label for a in read_annotations(tmp_path, VIDEOS)] == ["run", "jump"]
 
 
-def test_list_videos_is_sorted_and_skips_what_is_hidden_or_no_video(tmp_path: Path) -> None:
-    for name in ("b.MP4", "a/z.avi", "a/.hidden.mp4", ".dvc/x.mp4", "notes.txt", "a.mkv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert list_videos(tmp_path) == ["a.mkv", "a/z.avi", "b.MP4"]
-
-
-def test_a_folder_that_is_missing_or_empty(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent' is not a folder"):
-        list_videos(tmp_path / "absent")
-    with pytest.raises(UserError, match="no video file in"):
-        list_videos(tmp_path)
-
-
 # Official split files ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("fold", [1, 2, 3])
 def test_ut_interaction_folds_cover_the_videos_once(shared_data: Path, fold: int) -> None:
-    videos = list_videos(shared_data / "ut_interaction")
+    videos = list_archive(str(shared_data / "ut_interaction")).paths
     found = read_annotations(
         shared_data / "ut_interaction", videos, splits=shared_data / "splits" / "ut_interaction", fold=fold
     )

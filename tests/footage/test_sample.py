@@ -23,7 +23,7 @@ from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage import probes, shard_writer
 from rushes.footage.annotation import Annotation
-from rushes.footage.archive import list_videos
+from rushes.footage.archive import list_archive
 from rushes.footage.labels import read_annotations
 from rushes.footage.reader import Footage
 from rushes.footage.rows import MOTION
@@ -76,7 +76,7 @@ def test_every_odd_video_is_sampled_or_quarantined_with_its_reason(shared_data: 
     footage, summary, out = sample(root, config=config)
     table = pq.read_table(out / "index.parquet").to_pylist()
     assert {row["source"]: row["reason"] for row in table if row["status"] == "quarantined"} == QUARANTINED
-    assert {row["source"] for row in table} == set(list_videos(root))
+    assert {row["source"] for row in table} == set(list_archive(str(root)).paths)
     assert summary["quarantine_reasons"]["not_a_video"] == 3
     assert all(str(root) not in entry["message"] for entry in summary["quarantine"]), "places are no part of footage"
     for name in ("derived/vfr.mp4", "derived/rot90_meta.mp4", "real/vfr_h264_yuv444p_128.mp4", "real/h264_dog.mp4"):
@@ -367,7 +367,7 @@ def test_footage_that_keeps_the_source_rate(tmp_path: Path, sample: Sampler) -> 
 @pytest.mark.real
 def test_ut_interaction_by_its_official_lists(shared_data: Path, tmp_path: Path, sample: Sampler) -> None:
     root = tmp_path / "videos"
-    for path in list_videos(shared_data / "ut_interaction"):
+    for path in list_archive(str(shared_data / "ut_interaction")).paths:
         if path.split("/")[0] in ("Push", "Kick"):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).symlink_to(shared_data / "ut_interaction" / path)
@@ -376,7 +376,7 @@ def test_ut_interaction_by_its_official_lists(shared_data: Path, tmp_path: Path,
     for official in (shared_data / "splits" / "ut_interaction").glob("*.txt"):
         lines = [line for line in official.read_text().splitlines() if "Push" in line or "Kick" in line]
         (lists / official.name).write_text("\n".join(lines))
-    annotations = read_annotations(root, list_videos(root), splits=lists, fold=1)
+    annotations = read_annotations(root, list_archive(str(root)).paths, splits=lists, fold=1)
     footage, summary, _ = sample(root, annotations, config=dataclasses.replace(SMALL, workers=2, shard_segments=10))
     assert summary["segments"] == 40 and summary["quarantined"] == 0
     assert set(footage.texts("group")) <= {f"g{n:02d}" for n in range(1, 21)}

@@ -11,7 +11,8 @@ import pytest
 
 from rushes.cli import main
 from rushes.config import Recipe, SampleConfig, load_recipe
-from rushes.footage.archive import Listed, list_archive
+from rushes.footage.archive import list_archive
+from rushes.footage.files import Listed
 from rushes.footage.sample import Archive, sample_footage
 from rushes.footage.sources import Source
 from rushes.forecast.machine import PEAKS, Machine
@@ -55,7 +56,7 @@ def recipe(seed: int = 0, **sample: Any) -> Recipe:
 def planned(root: Path, scratch: Path, *, seed: int = 0, share: float = 0.1, files: int = FILES) -> Any:
     return sample_part(
         recipe(seed),
-        ListedArchive(root=str(root), files=list_archive(str(root))),
+        ListedArchive(root=str(root), files=list_archive(str(root)).files),
         share=share,
         scratch=scratch / f"{seed}-{files}",
         progress=NullProgress(),
@@ -69,7 +70,7 @@ def whole(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     out = tmp_path_factory.mktemp("whole")
     sources = [
         Source(path=file.path, sha256=f"{number:064x}", size=file.size)
-        for number, file in enumerate(list_archive(str(archive)), start=1)
+        for number, file in enumerate(list_archive(str(archive)).files, start=1)
     ]
     return sample_footage(
         archive=Archive(root=str(archive), sources=[dataclasses.replace(s, sha256=s.sha256[::-1]) for s in sources]),
@@ -175,7 +176,7 @@ def test_labels_bring_fine_tuning_and_evaluation(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = tmp_path / "labels.csv"
-    names = [file.path for file in list_archive(str(archive))]
+    names = list_archive(str(archive)).paths
     labels.write_text("path,label\n" + "".join(f"{name},{'ab'[n % 2]}\n" for n, name in enumerate(names)))
     assert plan(archive, "--labels", str(labels), "--json") == 0
     record = json.loads(capsys.readouterr().out)

@@ -22,7 +22,7 @@ def test_segments_measured_alone_add_up_to_the_whole(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     write_videos(videos, files=6)
     (videos / "broken.mp4").write_bytes(b"nothing" * 40)
-    root, listed = str(videos), list_archive(str(videos))
+    root, listed = str(videos), list_archive(str(videos)).files
     opened = open_files(root, listed, annotations=[], config=CONFIG, progress=NullProgress())
     assert list(opened.failures) == ["broken.mp4"]
     assert set(opened.seconds) == {file.path for file in listed}

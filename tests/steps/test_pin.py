@@ -14,7 +14,7 @@ import fsspec
 import pytest
 
 from rushes.commands.forget import _contents
-from rushes.footage.archive import content_digest
+from rushes.footage.files import content_digest
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.progress import read_events

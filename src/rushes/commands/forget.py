@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rushes.console import console
 from rushes.errors import UserError
-from rushes.footage.archive import is_url
+from rushes.footage.files import is_url
 from rushes.footage.forget import footage_with, purge_copies
 from rushes.footage.forget import forget as forget_content
 from rushes.home import home_folder, open_store

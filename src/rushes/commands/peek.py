@@ -13,9 +13,10 @@ from pathlib import Path
 from rushes.config import SampleConfig
 from rushes.errors import UserError
 from rushes.footage.annotation import Annotation
-from rushes.footage.archive import EXTENSIONS, Listed, is_url, list_archive
+from rushes.footage.archive import EXTENSIONS, Listing, list_archive
 from rushes.footage.catalogue import INDEX, SHARDS
 from rushes.footage.class_folders import read_folders
+from rushes.footage.files import Listed, is_url
 from rushes.footage.labels import table_beside
 from rushes.footage.probes import PROBES
 from rushes.footage.reference import DataReference
@@ -32,8 +33,8 @@ class Peeked:
 
     manifest: Manifest
     store: Store
-    listed: Sequence[Listed]
-    """All files."""
+    listing: Listing
+    """All files, and what is not among them."""
     chosen: Sequence[Listed]
     """The files that were opened."""
     annotations: Sequence[Annotation]
@@ -89,9 +90,9 @@ def peek(
     Raises:
         UserError: no video there, none that decodes, or labels that cannot be read.
     """
-    listed = list_archive(data.root)
-    annotations, known_from = known_annotations(data, listed, say=progress.say)
-    chosen = sorted(listed, key=lambda file: share_of(file.path))[:files]
+    listing = list_archive(data.root)
+    annotations, known_from = known_annotations(data, listing, say=progress.say)
+    chosen = sorted(listing.files, key=lambda file: share_of(file.path))[:files]
     paths = {file.path for file in chosen}
     archive = Archive(
         root=data.root,
@@ -102,7 +103,7 @@ def peek(
         archive, config=config, segments=segments, seconds=seconds, scratch=scratch, progress=progress
     )
     return Peeked(
-        manifest=manifest, store=store, listed=listed, chosen=chosen, annotations=annotations, known_from=known_from
+        manifest=manifest, store=store, listing=listing, chosen=chosen, annotations=annotations, known_from=known_from
     )
 
 
@@ -129,10 +130,10 @@ def sample_part(
 
 
 def known_annotations(
-    data: DataReference, listed: Sequence[Listed], *, say: Callable[[str], None] = lambda message: None
+    data: DataReference, listing: Listing, *, say: Callable[[str], None] = lambda message: None
 ) -> tuple[list[Annotation], str]:
     """Labels as `pin` reads them, and where they come from; the name of a single folder is no label here."""
-    paths = [file.path for file in listed]
+    paths = listing.paths
     beside = None if is_url(data.root) else table_beside(Path(data.root))
     given = data.labels or data.splits or (beside.name if beside else "")
     if not given:

@@ -57,9 +57,9 @@ def plan(recipe: Recipe, *, size: str, data: DataReference, profile: str, share:
 
 
 def _listed(data: DataReference) -> ListedArchive:
-    files = list_archive(data.root)
-    annotations, _ = known_annotations(data, files)
-    return ListedArchive(root=data.root, files=files, annotations=annotations)
+    listing = list_archive(data.root)
+    annotations, _ = known_annotations(data, listing)
+    return ListedArchive(root=data.root, files=listing.files, annotations=annotations, notes=listing.notes())
 
 
 def _next(model: Sequence[str], profile: str) -> list[str]:

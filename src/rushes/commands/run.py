@@ -160,7 +160,7 @@ def endpoint_name(text: str) -> str:
 def _check_input(arguments: Arguments) -> None:
     """The same reading that `pin` does, here for the sake of an error before any server starts."""
     if not arguments.data.revision:
-        arguments.data.annotations([file.path for file in list_archive(arguments.data.root)])
+        arguments.data.annotations(list_archive(arguments.data.root).paths)
 
 
 def _keep_served(finished: Finished, home: Path) -> None:

@@ -62,6 +62,8 @@ class Subject:
     """What the numbers of the classes count."""
     following: Sequence[str]
     """What to do next; lines."""
+    notes: Sequence[str] = ()
+    """What is not among the files."""
 
 
 def show(data: DataReference, *, out: Path) -> int:
@@ -125,12 +127,12 @@ def _part(data: DataReference, *, scratch: Path, progress: Progress) -> Subject:
     index, probes = _tables(peeked.manifest, peeked.store)
     sampled = index.filter(pc.equal(index["status"], SAMPLED))
     used = pc.count_distinct(sampled["source"]).as_py()
-    all_files, opened = len(peeked.listed), len(peeked.chosen)
+    all_files, opened = len(peeked.listing.files), len(peeked.chosen)
     some = f", of which a random {opened:,} were opened" if opened < all_files else ""
     classes = Counter(annotation.label for annotation in peeked.annotations if annotation.label)
     return Subject(
         title=data.videos,
-        files=f"{all_files:,}, {file_size(sum(file.size for file in peeked.listed))}{some}",
+        files=f"{all_files:,}, {file_size(peeked.listing.size)}{some}",
         part=f"{counted(len(sampled), 'segment')} of up to {_CONFIG.segment_seconds:g} s from {counted(used, 'file')}",
         footage=Footage(peeked.manifest, peeked.store),
         index=index,
@@ -138,6 +140,7 @@ def _part(data: DataReference, *, scratch: Path, progress: Progress) -> Subject:
         classes=classes,
         counted=f"videos or intervals, by {peeked.known_from}",
         following=_following(data, labelled=bool(classes)),
+        notes=peeked.listing.notes(),
     )
 
 
@@ -272,6 +275,8 @@ def _print(subject: Subject, facts: Facts, out: Path) -> None:
 def _rows(subject: Subject, facts: Facts) -> Iterator[tuple[str, str]]:
     classes = _classes(subject)
     yield "files", subject.files
+    for note in subject.notes:
+        yield "", note
     yield "length", f"{duration(facts.header_seconds)} in the files opened"
     yield "formats", f"{enumerated(facts.codecs, 6)}; {_formats(facts)}"
     yield "looked at", f"{subject.part}: {duration(facts.seconds)}, {counted(facts.frames, 'frame')}"

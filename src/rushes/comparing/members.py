@@ -9,7 +9,7 @@ import yaml
 
 from rushes.config import Recipe, SampleConfig, load_recipe, parse_recipe
 from rushes.errors import UserError
-from rushes.footage.archive import is_url
+from rushes.footage.files import is_url
 from rushes.strict import Json, build, digest_record, to_record
 
 _BETWEEN = re.compile(r",(?![^\[\]]*\])")

@@ -1,6 +1,6 @@
 """Labels of the videos: from a table, from folders, or from the official split files of UCF-101 and HMDB-51.
 
-    videos = list_videos(Path("videos"))  # of rushes.footage.archive
+    videos = list_archive("videos").paths  # of rushes.footage.archive
     annotations = read_annotations(Path("videos"), videos, labels=Path("labels.csv"))
 
 A file without an annotation is unlabelled. Paths are relative to the videos' folder, with forward slashes.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rushes.errors import UserError
 from rushes.footage.annotation import Annotation
-from rushes.footage.archive import is_url
+from rushes.footage.files import is_url
 from rushes.footage.labels import read_annotations
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rushes.config import Recipe
-from rushes.footage.archive import content_digest
+from rushes.footage.files import content_digest
 from rushes.forecast.estimate import Range
 from rushes.forecast.machine import Machine
 from rushes.forecast.rows import CLOCK, StepForecast, minutes_on
@@ -67,7 +67,12 @@ def make_forecast(
     rows = [_pin(archive.root, footage, size=size), _sample(footage, machine)]
     trained, notes = forecast_training(recipe, footage, machine, scratch=scratch)
     return Forecast(
-        rows=[*rows, *trained], files=len(archive.files), size=size, footage=footage, machine=machine, notes=notes
+        rows=[*rows, *trained],
+        files=len(archive.files),
+        size=size,
+        footage=footage,
+        machine=machine,
+        notes=[*archive.notes, *notes],
     )
 
 

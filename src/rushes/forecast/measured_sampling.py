@@ -18,8 +18,8 @@ from pathlib import Path
 
 from rushes.config import SampleConfig
 from rushes.footage.annotation import Annotation
-from rushes.footage.archive import Listed
 from rushes.footage.catalogue import INDEX, SHARDS
+from rushes.footage.files import Listed
 from rushes.footage.index import Geometry, IndexRows, write_index, write_shards
 from rushes.footage.probes import ProbeTable
 from rushes.footage.probing import ProbeTask, probe_sources

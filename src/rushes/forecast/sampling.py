@@ -12,7 +12,7 @@ import numpy as np
 from rushes.config import NO_TASK, Recipe
 from rushes.errors import UserError
 from rushes.footage.annotation import Annotation
-from rushes.footage.archive import Listed
+from rushes.footage.files import Listed
 from rushes.forecast.estimate import Doubles, Integers, Range, draw, error_of, how_many, total
 from rushes.forecast.measured_sampling import OpenedFiles, OpenedSegment, SamplingCost, open_files, sample_some
 from rushes.forecast.rows import CLOCK
@@ -36,6 +36,8 @@ class ListedArchive:
     files: Sequence[Listed]
     """All video files."""
     annotations: Sequence[Annotation] = ()
+    notes: Sequence[str] = ()
+    """What is not among the files."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,14 @@ import re
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rushes.errors import UserError
-from rushes.footage.archive import Listed, content_digest, is_url, list_archive
+from rushes.footage.archive import list_archive
+from rushes.footage.files import Listed, content_digest, is_url
 from rushes.footage.reference import DataReference
 from rushes.steps.base import Context, reported
 from rushes.store import Manifest, Store
@@ -38,11 +40,13 @@ def pin(*, data: DataReference, out: Path, rehash: bool = False) -> Manifest:
     """
     context = Context(step="pin")
     root = str(_checkout(Path(data.videos), data.revision, context)) if data.revision else data.root
-    listed = list_archive(root)
-    annotations = data.annotations([file.path for file in listed], root=root, say=context.progress.say)
-    hashes = _hash_all(root, listed, context, rehash=rehash)
+    archive = list_archive(root)
+    for note in archive.notes():
+        context.progress.say(note)
+    annotations = data.annotations(archive.paths, root=root, say=context.progress.say)
+    hashes = _hash_all(root, archive.files, context, rehash=rehash)
     listing: dict[str, list[Any]] = {
-        "files": [[file.path, hashes[file.path], file.size] for file in listed],
+        "files": [[file.path, hashes[file.path], file.size] for file in archive.files],
         "annotations": [dataclasses.asdict(annotation) for annotation in annotations],
     }
     text = json.dumps(listing, indent=0, sort_keys=True).encode()
@@ -54,8 +58,9 @@ def pin(*, data: DataReference, out: Path, rehash: bool = False) -> Manifest:
         inputs={},
         files={"listing.json": context.store.put_bytes(text)},
         summary={
-            "videos": len(listed),
-            "bytes": sum(file.size for file in listed),
+            "videos": len(archive.files),
+            "bytes": archive.size,
+            **archive.record(),
             "root": root,
             "roots": _roots(context.store, digest, root),
             "annotations": len(annotations),
@@ -71,7 +76,7 @@ def _roots(store: Store, digest: str, root: str) -> list[str]:
     return sorted({root, *earlier.get("roots", [earlier.get("root", root)])})
 
 
-def _hash_all(root: str, listed: list[Listed], context: Context, *, rehash: bool) -> dict[str, str]:
+def _hash_all(root: str, listed: Sequence[Listed], context: Context, *, rehash: bool) -> dict[str, str]:
     """SHA-256 of each file, from memory where its size and stamp are unchanged.
 
     The memory is in the store, so that a killed pin can be resumed on any machine.
@@ -101,7 +106,7 @@ class _Memory:
 
     store: Store
     name: str
-    listed: list[Listed]
+    listed: Sequence[Listed]
 
     def read(self) -> tuple[int, dict[str, str]]:
         """The number of entries, and the SHA-256 of each unchanged file; a damaged record counts as empty."""
