@@ -31,14 +31,16 @@ def rushes(*arguments: str) -> None:
 
 def evaluate(model: str, seed: int, folder: Path) -> Path:
     """Runs the steps from pretraining to evaluation with a seed; returns the evaluation's pointer."""
-    out = {name: str(folder / f"{name}-{seed}.json") for name in ("backbone", "classifier", "baseline", "evaluation")}
+    names = ("backbone", "classifier", "baseline", "bundle", "evaluation")
+    out = {name: str(folder / f"{name}-{seed}.json") for name in names}
     recipe = (model, "--size", "cpu", "--seed", str(seed))
     footage = ("--footage", str(folder / "footage.json"))
     backbone = ("--backbone", out["backbone"])
     rushes("pretrain", *recipe, *footage, "--out", out["backbone"])
     rushes("finetune", *recipe, *footage, *backbone, "--out", out["classifier"])
     rushes("finetune", *recipe, *footage, *backbone, "--init", "random", "--out", out["baseline"])
-    tested = ("--classifier", out["classifier"], "--baseline", out["baseline"])
+    rushes("export", *recipe, "--classifier", out["classifier"], "--out", out["bundle"])
+    tested = ("--classifier", out["classifier"], "--baseline", out["baseline"], "--bundle", out["bundle"])
     rushes("evaluate", *recipe, *footage, *backbone, *tested, "--out", out["evaluation"])
     return Path(out["evaluation"])
 

@@ -1,4 +1,4 @@
-"""The pipeline: pin -> sample -> (pretrain -> finetune) per model -> choose -> evaluate -> ... -> promote -> deploy.
+"""The pipeline: pin -> sample -> (pretrain -> finetune) per model -> choose -> export -> evaluate -> ... -> deploy.
 
     python -m pipelines.pipeline            writes pipeline.yaml and comparison.yaml
     python -m pipelines.pipeline --check    fails where the committed files differ
@@ -90,6 +90,7 @@ def make_pipeline(profile: Profile) -> Callable[..., Any]:
             recipe, classifier = chosen["Output"], chosen["classifier"]
             scratch = place(finetune(recipe=recipe, init="random", footage=footage, backbone=chosen["backbone"]))
             scratch.set_display_name("finetune from random weights")
+            bundle = place(export(recipe=recipe, classifier=classifier)).outputs["bundle"]
             evaluation = place(
                 evaluate(
                     recipe=recipe,
@@ -97,9 +98,9 @@ def make_pipeline(profile: Profile) -> Callable[..., Any]:
                     backbone=chosen["backbone"],
                     classifier=classifier,
                     baseline=scratch.outputs["classifier"],
+                    bundle=bundle,
                 )
             ).outputs["evaluation"]
-            bundle = place(export(recipe=recipe, classifier=classifier)).outputs["bundle"]
             version = place(register(recipe=recipe, endpoint=endpoint, bundle=bundle, evaluation=evaluation)).outputs[
                 "version"
             ]

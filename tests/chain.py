@@ -35,12 +35,12 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
-POINTERS = ("pin", "footage", "backbone", "tuned", "random", "metrics", "bundle")
-ORDER = ("sample", "pretrain", "finetune", "evaluate", "export")
+POINTERS = ("pin", "footage", "backbone", "tuned", "random", "bundle", "metrics")
+ORDER = ("sample", "pretrain", "finetune", "export", "evaluate")
 
 
 def main(videos: Path, home: Path, changes: Mapping[str, Any], until: str) -> None:
-    """Runs pin, sample, pretrain, finetune (twice), evaluate and export, up to a step."""
+    """Runs pin, sample, pretrain, finetune (twice), export and evaluate, up to a step."""
     from rushes.config import parse_recipe
     from rushes.footage.reference import DataReference
     from rushes.steps.evaluate import evaluate
@@ -62,8 +62,10 @@ def main(videos: Path, home: Path, changes: Mapping[str, Any], until: str) -> No
             lambda: tune(out=at["tuned"]),
             lambda: tune(out=at["random"], init="random"),
         ],
-        "evaluate": [lambda: judge(classifier=at["tuned"], baseline=at["random"], out=at["metrics"])],
         "export": [lambda: export(recipe=recipe, classifier=at["tuned"], out=at["bundle"])],
+        "evaluate": [
+            lambda: judge(classifier=at["tuned"], baseline=at["random"], bundle=at["bundle"], out=at["metrics"])
+        ],
     }
     pin(data=DataReference(videos=str(videos)), out=at["pin"])
     for step in ORDER[: ORDER.index(until) + 1]:
@@ -109,7 +111,7 @@ class Chain:
         self,
         changes: Mapping[str, Any] | None = None,
         *,
-        until: str = "export",
+        until: str = "evaluate",
         patch: str = "",
         videos: Path | None = None,
     ) -> set[str]:

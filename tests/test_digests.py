@@ -55,6 +55,7 @@ class Planner:
             monkeypatch.setattr(module, "run_step", self._plan)
         for module in (finetune, evaluate, export):
             monkeypatch.setattr(module, "network_record", lambda _: plugins.record(backbone=self.backbone))
+        monkeypatch.setattr(export, "encoding_record", lambda _: {})
 
     def _plan(
         self, step: str, *, kind: str, config: Mapping[str, Any], inputs: Mapping[str, Manifest], out: Path, build: Any
@@ -84,15 +85,16 @@ class Planner:
             "baseline": finetune.finetune(
                 recipe=recipe, footage=footage, backbone=backbone, out=at["baseline"], init="random"
             ),
+            "export": export.export(recipe=recipe, classifier=at["finetune"], out=at["export"]),
             "evaluate": evaluate.evaluate(
                 recipe=recipe,
                 footage=footage,
                 backbone=backbone,
                 classifier=at["finetune"],
                 baseline=at["baseline"],
+                bundle=at["export"],
                 out=at["evaluate"],
             ),
-            "export": export.export(recipe=recipe, classifier=at["finetune"], out=at["export"]),
         }
         return {name: manifest.ref for name, manifest in made.items()}
 
@@ -112,10 +114,13 @@ def changed(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
 # Code ----------------------------------------------------------------------------------------------------------------
 
 RUNS_AGAIN = {
-    "serving/__init__.py": {"export"},
+    "serving/__init__.py": {"export", "evaluate"},
     "serving/graph.py": {"export"},
     "serving/export.py": {"export"},
-    "serving/contract.py": {"export"},
+    "serving/contract.py": {"export", "evaluate"},
+    "serving/bundle.py": {"export", "evaluate"},
+    "serving/request.py": {"export", "evaluate"},
+    "serving/originals.py": {"evaluate"},
     "serving/reconciler.py": NOTHING,
     "serving/server.py": NOTHING,
     "serving/repository.py": NOTHING,
@@ -139,6 +144,8 @@ RUNS_AGAIN = {
     "footage/labels.py": NOTHING,
     "footage/annotation.py": {"sample"},
     "footage/splits.py": {"sample"},
+    "footage/keys.py": {"sample", "evaluate"},
+    "footage/provenance.py": {"export", "evaluate"},
     "footage/catalogue.py": {"sample"},
     "footage/encoding.py": {"sample"},
     "footage/shards.py": {"sample"},
@@ -149,12 +156,15 @@ RUNS_AGAIN = {
     "footage/forget.py": NOTHING,
     "footage/reader.py": TRAINED - {"export"},
     "footage/colour.py": TRAINED,
-    "video/source.py": {"sample", "export"},
-    "video/clock.py": {"sample", "export"},
-    "video/geometry.py": {"sample", "export"},
-    "video/decode.py": {"sample", "export"},
+    "video/source.py": {"sample", "export", "evaluate"},
+    "video/clock.py": {"sample", "export", "evaluate"},
+    "video/geometry.py": {"sample", "export", "evaluate"},
+    "video/decode.py": {"sample", "export", "evaluate"},
     "video/probe.py": {"sample"},
-    "video/encode.py": {"sample"},
+    "video/encode.py": {"sample", "export", "evaluate"},
+    "video/reencode.py": {"export", "evaluate"},
+    "video/coding.py": {"export", "evaluate"},
+    "video/shrink.py": TRAINED,
     "video/motion.py": {"sample"},
     "video/content.py": {"sample"},
     "video/frames.py": EVERY,
@@ -168,6 +178,7 @@ RUNS_AGAIN = {
     "evaluation/statistics.py": {"evaluate"},
     "evaluation/probes.py": {"evaluate"},
     "evaluation/report.py": {"evaluate"},
+    "evaluation/served.py": {"evaluate"},
     "tracking/gate.py": NOTHING,
     "tracking/registry.py": NOTHING,
     "orchestration/run.py": NOTHING,

@@ -14,11 +14,12 @@ def evaluate(
     backbone: dsl.Input[dsl.Model],
     classifier: dsl.Input[dsl.Model],
     baseline: dsl.Input[dsl.Model],
+    bundle: dsl.Input[dsl.Model],
     evaluation: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
 ) -> None:
-    """Scores the classifier on the test split, beside random initialisation."""
+    """Scores the classifier on the test split, beside random initialisation and its bundle's answers to the files."""
     from pathlib import Path
 
     from rushes.config import parse_recipe
@@ -31,6 +32,7 @@ def evaluate(
         backbone=Path(backbone.path),
         classifier=Path(classifier.path),
         baseline=Path(baseline.path),
+        bundle=Path(bundle.path),
         out=Path(evaluation.path),
     )
     evaluation.metadata["ref"] = manifest.ref

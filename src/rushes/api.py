@@ -30,6 +30,7 @@ from rushes.config import PretrainConfig, Recipe, SampleConfig
 from rushes.errors import UserError
 from rushes.evaluation.features import clip_means
 from rushes.footage.colour import i420_to_rgb
+from rushes.footage.provenance import encoding_of
 from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
@@ -44,6 +45,7 @@ from rushes.training.data import EvenClips
 from rushes.training.device import pick_device
 from rushes.training.networks import Classifier, normalise
 from rushes.training.pretext import PretextTuples
+from rushes.video.coding import Encoding
 from rushes.video.file_clips import video_clips
 
 __all__ = [
@@ -80,10 +82,12 @@ class VideoBackbone:
     """Shorter side of the footage before the crop, pixels."""
     fps: float | None
     """Frame rate of the footage; None keeps each video's own."""
+    encoding: Encoding | None
+    """How the footage is encoded, and the frames of a file like it; None where the store does not hold the footage."""
     device: torch.device
 
     def clips(self, video: str | Path | bytes, *, clips: int = 10) -> Tensor:
-        """Decodes a video file, scaled, timed and cropped as in evaluation and serving.
+        """Decodes a video file, scaled, timed, encoded and cropped as in evaluation and serving.
 
         Args:
             video: path or bytes of the file.
@@ -104,6 +108,7 @@ class VideoBackbone:
             clips=clips,
             clip_frames=self.clip_frames,
             crop=self.crop,
+            encoding=self.encoding,
         )
         return torch.from_numpy(found)
 
@@ -128,7 +133,7 @@ class VideoBackbone:
     def video_features(self, video: str | Path | bytes, *, clips: int = 10, batch: int = 32) -> Array:
         """Features of a whole video, the mean over its clips: float32 [D].
 
-        Evaluation takes the same clips, from footage that `sample` has encoded: with a loss unless `sample.qp` is 0.
+        Where the file is a segment of the footage, these are the features that evaluation computes.
 
         Raises:
             VideoError: it cannot be decoded.
@@ -211,6 +216,7 @@ def load_backbone(source: str | Path, *, device: str = "auto", plugins: Sequence
         net=net.eval().to(chosen),
         source=manifest.ref,
         **{name: model[name] for name in _GEOMETRY},
+        encoding=encoding_of(manifest, store),
         device=chosen,
     )
 
@@ -237,6 +243,7 @@ def _classifier(manifest: Manifest, store: Store, device: torch.device) -> Video
         labels=tuple(model["labels"]),
         source=manifest.ref,
         **{name: model[name] for name in _GEOMETRY},
+        encoding=encoding_of(manifest, store),
         device=device,
     )
 

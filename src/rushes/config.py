@@ -199,6 +199,8 @@ class EvaluateConfig:
     """Clips per video, evenly spaced, centre crop; their logits are averaged."""
     resamples: int = 2000
     """Bootstrap resamples of the groups, for the confidence intervals."""
+    originals: int = 100
+    """Test videos whose original files are also sent through the serving path, drawn at random; 0 for none."""
     probe_l2: float = 1.0
     """Inverse strength of the linear probe's regularisation (scikit-learn's C)."""
     batch: int = field(default=32, metadata=_FREE)
@@ -209,6 +211,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _require(self.clips >= 1, "evaluate.clips", self.clips, "at least 1")
         _require(self.resamples >= 100, "evaluate.resamples", self.resamples, "at least 100")
+        _require(self.originals >= 0, "evaluate.originals", self.originals, "0 (none) or more")
         _require(self.probe_l2 > 0, "evaluate.probe_l2", self.probe_l2, "above 0")
         _require(self.batch >= 1, "evaluate.batch", self.batch, "at least 1")
 
@@ -223,6 +226,9 @@ class ExportConfig:
     """ONNX operator set; Triton 24.10's onnxruntime reads up to 20."""
     tolerance: float = 1e-4
     """Largest allowed difference of a probability between torch and onnxruntime."""
+    encode: bool = True
+    """Encode the frames of a request as the footage was, so that the model sees what it learned from. Without it,
+    serving needs no encoder, and answers otherwise than evaluation measured."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.clips <= 64, "export.clips", self.clips, "1 to 64")
@@ -252,10 +258,16 @@ class PromoteConfig:
     """Confidence of the one-sided bound."""
     resamples: int = 5000
     """Bootstrap resamples of the groups."""
+    min_agreement: float = 0.98
+    """Share of the original files for which the serving path must answer as evaluation did; 0 checks nothing."""
+    max_skew: float = 0.01
+    """Difference of top-1 between serving path and evaluation up to which an interval that excludes 0 is accepted."""
 
     def __post_init__(self) -> None:
         _require(0 < self.margin < 1, "promote.margin", self.margin, "between 0 and 1")
         _require(0.5 < self.confidence < 1, "promote.confidence", self.confidence, "between 0.5 and 1")
+        _require(0 <= self.min_agreement <= 1, "promote.min_agreement", self.min_agreement, "0 (no check) to 1")
+        _require(0 <= self.max_skew < 1, "promote.max_skew", self.max_skew, "0 to below 1")
         _require(self.min_groups >= 2, "promote.min_groups", self.min_groups, "at least 2")
         _require(self.resamples >= 100, "promote.resamples", self.resamples, "at least 100")
 

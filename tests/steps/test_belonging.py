@@ -72,8 +72,10 @@ class Pool:
         on: dict[str, Any] = {"recipe": recipe, "footage": at["footage"], "backbone": at["backbone"]}
         finetune(**on, out=at["tuned"])
         finetune(**on, init="random", out=at["random"])
-        evaluate(**on, classifier=at["tuned"], baseline=at["random"], out=self.at(model, "evaluation"))
-        export(recipe=recipe, classifier=at["tuned"], out=self.at(model, "bundle"))
+        bundle = self.at(model, "bundle")
+        export(recipe=recipe, classifier=at["tuned"], out=bundle)
+        judged = {"classifier": at["tuned"], "baseline": at["random"], "bundle": bundle}
+        evaluate(**on, **judged, out=self.at(model, "evaluation"))
 
     def register(self, model: str, endpoint: str = "e") -> Manifest:
         bundle, evaluation = self.at(model, "bundle"), self.at(model, "evaluation")
@@ -116,18 +118,22 @@ def refused(action: Any, **pointers: Path) -> str:
 # Evaluation and registration -----------------------------------------------------------------------------------------
 
 
+PAIR = ("tuned", "random")
+
+
 def test_evaluation_takes_one_model_its_baseline_and_their_footage(pool: Pool, tmp_path: Path) -> None:
     passed = {}
-    for footage, backbone, tuned, baseline in itertools.product("xy", "xy", MODELS, MODELS):
+    for footage, backbone, tuned, baseline, bundle in itertools.product("xy", "xy", MODELS, MODELS, MODELS):
         for outputs in itertools.product(("tuned", "random"), repeat=2):
             pointers: dict[str, Any] = {
                 "footage": pool.at(footage, "footage"),
                 "backbone": pool.at(backbone, "backbone"),
                 "classifier": pool.at(tuned, outputs[0]),
                 "baseline": pool.at(baseline, outputs[1]),
+                "bundle": pool.at(bundle, "bundle"),
             }
             step = functools.partial(evaluate, recipe=recipe_of(tuned), out=tmp_path / "out.json")
-            if footage == backbone == tuned[0] and tuned == baseline and outputs == ("tuned", "random"):
+            if footage == backbone == tuned[0] and tuned == baseline == bundle and outputs == PAIR:
                 passed[tuned] = step(**pointers).ref
             else:
                 refused(step, **pointers)
@@ -135,7 +141,7 @@ def test_evaluation_takes_one_model_its_baseline_and_their_footage(pool: Pool, t
 
 
 def test_what_was_swapped_or_trained_otherwise_is_named(pool: Pool, tmp_path: Path) -> None:
-    on: dict[str, Any] = {"footage": pool.at("x1", "footage"), "backbone": pool.at("x1", "backbone")}
+    on: dict[str, Any] = {name: pool.at("x1", name) for name in ("footage", "backbone", "bundle")}
     step = functools.partial(evaluate, recipe=recipe_of("x1"), out=tmp_path / "out.json", **on)
     tuned, random, longer = pool.at("x1", "tuned"), pool.at("x1", "random"), pool.at("x2", "random")
     with pytest.raises(UserError, match=r"^baseline: \S+ was fine-tuned with init 'pretrained', classifier: \S+ with "):
@@ -149,7 +155,7 @@ def test_an_evaluation_of_another_model_is_not_registered(pool: Pool, tmp_path: 
     for bundle, evaluation in itertools.permutations(MODELS, 2):
         pointers = {"bundle": pool.at(bundle, "bundle"), "evaluation": pool.at(evaluation, "evaluation")}
         message = refused(step, **pointers)
-        assert all(pool.read(model, "tuned").ref in message for model in (bundle, evaluation))
+        assert all(pool.read(model, "bundle").ref in message for model in (bundle, evaluation))
 
 
 # Promotion -----------------------------------------------------------------------------------------------------------
@@ -336,7 +342,10 @@ def test_the_same_graph_with_another_contract_is_another_model(
     pointers = {name: tmp_path / f"{name}.json" for name in ("bundle", "version")}
     bundle = export(recipe=recipe, classifier=pool.at("x1", "tuned"), out=pointers["bundle"])
     assert bundle.files["model.onnx"].sha256 == champion.onnx_sha256
-    evaluation, footage = pool.at("x1", "evaluation"), pool.at("x1", "footage")
+    evaluation, footage = tmp_path / "evaluation.json", pool.at("x1", "footage")
+    judged = {"classifier": pool.at("x1", "tuned"), "baseline": pool.at("x1", "random"), "bundle": pointers["bundle"]}
+    backbone = pool.at("x1", "backbone")
+    evaluate(recipe=recipe, footage=footage, backbone=backbone, **judged, out=evaluation)
     register(recipe=recipe, endpoint="e", bundle=pointers["bundle"], evaluation=evaluation, out=pointers["version"])
     made = promote(recipe=recipe, **pointers, evaluation=evaluation, footage=footage, out=tmp_path / "out.json")
     assert made.summary["entry"] == 2 and made.inputs["bundle"] == bundle.ref

@@ -98,8 +98,9 @@ def _made(recipe: Recipe, folder: Path) -> Made:
     start: dict[str, Any] = {"recipe": recipe, "footage": at("footage"), "backbone": at("backbone")}
     classifier = finetune(**start, out=at("classifier"))
     finetune(**start, init="random", out=at("baseline"))
-    evaluation = evaluate(**start, classifier=at("classifier"), baseline=at("baseline"), out=at("evaluation"))
     bundle = export(recipe=recipe, classifier=at("classifier"), out=at("bundle"))
+    judged: dict[str, Any] = {name: at(name) for name in ("classifier", "baseline", "bundle")}
+    evaluation = evaluate(**start, **judged, out=at("evaluation"))
     metrics = json.loads(open_store().path(evaluation.files["metrics.json"]).read_text())
     return Made(
         recipe=recipe,

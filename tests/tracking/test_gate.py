@@ -19,6 +19,7 @@ from rushes.tracking.gate import (
     Ruling,
     above_chance,
     against_champion,
+    as_served,
     not_below_random,
     parity,
     passed,
@@ -44,6 +45,66 @@ def groups(count: int, videos: int = 200) -> npt.NDArray[np.str_]:
 def compare(challenger: Correct, champion: Correct, *, count: int = 50, config: PromoteConfig = BETTER) -> Ruling:
     comparison = PairedCorrectness(challenger=challenger, champion=champion, groups=groups(count, len(champion)))
     return against_champion(comparison, config=config, seed=0)
+
+
+def served(*, agreement: float = 1.0, difference: float = 0.0, bounds: tuple[float, float] | None = None) -> Any:
+    """What an evaluation says of 100 original files."""
+    low, high = bounds or (None, None)
+    interval = {"groups": 20, "low": None, "high": None}
+    return {
+        "drawn": 100,
+        "sent": 100,
+        "refused": {},
+        "absent": {},
+        "footage": interval | {"value": 0.6},
+        "served": interval | {"value": 0.6 + difference},
+        "difference": interval | {"value": difference, "low": low, "high": high},
+        "agreement": interval | {"value": agreement},
+    }
+
+
+# As served -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [
+        (served(), "pass"),
+        (served(agreement=0.98), "pass"),
+        (served(agreement=0.979), "fail"),
+        (served(agreement=float("nan")), "fail"),
+        (served(difference=0.01, bounds=(0.005, 0.015)), "pass"),
+        (served(difference=-0.02, bounds=(-0.05, 0.01)), "pass"),
+        (served(difference=-0.02, bounds=(-0.05, -0.001)), "fail"),
+        (served(difference=0.02, bounds=(0.001, 0.04)), "fail"),
+        (served(difference=-0.02), "fail"),
+        (None, "missing"),
+        ({}, "missing"),
+        ({"drawn": 0, "sent": 0, "refused": {}, "absent": {}}, "missing"),
+        ({"drawn": 9, "sent": 0, "refused": {}, "absent": {"unreachable": 9}}, "missing"),
+    ],
+)
+def test_the_serving_path_must_answer_as_evaluation_did(evidence: Any, verdict: str) -> None:
+    assert as_served(evidence, config=BETTER).verdict == verdict
+
+
+def test_the_sentence_about_serving_has_the_figures_and_what_was_needed() -> None:
+    evidence = served(agreement=0.8, difference=-0.085, bounds=(-0.13, -0.04)) | {"refused": {"too_large": 2}}
+    sentence = as_served(evidence, config=BETTER).sentence
+    for figure in ("80.0 %", "100 original files", "51.5 % against 60.0 %", "-8.5 points [-13.0, -4.0]", "2 refused"):
+        assert figure in sentence
+    assert "too_large 2" in sentence
+    assert sentence.endswith("needed 98.0 % agreement: the endpoint is not what was evaluated")
+    absent = {"drawn": 9, "sent": 0, "refused": {}, "absent": {"unreachable": 9}}
+    assert "unreachable 9" in as_served(absent, config=BETTER).sentence
+
+
+def test_a_recipe_can_do_without_the_check_and_the_sentence_says_so() -> None:
+    without = PromoteConfig(min_agreement=0)
+    for evidence in (None, served(agreement=0.5)):
+        ruling = as_served(evidence, config=without)
+        assert ruling.verdict == "pass"
+        assert ruling.sentence.endswith("not asked for (promote.min_agreement 0)")
 
 
 # Support and parity --------------------------------------------------------------------------------------------------
@@ -226,18 +287,19 @@ def test_no_rule_in_use_passes_without_evidence(rule: Rule) -> None:
 
 
 def test_a_first_champion_is_held_against_chance_and_a_challenger_against_the_champion() -> None:
-    tested = [{"label": "jump", "support": 200}]
-    first = rule_on(evidence(None, right(0.9), per_class=tested))
-    assert [ruling.rule for ruling in first] == ["support", "parity", "above chance", "not below random init"]
+    known: dict[str, Any] = {"per_class": [{"label": "jump", "support": 200}], "served": served()}
+    first = rule_on(evidence(None, right(0.9), **known))
+    preconditions = ["support", "parity", "as served"]
+    assert [ruling.rule for ruling in first] == [*preconditions, "above chance", "not below random init"]
     assert passed(first) and reason(first) == "; ".join(
-        f"{ruling.rule}: pass: {ruling.sentence}" for ruling in first[2:]
+        f"{ruling.rule}: pass: {ruling.sentence}" for ruling in first[3:]
     )
-    second = rule_on(evidence(paired(right(0.9), right(0.7)), right(0.9), per_class=tested))
-    assert [ruling.rule for ruling in second] == ["support", "parity", "better"] and passed(second)
+    second = rule_on(evidence(paired(right(0.9), right(0.7)), right(0.9), **known))
+    assert [ruling.rule for ruling in second] == [*preconditions, "better"] and passed(second)
 
 
 def test_a_reason_names_what_did_not_pass_alone() -> None:
-    rulings = rule_on(evidence("the champion's bundle is gone", right(0.9)))
+    rulings = rule_on(evidence("the champion's bundle is gone", right(0.9), served=served()))
     assert reason(rulings) == (
         "support: missing: the evaluation lists no classes: evaluate again; "
         "champion scored again: missing: the champion's bundle is gone"

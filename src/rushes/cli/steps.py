@@ -121,39 +121,8 @@ class Choose:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(WithRecipe):
-    r"""Step 6: accuracy on the test split, pretrained beside random, with intervals and a report.
-
-    rushes evaluate pace-r2plus1d --size cpu --footage artifacts/sample.json --backbone artifacts/pretrain.json \
-        --classifier artifacts/finetune.json --baseline artifacts/random.json --out artifacts/evaluate.json
-    """
-
-    footage: Path
-    """Pointer from `rushes sample`."""
-    backbone: Path
-    """Pointer from `rushes pretrain`."""
-    classifier: Path
-    """Pointer from `rushes finetune`."""
-    baseline: Path
-    """Pointer from `rushes finetune --init random`."""
-    out: Path
-    """File for the pointer to metrics, predictions and report."""
-
-    def execute(self) -> int:
-        return _step(
-            "evaluate",
-            recipe=self.full_recipe,
-            footage=self.footage,
-            backbone=self.backbone,
-            classifier=self.classifier,
-            baseline=self.baseline,
-            out=self.out,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Export(WithRecipe):
-    """Step 7: a classifier to an ONNX bundle, with its contract and a golden clip.
+    """Step 6: a classifier to an ONNX bundle, with its contract and a golden clip.
 
     rushes export pace-r2plus1d --size cpu --classifier artifacts/finetune.json --out artifacts/export.json
     """
@@ -165,6 +134,41 @@ class Export(WithRecipe):
 
     def execute(self) -> int:
         return _step("export", recipe=self.full_recipe, classifier=self.classifier, out=self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(WithRecipe):
+    r"""Step 7: accuracy on the test split, pretrained beside random, and whether an endpoint will answer as measured.
+
+    rushes evaluate pace-r2plus1d --size cpu --footage artifacts/sample.json --backbone artifacts/pretrain.json \
+        --classifier artifacts/finetune.json --baseline artifacts/random.json --bundle artifacts/export.json \
+        --out artifacts/evaluate.json
+    """
+
+    footage: Path
+    """Pointer from `rushes sample`."""
+    backbone: Path
+    """Pointer from `rushes pretrain`."""
+    classifier: Path
+    """Pointer from `rushes finetune`."""
+    baseline: Path
+    """Pointer from `rushes finetune --init random`."""
+    bundle: Path
+    """Pointer from `rushes export`."""
+    out: Path
+    """File for the pointer to metrics, predictions and report."""
+
+    def execute(self) -> int:
+        return _step(
+            "evaluate",
+            recipe=self.full_recipe,
+            footage=self.footage,
+            backbone=self.backbone,
+            classifier=self.classifier,
+            baseline=self.baseline,
+            bundle=self.bundle,
+            out=self.out,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from rushes.config import Recipe
 from rushes.console import console, view
 from rushes.errors import RushesError, UserError, disk_error
 from rushes.evaluation.report import interval_text
+from rushes.evaluation.served import served_sentence
 from rushes.footage.archive import list_archive
 from rushes.footage.reference import DataReference
 from rushes.home import home_folder, open_store
@@ -116,7 +117,8 @@ def show_results(finished: Finished) -> None:
         table.add_row(protocol, *cells)
     console.print()
     console.print(table)
-    console.print(f"95 % intervals by bootstrap over groups; chance {100 * evaluated['chance']:.1f} %\n", style="dim")
+    console.print(f"95 % intervals by bootstrap over groups; chance {100 * evaluated['chance']:.1f} %", style="dim")
+    console.print(f"As served: {served_sentence(evaluated.get('served'))}\n", markup=False)
     steps = Table("step", "seconds", "", box=None, header_style="bold")
     for event in finished.endings:
         which = event["summary"].get("init") or event["summary"].get("partition")

@@ -16,6 +16,7 @@ def write_report(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     footage: Mapping[str, Any],
     lineage: Mapping[str, str],
+    served: str,
 ) -> None:
     """Writes the page: accuracy beside that of random initialisation, confusion, curves, data and lineage."""
     text = page(
@@ -24,6 +25,7 @@ def write_report(
         metrics=metrics,
         footage=footage,
         lineage=lineage,
+        served=served,
         rows=[row | {"text": interval_text(row["top1"])} for row in metrics["rows"]],
         differences=[
             row | {"text": interval_text(row["pretrained - random"], signed=True)} for row in metrics["differences"]

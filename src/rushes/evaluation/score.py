@@ -118,7 +118,7 @@ def score(
 def summary_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The figures that fit in a manifest."""
     figures = {f"{row['protocol']}, {row['init']}": row["top1"] for row in metrics["rows"]}
-    return {"top1": figures, "test": metrics["test"], "chance": metrics["chance"]}
+    return {"top1": figures, "test": metrics["test"], "chance": metrics["chance"], "served": metrics["served"]}
 
 
 def write_predictions(path: Path, scores: Scores) -> None:

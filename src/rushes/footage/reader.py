@@ -22,7 +22,6 @@ import numpy.typing as npt
 import pyarrow as pa
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from rushes.errors import UserError
 from rushes.footage.columns import plain
@@ -31,6 +30,7 @@ from rushes.footage.rows import MOTION, SAMPLED, SPLITS
 from rushes.store import File, Manifest, Store
 from rushes.store.ranges import Parts
 from rushes.video.frames import Frames, scaled_size
+from rushes.video.shrink import Shrinker
 
 Integers = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]
@@ -213,13 +213,9 @@ class Footage:
             raise IndexError(f"frames {wanted[0]} to {wanted[-1]} of a segment of {count}")
         height, width = int(self.segments.height[row]), int(self.segments.width[row])
         out = np.empty((len(wanted), height * 3 // 2, width), dtype=np.uint8)
-        scaler = VideoReformatter()
+        shrink = Shrinker(height=height, width=width)
         for n, frame in enumerate(self._decoded(row, wanted)):
-            if (frame.height, frame.width) != (height, width):
-                frame = scaler.reformat(
-                    frame, width=width, height=height, interpolation=Interpolation.BILINEAR, threads=1
-                )
-            out[n] = frame.to_ndarray()
+            out[n] = shrink(frame)
         in_order = len(positions) == len(wanted) and bool((positions == np.arange(len(positions))).all())
         return out if in_order else out[positions.reshape(-1)]
 

@@ -4,7 +4,6 @@ The plan is a function of the files, their probes, the annotations and the recip
 of work change nothing.
 """
 
-import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Protocol
 
 from rushes.config import SampleConfig
 from rushes.footage.annotation import Annotation
+from rushes.footage.keys import segment_key
 from rushes.footage.rows import Segment
 from rushes.footage.segment_plan import Failure, Planned, SegmentPlan
 from rushes.footage.sources import Source
@@ -121,7 +121,7 @@ def _segment(
     annotation: Annotation | None,
 ) -> Segment:
     return Segment(
-        key=hashlib.sha256(f"{source.sha256}\0{start:.6f}\0{limit:.6f}".encode()).hexdigest()[:16],
+        key=segment_key(source.sha256, start, limit),
         source=source.path,
         source_sha256=source.sha256,
         start=start,

@@ -17,6 +17,7 @@ from rushes.serving.contract import Contract
 from rushes.serving.prediction import Prediction
 from rushes.serving.request import request_clips
 from rushes.store import Manifest, Store, sha256_file
+from rushes.video.frames import Frames
 
 ONNX = "model.onnx"
 CONTRACT = "contract.json"
@@ -102,9 +103,13 @@ class InProcessModel:
 
         Raises:
             VideoError: it cannot be decoded, or exceeds the limits of a request.
+            UserError: the contract wants frames encoded, and there is no encoder here.
         """
+        return self.classify(request_clips(video, self.bundle.contract))
+
+    def classify(self, clips: Frames) -> Prediction:
+        """Answers the clips of a video, uint8 `[clips, T, crop * 3/2, crop]`."""
         contract = self.bundle.contract
-        clips = request_clips(video, contract)
         probabilities, embedding = self._session.run(OUTPUTS, {"clips": clips[None]})
         return Prediction(
             labels=contract.labels,

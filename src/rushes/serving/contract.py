@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rushes.errors import UserError
+from rushes.video.coding import Encoding
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+"""Schemas that this version reads: in 1, there is no encoding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,9 @@ class Contract:
     """Ref of the classifier it was exported from."""
     golden: GoldenClip
     """Request with a known answer."""
+    encoding: Encoding | None = None
+    """The coding that the frames of a request get before the model sees them, as the footage that it learned from; None
+    where it takes frames as they are."""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -63,6 +69,8 @@ class Contract:
             raise UserError(f"golden: {len(self.golden.probabilities)} probabilities for {len(self.labels)} labels")
         if not 0 < self.crop <= self.short_side or self.crop % 2:
             raise UserError(f"crop: {self.crop}: even, and at most the short side ({self.short_side})")
+        if self.encoding and self.encoding.short_side < self.short_side:
+            raise UserError(f"encoding.short_side: {self.encoding.short_side}: at least the model's {self.short_side}")
         if "/" in self.golden.video or self.golden.video.startswith("."):
             raise UserError(f"golden.video: {self.golden.video!r}: the name of a file beside the contract")
 
@@ -79,11 +87,12 @@ class Contract:
         """
         try:
             record = json.loads(path.read_text())
-            if record["schema"] != SCHEMA:
-                raise UserError(f"{path}: schema {record['schema']}, this version reads {SCHEMA}: export again")
+            if record["schema"] not in READABLE:
+                raise UserError(f"{path}: schema {record['schema']}, this version reads {READABLE}: export again")
             golden = record.pop("golden")
             golden["probabilities"] = tuple(golden["probabilities"])
             record["labels"] = tuple(record["labels"])
-            return cls(golden=GoldenClip(**golden), **record)
+            encoding = record.pop("encoding", None)
+            return cls(golden=GoldenClip(**golden), encoding=encoding and Encoding(**encoding), **record)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: not a contract ({error}): export again") from error

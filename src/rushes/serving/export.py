@@ -20,6 +20,7 @@ from rushes.serving.bundle import CONTRACT, GOLDEN, ONNX, Bundle, InProcessModel
 from rushes.serving.contract import Contract, GoldenClip
 from rushes.serving.graph import ServingGraph
 from rushes.store import sha256_file, write_atomic
+from rushes.video.coding import Encoding
 
 OPSETS = range(18, 21)
 MAX_IR = 10
@@ -38,6 +39,7 @@ class BundleSpec:
     short_side: int
     fps: float | None
     classifier: str
+    encoding: Encoding | None = None
     opset: int = 18
 
 
@@ -169,6 +171,7 @@ def _contract(spec: BundleSpec, folder: Path, golden: bytes, *, tolerance: float
         onnx_sha256=sha256_file(folder / ONNX),
         opset=spec.opset,
         classifier=spec.classifier,
+        encoding=spec.encoding,
         golden=GoldenClip(
             video=GOLDEN,
             sha256=hashlib.sha256(golden).hexdigest(),

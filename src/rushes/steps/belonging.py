@@ -37,20 +37,6 @@ def require_input(made: Given, given: Given, *, name: str, store: Store) -> None
         )
 
 
-def require_same_input(one: Given, other: Given, *, name: str, store: Store) -> None:
-    """Checks that both were made from the same input `name`, by content.
-
-    Raises:
-        UserError: they were not, or the input of one is not in the store any more.
-    """
-    first, second = _input(one, name, store), _input(other, name, store)
-    if first.content != second.content:
-        raise UserError(
-            f"{one} was made from {name} {first.ref}, and {other} from {second.ref}: give the pointers of one run, or "
-            f"run `rushes {other.manifest.step}` on {first.ref}"
-        )
-
-
 def same_content(ref: str, given: Manifest, store: Store) -> bool:
     """Whether a ref stands for the content of a manifest."""
     if ref == given.ref:

@@ -19,7 +19,7 @@ from rushes.config import Recipe
 from rushes.errors import UserError
 from rushes.ledger import Champion, Ledger, LedgerEntry, now
 from rushes.steps.base import Context, read_input, reported
-from rushes.steps.belonging import Given, require_input, require_same_input, same_content
+from rushes.steps.belonging import Given, require_input, same_content
 from rushes.store import Manifest, Store
 from rushes.tracking import gate
 from rushes.tracking.gate import Evidence, PairedCorrectness, Ruling
@@ -95,11 +95,11 @@ def _publish(
 
 
 def _require_one_model(inputs: Mapping[str, Manifest], store: Store) -> None:
-    """The version is of the bundle and the evaluation, these of one classifier, and the evaluation of the footage."""
+    """The version is of the bundle and the evaluation, and the evaluation of the bundle and the footage."""
     given = {name: Given(field=name, manifest=manifest) for name, manifest in inputs.items()}
     require_input(given["version"], given["bundle"], name="bundle", store=store)
     require_input(given["version"], given["evaluation"], name="evaluation", store=store)
-    require_same_input(given["bundle"], given["evaluation"], name="classifier", store=store)
+    require_input(given["evaluation"], given["bundle"], name="bundle", store=store)
     require_input(given["evaluation"], given["footage"], name="footage", store=store)
 
 

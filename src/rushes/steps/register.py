@@ -8,7 +8,7 @@ from typing import Any
 
 from rushes.config import Recipe
 from rushes.steps.base import Context, read_input, reported
-from rushes.steps.belonging import Given, require_same_input
+from rushes.steps.belonging import Given, require_input
 from rushes.store import Manifest, sha256_file
 from rushes.strict import to_record
 from rushes.tracking.registry import Registration, Registry
@@ -30,14 +30,14 @@ def register(*, recipe: Recipe, endpoint: str, bundle: Path, evaluation: Path, o
         out: where the pointer to the version goes.
 
     Raises:
-        UserError: the evaluation is of another classifier.
+        UserError: the evaluation is of another bundle.
     """
     context = Context(step="register")
     exported, evaluated = read_input(bundle, "bundle"), read_input(evaluation, "evaluation")
-    require_same_input(
-        Given(field="bundle", manifest=exported),
+    require_input(
         Given(field="evaluation", manifest=evaluated),
-        name="classifier",
+        Given(field="bundle", manifest=exported),
+        name="bundle",
         store=context.store,
     )
     registry = Registry(tracking_url(context.home), wait_seconds=WAIT_SECONDS)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rushes.config import PromoteConfig
+from rushes.evaluation.served import served_sentence
 from rushes.evaluation.statistics import lower_bound, mcnemar_exact
 
 RuleVerdict = Literal["pass", "fail", "inconclusive", "missing"]
@@ -107,6 +108,24 @@ def parity(evidence: Mapping[str, Any], *, tolerance: float) -> Ruling:
     )
 
 
+def as_served(served: Mapping[str, Any] | None, *, config: PromoteConfig) -> Ruling:
+    """The serving path must answer original files as evaluation answered the footage made of them."""
+    rule, sentence = "as served", served_sentence(served)
+    if not config.min_agreement:
+        return Ruling(rule=rule, verdict="pass", sentence=f"{sentence}; not asked for (promote.min_agreement 0)")
+    if not served or not served.get("sent"):
+        return Ruling(rule=rule, verdict="missing", sentence=sentence)
+    agreement, difference = served["agreement"]["value"], served["difference"]
+    needed = f"{sentence}; needed {100 * config.min_agreement:.1f} % agreement"
+    if not agreement >= config.min_agreement:  # also where it is no number
+        return Ruling(rule=rule, verdict="fail", sentence=f"{needed}: the endpoint is not what was evaluated")
+    shown = difference["low"] is None or not difference["low"] <= 0 <= difference["high"]
+    if abs(difference["value"]) > config.max_skew and shown:
+        limit = f"at most {100 * config.max_skew:.1f} points of difference, or an interval that holds 0"
+        return Ruling(rule=rule, verdict="fail", sentence=f"{needed}, {limit}")
+    return Ruling(rule=rule, verdict="pass", sentence=needed)
+
+
 def above_chance(right: Correct, *, majority: float, confidence: float) -> Ruling:
     """A first champion must be better than always answering the commonest class (one-sided exact binomial test)."""
     from scipy.stats import binomtest
@@ -180,6 +199,7 @@ Rule = Callable[[Evidence], Ruling]
 PRECONDITIONS: tuple[Rule, ...] = (
     lambda evidence: support(evidence.metrics["per_class"]),
     lambda evidence: parity(evidence.export, tolerance=evidence.tolerance),
+    lambda evidence: as_served(evidence.metrics.get("served"), config=evidence.config),
 )
 """For every challenger."""
 FIRST_CHAMPION: tuple[Rule, ...] = (

@@ -114,6 +114,7 @@ class TritonPythonModel:
         return self._contracts[key]
 
     def _classify(self, data: bytes, version: int) -> tuple[Any, dict[str, Any]]:
+        from rushes.errors import UserError
         from rushes.serving.request import request_clips
         from rushes.video.source import VideoError
 
@@ -122,6 +123,8 @@ class TritonPythonModel:
             clips = request_clips(data, contract)
         except VideoError as error:
             raise Refused(str(error), INVALID_ARGUMENT) from None
+        except UserError as error:  # what the contract asks for cannot be done here
+            raise Refused(f"{self.classifier} version {version}: {error}", UNAVAILABLE) from None
         names = ["probabilities", "embedding"]
         response = pb_utils.InferenceRequest(
             model_name=self.classifier,
