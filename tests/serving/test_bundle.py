@@ -11,6 +11,7 @@ import pytest
 from rushes.errors import UserError
 from rushes.ledger import Champion
 from rushes.serving.bundle import (
+    CONTRACT,
     FILES,
     Bundle,
     InProcessModel,
@@ -83,7 +84,7 @@ def test_a_missing_file_is_found_out(copy: Path, name: str) -> None:
         ("labels", ["a", "a", "b", "c", "d"], "labels"),
         ("labels", ["a"], "5 probabilities for 1 labels"),
         ("crop", 64, "crop: 64"),
-        ("schema", 9, "schema 9, this version reads 1"),
+        ("schema", 9, r"schema 9, this version reads \(1, 2\)"),
         ("unknown", 1, "not a contract"),
     ],
 )
@@ -103,6 +104,54 @@ def test_a_bundle_goes_through_the_store_unchanged(
     fetched = fetch_bundle(manifest, store, folder=tmp_path / "fetched")
     assert fetched.contract == five_actions.contract
     assert all((fetched.folder / name).read_bytes() == (five_actions.folder / name).read_bytes() for name in FILES)
+
+
+def encoded_copy(bundle: Bundle, folder: Path, **fields: object) -> Path:
+    """The bundle as a model that learned from encoded footage."""
+    shutil.copytree(bundle.folder, folder)
+    record = json.loads((folder / CONTRACT).read_text())
+    side = bundle.contract.short_side
+    record["encoding"] = {"codec": "h264", "short_side": side, "qp": 40, "gop": 12} | fields
+    (folder / CONTRACT).write_text(json.dumps(record))
+    return folder
+
+
+def test_a_contract_of_the_first_schema_has_no_encoding(five_actions: Bundle, copy: Path, video: bytes) -> None:
+    record = json.loads((copy / CONTRACT).read_text())
+    assert record.pop("encoding") is None
+    (copy / CONTRACT).write_text(json.dumps(record | {"schema": 1}))
+    earlier = read_bundle(copy)
+    assert earlier.contract.encoding is None
+    assert (
+        InProcessModel(earlier).predict(video).probabilities
+        == InProcessModel(five_actions).predict(video).probabilities
+    )
+
+
+def test_frames_are_encoded_as_the_contract_says(five_actions: Bundle, tmp_path: Path, video: bytes) -> None:
+    clips = {
+        qp: request_clips(video, read_bundle(encoded_copy(five_actions, tmp_path / str(qp), qp=qp)).contract)
+        for qp in (0, 40)
+    }
+    plain = request_clips(video, five_actions.contract)
+    assert np.array_equal(clips[0], plain), "lossless"
+    assert clips[40].shape == plain.shape and not np.array_equal(clips[40], plain)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"codec": "av1"}, "encoding.codec: 'av1' is not known here"),
+        ({"qp": 99}, "encoding.qp: 99"),
+        ({"short_side": 2}, "encoding.short_side: 2: at least the model's 36"),
+        ({"speed": 1}, "not a contract"),
+    ],
+)
+def test_an_encoding_that_is_not_known_here_is_refused(
+    five_actions: Bundle, tmp_path: Path, fields: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        read_bundle(encoded_copy(five_actions, tmp_path / "other", **fields))
 
 
 def test_a_request_beyond_the_limit_is_refused_unread(tmp_path: Path, five_actions: Bundle) -> None:

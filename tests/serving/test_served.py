@@ -20,6 +20,8 @@ from rushes.serving import probe, repository
 from rushes.serving.bundle import ONNX, Bundle, InProcessModel, session
 from rushes.serving.client import InferenceProtocol, predict
 from rushes.serving.control_key import read_key
+from rushes.serving.export import BundleSpec, export_bundle
+from rushes.serving.graph import ServingGraph
 from rushes.serving.model_config import decoder_count, endpoint_config
 from rushes.serving.prediction import Prediction
 from rushes.serving.reconciler import KEEP, EndpointState, reconcile
@@ -27,6 +29,7 @@ from rushes.serving.repository import Repository
 from rushes.serving.server import address, start_triton, stop_triton, triton_status
 from rushes.serving.triton_api import TritonApi
 from rushes.store import Store, sha256_file
+from rushes.video.coding import Encoding
 from tests.serving.conftest import crowd, stubs
 
 pytestmark = pytest.mark.servers
@@ -91,6 +94,31 @@ def test_the_endpoint_answers_what_the_same_graph_answers_in_process(
         assert difference(served, InProcessModel(five_actions).predict(video)) <= 1e-4
         assert (served.version, served.served_by, served.request_id) == (1, "triton", "mine")
     assert len(ask("answers", video, protocol).request_id) == 32
+
+
+def test_the_endpoint_encodes_frames_as_the_contract_says(
+    deploy: Callable[..., EndpointState],
+    ask: Callable[..., Prediction],
+    graph: ServingGraph,
+    five_actions: Bundle,
+    make_video: Callable[..., bytes],
+    tmp_path: Path,
+) -> None:
+    contract = five_actions.contract
+    geometry: dict[str, Any] = {
+        name: getattr(contract, name) for name in ("labels", "clips", "clip_frames", "crop", "fps")
+    }
+    encoding = Encoding(codec="h264", short_side=48, qp=40, gop=12)
+    spec = BundleSpec(**geometry, short_side=36, classifier="finetune/encoded", encoding=encoding)
+    bundle, _ = export_bundle(graph, tmp_path / "encoded", golden=make_video(seed=1), spec=spec)
+    assert bundle.contract.encoding == encoding
+    deploy("encoded", 1, bundle.folder)
+    for options in ({"seed": 5}, {"seed": 6, "frames": 90, "fps": 60.0}, {"seed": 7, "frames": 3, "height": 80}):
+        video = make_video(**options)
+        served = ask("encoded", video)
+        assert difference(served, InProcessModel(bundle).predict(video)) <= 1e-4
+        plain = InProcessModel(five_actions).predict(video)
+        assert np.abs(np.subtract(served.probabilities, plain.probabilities)).max() > 1e-3
 
 
 @pytest.mark.real

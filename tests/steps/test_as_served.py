@@ -18,8 +18,10 @@ from rushes.errors import UserError
 from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
+from rushes.progress import NullProgress
 from rushes.serving.contract import Contract
 from rushes.serving.request import request_clips, segment_clips
+from rushes.serving.scoring import SegmentPredictions, score_bundle
 from rushes.steps.evaluate import evaluate
 from rushes.steps.export import export
 from rushes.steps.finetune import finetune
@@ -36,6 +38,7 @@ from tests.chain import TINY
 
 pytest.importorskip("onnxruntime")
 
+LABELS = ("restless", "still")
 SECTIONS: dict[str, dict[str, Any]] = TINY | {
     "sample": TINY["sample"] | {"test_share": 0.5},
     "finetune": {
@@ -179,6 +182,28 @@ def test_without_encoding_a_bundle_serves_and_evaluation_says_what_that_costs(ma
     contract = Contract.read(store.path(Manifest.read(made.at("raw")).files["contract.json"]))
     assert contract.encoding is None
     assert made.judged(bundle="raw")["served"]["sent"] > 0
+
+
+def test_a_champion_that_reads_frames_otherwise_is_scored_as_it_serves(made: Made) -> None:
+    footage, store = Manifest.read(made.at("footage")), open_store()
+    planted(made, qp=51)
+    scored = {}
+    for name in ("bundle", "planted"):
+        bundle = Manifest.read(made.at(name))
+        found = score_bundle(bundle.ref, footage, store=store, labels=LABELS, progress=NullProgress())
+        assert isinstance(found, SegmentPredictions)
+        scored[name] = dict(zip(found.keys, found.answers, strict=True))
+    metrics = made.judged(bundle="planted")["served"]
+    same = np.mean([scored["bundle"][key] == scored["planted"][key] for key in scored["bundle"]])
+    assert same == pytest.approx(metrics["agreement"]["value"]) and same < 1
+    away = (made.folder / "videos").rename(made.folder / "away")
+    try:
+        sentence = score_bundle(
+            Manifest.read(made.at("planted")).ref, footage, store=store, labels=LABELS, progress=NullProgress()
+        )
+    finally:
+        away.rename(made.folder / "videos")
+    assert "another size, rate or encoding" in str(sentence) and "not reachable" in str(sentence)
 
 
 def test_a_sample_is_drawn_and_none_means_missing(made: Made) -> None:

@@ -74,7 +74,7 @@ class Pool:
         finetune(**on, init="random", out=at["random"])
         bundle = self.at(model, "bundle")
         export(recipe=recipe, classifier=at["tuned"], out=bundle)
-        judged = {"classifier": at["tuned"], "baseline": at["random"], "bundle": bundle}
+        judged: dict[str, Any] = {"classifier": at["tuned"], "baseline": at["random"], "bundle": bundle}
         evaluate(**on, **judged, out=self.at(model, "evaluation"))
 
     def register(self, model: str, endpoint: str = "e") -> Manifest:
@@ -343,9 +343,9 @@ def test_the_same_graph_with_another_contract_is_another_model(
     bundle = export(recipe=recipe, classifier=pool.at("x1", "tuned"), out=pointers["bundle"])
     assert bundle.files["model.onnx"].sha256 == champion.onnx_sha256
     evaluation, footage = tmp_path / "evaluation.json", pool.at("x1", "footage")
-    judged = {"classifier": pool.at("x1", "tuned"), "baseline": pool.at("x1", "random"), "bundle": pointers["bundle"]}
+    judged: dict[str, Any] = {"classifier": pool.at("x1", "tuned"), "baseline": pool.at("x1", "random")}
     backbone = pool.at("x1", "backbone")
-    evaluate(recipe=recipe, footage=footage, backbone=backbone, **judged, out=evaluation)
+    evaluate(recipe=recipe, footage=footage, backbone=backbone, **judged, bundle=pointers["bundle"], out=evaluation)
     register(recipe=recipe, endpoint="e", bundle=pointers["bundle"], evaluation=evaluation, out=pointers["version"])
     made = promote(recipe=recipe, **pointers, evaluation=evaluation, footage=footage, out=tmp_path / "out.json")
     assert made.summary["entry"] == 2 and made.inputs["bundle"] == bundle.ref

@@ -29,8 +29,11 @@ class OriginalFiles:
 def encoding_of(trained: Manifest, store: Store) -> Encoding | None:
     """How the footage of a backbone or classifier is encoded; None where the store does not hold that footage."""
     footage = store.find(trained.inputs["footage"]) if "footage" in trained.inputs else None
-    if footage is None:
-        return None
+    return footage_encoding(footage) if footage is not None else None
+
+
+def footage_encoding(footage: Manifest) -> Encoding:
+    """How some footage is encoded."""
     return Encoding(codec="h264", **{name: footage.config[name] for name in ("short_side", "qp", "gop")})
 
 
