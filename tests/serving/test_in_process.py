@@ -14,6 +14,7 @@ from rushes.serving.client import routed_bundle
 from rushes.serving.reconciler import KEEP, EndpointState, reconcile
 from rushes.serving.repository import Repository, deployed_endpoints
 from rushes.store import Store
+from rushes.video import reencode
 
 
 @pytest.fixture
@@ -59,6 +60,22 @@ def test_a_wrong_golden_answer_is_refused_and_the_old_version_stays(
         deploy(2, wrong)
     assert routed_bundle(home=tmp_path, endpoint="alone")[1] == 1
     assert Repository(tmp_path, "alone").versions() == [1]
+
+
+def test_where_frames_cannot_be_encoded_a_version_that_needs_it_is_not_served(
+    deploy: Callable[..., EndpointState], five_actions: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(reencode.ENCODERS, "h264", "libx264_left_out")
+    deploy(1, five_actions.folder)
+    needing = Path(shutil.copytree(five_actions.folder, tmp_path / "needing"))
+    record = json.loads((needing / "contract.json").read_text())
+    record["encoding"] = {"codec": "h264", "short_side": 36, "qp": 26, "gop": 12}
+    (needing / "contract.json").write_text(json.dumps(record))
+    with pytest.raises(
+        ServiceError, match=r"version 2 is not served: encoding: .*lacks libx264_left_out.*; version 1 stays$"
+    ):
+        deploy(2, needing)
+    assert routed_bundle(home=tmp_path, endpoint="alone")[1] == 1
 
 
 def test_a_damaged_repository_is_repaired_from_the_store(

@@ -78,6 +78,11 @@ def _registration(
         parameters=_flat(to_record(recipe)),
         metrics={
             f"top1/{row['protocol']}/{row['init']}".replace(" ", "_"): row["top1"]["value"] for row in metrics["rows"]
+        }
+        | {
+            f"served/{name}": metrics["served"][name]["value"]
+            for name in ("agreement", "difference")
+            if metrics["served"]["sent"]
         },
         curves={
             name: json.loads(store.path(manifest.files["history.json"]).read_text())
