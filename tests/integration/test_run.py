@@ -170,7 +170,8 @@ def test_a_new_store_gives_the_same_metrics_to_the_last_digit(
     fresh.ok("pretrain", *model, *QUICK, *footage, "--out", "backbone.json")
     for init in ("pretrained", "random"):
         fresh.ok("finetune", *model, *QUICK, *footage, *backbone, "--init", init, "--out", f"{init}.json")
-    tested = ("--classifier", "pretrained.json", "--baseline", "random.json")
+    fresh.ok("export", *model, *QUICK, "--classifier", "pretrained.json", "--out", "bundle.json")
+    tested = ("--classifier", "pretrained.json", "--baseline", "random.json", "--bundle", "bundle.json")
     fresh.ok("evaluate", *model, *QUICK, *footage, *backbone, *tested, "--out", "evaluation.json")
     first, second = by_step(finished)["evaluate"], json.loads((tmp_path / "evaluation.json").read_text())
     assert second["summary"] == first["summary"]

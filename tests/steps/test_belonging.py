@@ -217,12 +217,11 @@ def test_an_input_that_was_made_again_with_other_bytes_is_noticed(registered: Po
     tuned, store = registered.read("x1", "tuned"), open_store()
     other = {"weights.safetensors": store.put_bytes(b"other weights")}
     store.publish(dataclasses.replace(tuned, files={**tuned.files, **other}))
-    with pytest.raises(
-        UserError, match=r"^bundle: export/\w+: its inputs \(finetune/\w+\) are not in the store as it "
-    ):
+    message = r"^evaluation: evaluate/\w+: its inputs \(.*finetune/\w+.*\) are not in the store as it "
+    with pytest.raises(UserError, match=message):
         registered.promote("x1")
     store.discard(other["weights.safetensors"].sha256)
-    with pytest.raises(UserError, match=r"^bundle: export/\w+ was made from classifier finetune/\w+, which is not in "):
+    with pytest.raises(UserError, match=message):
         registered.promote("x1")
     store.publish(tuned)
     registered.promote("x1")

@@ -21,7 +21,8 @@ class OriginalFiles:
     def of(cls, footage: Manifest, store: Store) -> "OriginalFiles | None":
         """The files of some footage; None where they cannot be reached, or nothing says where they are."""
         pin = store.find(footage.inputs["pin"]) if "pin" in footage.inputs else None
-        if pin is None or not _reachable(root := str(pin.summary["root"])):
+        root = str(pin.summary.get("root", "")) if pin else ""
+        if not root or not _reachable(root):
             return None
         return cls(root=root, segment_seconds=float(footage.config["segment_seconds"]))
 

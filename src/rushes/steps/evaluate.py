@@ -72,8 +72,8 @@ def _require_one_run(given: Mapping[str, Given]) -> None:
     store = open_store()
     for made, name in itertools.product(("classifier", "baseline"), ("footage", "backbone")):
         require_input(given[made], given[name], name=name, store=store)
-    require_input(given["bundle"], given["classifier"], name="classifier", store=store)
     require_fair_baseline(given["classifier"], given["baseline"])
+    require_input(given["bundle"], given["classifier"], name="classifier", store=store)
 
 
 def _evaluate(
