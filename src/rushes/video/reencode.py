@@ -48,8 +48,8 @@ def require_encoder(encoding: Encoding) -> None:
 class Reencoder:
     """Takes frames in order, and gives back some of them as a decoder of footage would.
 
-    Frames from one key frame to before the next (a group) depend on no other frame, so each group is encoded by itself,
-    up to the last frame that is wanted.
+    Frames from one key frame to before the next (a group) depend on no other frame, so only groups that hold wanted
+    frames are encoded, up to the last of these.
 
     Args:
         encoding: as the footage's.
@@ -80,13 +80,27 @@ class Reencoder:
 
     def frames(self, numbers: Sequence[int]) -> Iterator[VideoFrame]:
         """The frames with these numbers (ascending, each once), encoded and decoded."""
-        wanted: dict[int, list[int]] = {}
+        run: list[int] = []
         for number in numbers:
-            wanted.setdefault(number // self.encoding.gop, []).append(number % self.encoding.gop)
-        for index, positions in wanted.items():
-            group = self._groups[index]
-            mp4 = group if isinstance(group, bytes) else self._encoded(group[: positions[-1] + 1])
-            yield from _decoded(mp4, positions)
+            if run and not self._together(run[-1], number):
+                yield from self._run(run)
+                run = []
+            run.append(number)
+        if run:
+            yield from self._run(run)
+
+    def _together(self, one: int, other: int) -> bool:
+        """Whether two wanted frames are encoded in one go: in one group, or in two that follow each other."""
+        first, second = one // self.encoding.gop, other // self.encoding.gop
+        return first == second or (second == first + 1 and first >= self._oldest)
+
+    def _run(self, numbers: list[int]) -> Iterator[VideoFrame]:
+        first, last = numbers[0] // self.encoding.gop, numbers[-1] // self.encoding.gop
+        positions = [number - first * self.encoding.gop for number in numbers]
+        groups = self._groups[first : last + 1]
+        frames = [frame for group in groups if isinstance(group, list) for frame in group]
+        mp4 = groups[0] if isinstance(groups[0], bytes) else self._encoded(frames[: positions[-1] + 1])
+        return _decoded(mp4, positions)
 
     def _encode_oldest(self) -> None:
         group = self._groups[self._oldest]
@@ -100,7 +114,7 @@ class Reencoder:
 
 
 def _decoded(mp4: bytes, positions: Sequence[int]) -> Iterator[VideoFrame]:
-    """The frames at these positions (ascending) of one group."""
+    """The frames at these positions (ascending) of a file."""
     with av.open(io.BytesIO(mp4), mode="r", format="mp4") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
