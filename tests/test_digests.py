@@ -348,7 +348,7 @@ SECTIONS = {
     "pretrain": TRAINED,
     "finetune": TUNED,
     "evaluate": {"evaluate"},
-    "export": {"export"},
+    "export": {"export", "evaluate"},
     "register": NOTHING,
     "promote": NOTHING,
     "deploy": NOTHING,
