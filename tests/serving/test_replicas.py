@@ -40,14 +40,19 @@ def replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> Iter
         yield watchers
 
 
-def serving(version: int) -> ReplicaState:
-    return ReplicaState(ready=True, endpoints={"actions": version}, problem=None)
+def champion(version: int) -> Champion:
+    return Champion(version=version, bundle=f"export/{version}", onnx_sha256=f"{version:064x}")
+
+
+def serving(version: int, graph: str = "") -> ReplicaState:
+    graphs = {"actions": graph or champion(version).onnx_sha256}
+    return ReplicaState(ready=True, endpoints={"actions": version}, graphs=graphs, problem=None)
 
 
 def test_it_waits_for_the_last_replica_and_follows_a_later_promotion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Any
 ) -> None:
-    port, champion = free_port(), [2]
+    port, named = free_port(), [2]
     with replicas(tmp_path, monkeypatch, port) as watchers:
         for watcher in watchers[:2]:
             watcher.state = serving(2)
@@ -55,16 +60,16 @@ def test_it_waits_for_the_last_replica_and_follows_a_later_promotion(
 
         def promote_and_follow() -> None:
             time.sleep(1.5)
-            champion[0] = 3
+            named[0] = 3
             for watcher in watchers:
                 time.sleep(0.5)
                 watcher.state = serving(3)
 
         follower = threading.Thread(target=promote_and_follow)
         follower.start()
-        served = await_replicas(f"replicas:{port}", endpoint="actions", wanted=lambda: champion[0], seconds=60)
+        served = await_replicas(f"replicas:{port}", endpoint="actions", wanted=lambda: champion(named[0]), seconds=60)
         follower.join()
-        assert served == 3
+        assert served == champion(3)
 
 
 def test_a_replica_that_stays_behind_is_named_with_its_reason(
@@ -77,10 +82,23 @@ def test_a_replica_that_stays_behind_is_named_with_its_reason(
         watchers[1].state = replace(serving(1), problem="the golden clip failed")
         watchers[2].state = ReplicaState()
         with pytest.raises(ServiceError) as failed:
-            await_replicas(f"replicas:{port}", endpoint="actions", wanted=lambda: 2, seconds=1.5)
+            await_replicas(f"replicas:{port}", endpoint="actions", wanted=lambda: champion(2), seconds=1.5)
     words = str(failed.value)
-    assert "127.0.0.2 serves version 1 (the golden clip failed)" in words
+    assert f"127.0.0.2 serves version 1, graph {'0' * 12} (the golden clip failed)" in words
     assert "127.0.0.3 serves nothing (nothing has been looked at yet)" in words and "127.0.0.1 " not in words
+
+
+def test_another_graph_under_the_same_number_is_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: Any
+) -> None:
+    """As after MLflow's database was made anew: its numbers begin at 1 again."""
+    port = free_port()
+    with replicas(tmp_path, monkeypatch, port) as watchers:
+        for watcher in watchers:
+            watcher.state = serving(2)
+        watchers[1].state = serving(2, graph="f" * 64)
+        with pytest.raises(ServiceError, match=r"version 2 of actions: 127\.0\.0\.2 serves version 2, graph f{12}$"):
+            await_replicas(f"replicas:{port}", endpoint="actions", wanted=lambda: champion(2), seconds=0.5)
 
 
 def test_the_step_deploy_waits_for_the_replicas_where_it_is_told_of_them(
@@ -91,7 +109,7 @@ def test_the_step_deploy_waits_for_the_replicas_where_it_is_told_of_them(
     promote: Callable[..., Champion],
     five_actions: Bundle,
 ) -> None:
-    champion = promote("actions", 2, five_actions.folder)
+    promoted = promote("actions", 2, five_actions.folder)
     (entry,) = Ledger(store, "actions").entries()
     decision = tmp_path / "decision.json"
     Manifest(
@@ -111,25 +129,25 @@ def test_the_step_deploy_waits_for_the_replicas_where_it_is_told_of_them(
         monkeypatch.setenv(VARIABLE, f"replicas:{port}")
         recipe = replace(load_recipe("pace-r2plus1d"), deploy=DeployConfig(timeout_seconds=0.5))
         for watcher in watchers[1:]:
-            watcher.state = serving(2)
+            watcher.state = serving(2, promoted.onnx_sha256)
         with pytest.raises(ServiceError, match=r"version 2 of actions: 127\.0\.0\.1 serves nothing"):
             deploy(recipe=recipe, decision=decision, out=tmp_path / "deployment.json")
-        watchers[0].state = serving(2)
+        watchers[0].state = serving(2, promoted.onnx_sha256)
         deployment = deploy(recipe=recipe, decision=decision, out=tmp_path / "deployment.json")
     assert deployment.summary == {
         "endpoint": "actions",
         "decided": 2,
         "version": 2,
-        "bundle": champion.bundle,
+        "bundle": promoted.bundle,
         "served_by": "triton",
     }
 
 
 def test_no_replica_at_all_is_no_success(free_port: Any) -> None:
     with pytest.raises(ServiceError, match="serves nothing"):
-        await_replicas(f"127.0.0.1:{free_port()}", endpoint="actions", wanted=lambda: 2, seconds=0)
+        await_replicas(f"127.0.0.1:{free_port()}", endpoint="actions", wanted=lambda: champion(2), seconds=0)
     with pytest.raises(ServiceError, match=r"no replica is found at nowhere\.invalid:1"):
-        await_replicas("nowhere.invalid:1", endpoint="actions", wanted=lambda: 2, seconds=0)
+        await_replicas("nowhere.invalid:1", endpoint="actions", wanted=lambda: champion(2), seconds=0)
 
 
 def test_the_address_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,9 @@ def test_a_replica_is_ready_from_the_first_champion_it_answers_with(
         assert asked(port, "/ready")[0] == 503 and asked(port, "/live") == (200, {"live": True})
         promote("actions", 1, five_actions.folder)
         eventually(lambda: asked(port, "/ready")[0] == 200)
-        assert asked(port, "/ready")[1] == {"ready": True, "endpoints": {"actions": 1}, "problem": None}
+        graphs = {"actions": five_actions.contract.onnx_sha256}
+        served = {"ready": True, "endpoints": {"actions": 1}, "graphs": graphs, "problem": None}
+        assert asked(port, "/ready")[1] == served
         assert asked(port, "/")[0] == 404
     finally:
         stop.set()

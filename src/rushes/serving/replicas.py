@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rushes.errors import ServiceError, UserError
+from rushes.ledger import Champion
 from rushes.progress import NullProgress, Progress
 
 VARIABLE = "RUSHES_REPLICAS"
@@ -33,9 +34,9 @@ def replicas_address() -> str | None:
 
 
 def await_replicas(
-    address: str, *, endpoint: str, wanted: Callable[[], int], seconds: float, progress: Progress | None = None
-) -> int:
-    """Waits until every replica serves an endpoint with the wanted version; returns that version.
+    address: str, *, endpoint: str, wanted: Callable[[], Champion], seconds: float, progress: Progress | None = None
+) -> Champion:
+    """Waits until every replica serves an endpoint with the wanted version and its graph; returns that version.
 
     Args:
         address: `host:port` of all of them.
@@ -51,15 +52,13 @@ def await_replicas(
     deadline = time.monotonic() + seconds
     reported = ""
     while True:
-        version = wanted()
+        champion = wanted()
         states = _states(address)
-        behind = {
-            where: state for where, state in states.items() if state.get("endpoints", {}).get(endpoint) != version
-        }
+        behind = {where: state for where, state in states.items() if not _serves(state, endpoint, champion)}
         if states and not behind:
-            return version
+            return champion
         words = "; ".join(_summary(where, state, endpoint) for where, state in sorted(behind.items()))
-        waiting = f"version {version} of {endpoint}: {words or f'no replica is found at {address}'}"
+        waiting = f"version {champion.version} of {endpoint}: {words or f'no replica is found at {address}'}"
         if time.monotonic() >= deadline:
             raise ServiceError(f"not every replica serves it after {seconds:g} s: {waiting}")
         if waiting != reported:
@@ -68,9 +67,15 @@ def await_replicas(
         time.sleep(1.0)
 
 
+def _serves(state: Mapping[str, Any], endpoint: str, champion: Champion) -> bool:
+    """Whether a replica serves the champion; one of version 0.1 reports no graph, and counts by its number."""
+    graph = state.get("graphs", {}).get(endpoint, champion.onnx_sha256)
+    return (state.get("endpoints", {}).get(endpoint), graph) == (champion.version, champion.onnx_sha256)
+
+
 def _summary(where: str, state: Mapping[str, Any], endpoint: str) -> str:
-    version = state.get("endpoints", {}).get(endpoint)
-    serves = "serves nothing" if version is None else f"serves version {version}"
+    version, graph = state.get("endpoints", {}).get(endpoint), state.get("graphs", {}).get(endpoint, "unknown")
+    serves = "serves nothing" if version is None else f"serves version {version}, graph {graph[:12]}"
     return f"{where} {serves}" + (f" ({state['problem']})" if state.get("problem") else "")
 
 

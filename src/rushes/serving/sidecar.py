@@ -23,7 +23,7 @@ from pathlib import Path
 
 from rushes.progress import NullProgress, Progress
 from rushes.serving.reconciler import probe_routed, reconcile
-from rushes.serving.repository import models_folder
+from rushes.serving.repository import Repository, models_folder
 from rushes.store import Store
 
 STALE_SECONDS = 900.0
@@ -37,6 +37,8 @@ class ReplicaState:
     ready: bool = False
     endpoints: Mapping[str, int] = field(default_factory=dict)
     """Endpoint to the version that passed its golden clip."""
+    graphs: Mapping[str, str] = field(default_factory=dict)
+    """Endpoint to the SHA-256 of the graph of that version."""
     problem: str | None = "nothing has been looked at yet"
     """Why it does not serve what the ledger says."""
 
@@ -71,14 +73,19 @@ class Watcher:
         states = reconcile(home=self.home, store=self.store, server=self.server, progress=self.progress)
         served = {state.endpoint: state.version for state in states if state.version is not None}
         return ReplicaState(
-            ready=bool(served), endpoints=served, problem=None if served else "no version has been promoted"
+            ready=bool(served),
+            endpoints=served,
+            graphs={state.endpoint: state.onnx_sha256 for state in states if state.onnx_sha256 is not None},
+            problem=None if served else "no version has been promoted",
         )
 
     def _as_before(self, problem: str) -> ReplicaState:
         routed = probe_routed(home=self.home, server=self.server)
         answering = {endpoint: version for endpoint, (version, failure) in routed.items() if failure is None}
         ready = self.state.ready and bool(routed) and len(answering) == len(routed)
-        return ReplicaState(ready=ready, endpoints=answering, problem=problem)
+        routings = {endpoint: Repository(self.home, endpoint).routing() for endpoint in answering}
+        graphs = {endpoint: routing.onnx_sha256 for endpoint, routing in routings.items() if routing is not None}
+        return ReplicaState(ready=ready, endpoints=answering, graphs=graphs, problem=problem)
 
 
 def watch(watcher: Watcher, *, every: float, port: int, stop: threading.Event | None = None) -> None:

@@ -104,14 +104,13 @@ def _check_files(context: Context, state: EndpointState) -> None:
 
 def _await_replicas(context: Context, replicas: str, endpoint: str, champion: Champion, *, seconds: float) -> Champion:
     """The champion that every replica serves: the latest, where another was named meanwhile."""
-
-    def wanted() -> int:
-        nonlocal champion
-        champion = _champion(context, endpoint) or champion
-        return champion.version
-
-    await_replicas(replicas, endpoint=endpoint, wanted=wanted, seconds=seconds, progress=context.progress)
-    return champion
+    return await_replicas(
+        replicas,
+        endpoint=endpoint,
+        wanted=lambda: _champion(context, endpoint) or champion,
+        seconds=seconds,
+        progress=context.progress,
+    )
 
 
 def _champion(context: Context, endpoint: str) -> Champion | None:
