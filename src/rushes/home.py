@@ -20,6 +20,22 @@ def home_folder() -> Path:
     return Path(os.environ.get("RUSHES_HOME") or ".rushes").absolute()
 
 
+def user_cache() -> Path:
+    """XDG_CACHE_HOME, or `.cache` in the user's home: for what all projects of a user share.
+
+    Raises:
+        UserError: neither is known.
+    """
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named).absolute()
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError as error:  # no HOME, and a user without an entry in passwd
+        raise UserError(
+            f"HOME: not set, and user {os.getuid()} has no entry in passwd: set HOME to a folder that it may write to"
+        ) from error
+
+
 def open_store() -> Store:
     """The store that RUSHES_STORE names."""
     home = home_folder()

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from rushes.progress import read_events
+from rushes.serving.environment import can_run_triton
 from rushes.steps import STEPS
 from tests.integration.conftest import QUICK, Cli, write_videos
 
@@ -54,6 +55,14 @@ def class_folders(root: Path, *names: str) -> Path:
         write_videos(root / name, files=2, seed=seed)
         shutil.copytree(root / name / "moving", root / "videos" / name)
     return root / "videos"
+
+
+@pytest.mark.skipif(can_run_triton() is not None, reason="no Triton here")
+def test_a_home_in_which_triton_cannot_work(alone: Cli, videos: Path) -> None:
+    odd = Cli(alone.home.with_name("it's my home; $5 (ü)"), alone.folder, alone.extra)
+    line = refusal(odd, *MODEL, "--videos", videos)
+    assert "set RUSHES_HOME to a folder named with plain letters" in line
+    assert not odd.home.exists()
 
 
 def test_a_missing_folder(alone: Cli) -> None:

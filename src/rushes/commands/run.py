@@ -30,6 +30,8 @@ from rushes.progress import EventLog, first_error
 from rushes.serving.environment import can_run_triton
 from rushes.serving.reconciler import reconcile
 from rushes.serving.server import address, triton_status
+from rushes.serving.shell_paths import check_triton_paths
+from rushes.tracking.database import check_database
 
 _LITTLE = 1 << 16
 """Free bytes below which a disk counts as full."""
@@ -83,6 +85,7 @@ def run_pipeline(arguments: Arguments, *, runner: Runner = "subprocess", pipelin
         RushesError: a step or a server failed; the message names the log.
     """
     _check_input(arguments)
+    _check_servers(home_folder())
     if runner == "docker":
         require_docker(pipeline or compiled_pipeline())
     home = home_folder()
@@ -163,6 +166,14 @@ def _check_input(arguments: Arguments) -> None:
     """The same reading that `pin` does, here for the sake of an error before any server starts."""
     if not arguments.data.revision:
         arguments.data.annotations(list_archive(arguments.data.root).paths)
+
+
+def _check_servers(home: Path) -> None:
+    """What would stop a server only when a later step needs it."""
+    if can_run_triton() is None:
+        check_triton_paths(home)
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        check_database(home)
 
 
 def _keep_served(finished: Finished, home: Path) -> None:

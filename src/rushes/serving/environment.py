@@ -14,6 +14,7 @@ import venv
 from pathlib import Path
 
 from rushes.errors import ServiceError
+from rushes.home import user_cache
 from rushes.progress import NullProgress, Progress
 from rushes.resources import bundled
 from rushes.store import locked
@@ -48,7 +49,7 @@ def lock_file() -> Path:
 
 def environment_folder() -> Path:
     """The environment's folder for this lock file and Python; it need not exist."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = user_cache()
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256(lock_file().read_bytes() + python.encode()).hexdigest()[:12]
     return cache / "rushes" / f"triton-{digest}"

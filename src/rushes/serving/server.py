@@ -19,6 +19,7 @@ from rushes.progress import Progress
 from rushes.serving.control_key import FLAGS, KEY_VARIABLE, closing_arguments, make_key, read_key
 from rushes.serving.environment import can_run_triton, ensure_environment, environment_folder, site_packages
 from rushes.serving.repository import BACKENDS, models_folder
+from rushes.serving.shell_paths import check_triton_paths
 
 NAME = "triton"
 PORT = 8000
@@ -55,12 +56,13 @@ def start_triton(
         timeout: seconds until it must be live.
 
     Raises:
-        UserError: Triton cannot run on this machine, or a port is in use.
+        UserError: Triton cannot run on this machine or in this folder, or a port is in use.
         ServiceError: it did not start; the message ends with the end of its log.
     """
     reason = can_run_triton()
     if reason is not None:
         raise UserError(f"triton: {reason}: answers come in process (`rushes predict --offline`)")
+    check_triton_paths(home)
     home = home.resolve()
     first = port if port is not None else default_port()
     return processes.start(

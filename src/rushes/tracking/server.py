@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rushes import processes
 from rushes.processes import Server
+from rushes.tracking.database import check_database, database_file, database_url
 
 NAME = "mlflow"
 PORT = 5000
@@ -18,10 +19,11 @@ def start_mlflow(*, home: Path, port: int | None = None) -> Server:
     """Starts the server and waits until it answers; a new database is migrated first, which takes tens of seconds.
 
     Raises:
-        UserError: the port is in use.
+        UserError: the port is in use, or the database is of another version of MLflow.
         ServiceError: it did not start.
     """
-    folder = home / "mlflow"
+    check_database(home)
+    folder = database_file(home).parent
     folder.mkdir(parents=True, exist_ok=True)
     port = port or int(os.environ.get("RUSHES_MLFLOW_PORT") or PORT)
     argv = [
@@ -36,7 +38,7 @@ def start_mlflow(*, home: Path, port: int | None = None) -> Server:
         "--workers",
         "1",
         "--backend-store-uri",
-        f"sqlite:///{folder / 'mlflow.db'}",
+        database_url(home),
         "--artifacts-destination",
         str(folder / "artifacts"),
         "--serve-artifacts",
