@@ -30,13 +30,14 @@ def check_database(home: Path) -> None:
     """Checks that the installed MLflow reads the database of a home; one that is not there yet will be made.
 
     Raises:
-        UserError: it is of an older MLflow, with the command that upgrades it; of a newer one; no database; or would lie
-            elsewhere than in its home.
+        UserError: it is of an older MLflow, with the command that upgrades it; of a newer one; no database; or would
+            lie elsewhere than in its home.
     """
     file = database_file(home)
     if "?" in str(file):
         raise UserError(
-            f"mlflow: the folder {str(home)!r} holds '?', at which a database's URL ends: set RUSHES_HOME to one without it"
+            f"mlflow: the folder {str(home)!r} holds '?', at which a database's URL ends: set RUSHES_HOME to one "
+            "without it"
         )
     if not file.is_file() or not file.stat().st_size:
         return
