@@ -80,6 +80,7 @@ def _revisions() -> tuple[str, set[str]]:
     package = util.find_spec("mlflow")
     assert package is not None and package.origin is not None, "mlflow is an installed distribution"
     scripts = (Path(package.origin).parent / "store" / "db_migrations" / "versions").glob("*.py")
-    follows = dict(match.groups() for text in (path.read_text() for path in scripts) if (match := _LINKS.search(text)))
+    matches = (_LINKS.search(path.read_text()) for path in scripts)
+    follows = {match[1]: match[2] for match in matches if match}
     (newest,) = follows.keys() - follows.values()
-    return str(newest), set(follows)
+    return newest, set(follows)
