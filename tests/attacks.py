@@ -3,11 +3,13 @@
 import base64
 import http.client
 import json
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from fastapi.routing import APIRoute
 
 MODEL = """
 import pathlib
@@ -84,3 +86,20 @@ def listening(pid: int) -> set[tuple[str, int]]:
     found = [c for each in (process, *process.children(recursive=True)) for c in each.net_connections("inet")]
     open_ones = [c for c in found if c.status == psutil.CONN_LISTEN or (c.type == socket.SOCK_DGRAM and c.laddr)]
     return {(str(c.laddr.ip).removeprefix("::ffff:"), int(c.laddr.port)) for c in open_ones}
+
+
+def mlflow_attacks() -> list[Attack]:
+    """Every route of MLflow's server with every method it takes, and a body that makes an experiment where it can."""
+    from mlflow.server import app
+    from mlflow.server.fastapi_app import app as outer
+
+    rules = {(method, rule.rule) for rule in app.url_map.iter_rules() for method in rule.methods or ()}
+    rules |= {
+        (method, route.path) for route in outer.routes if isinstance(route, APIRoute) for method in route.methods or ()
+    }
+    paths = {(method, re.sub(r"[<{][^>}]*[>}]", "1", path)) for method, path in rules}
+    body = json.dumps({"name": "evil", "experiment_id": "0", "run_id": "1"})
+    return [
+        Attack(method=method, path=path, body="" if method in ("GET", "HEAD") else body)
+        for method, path in sorted(paths)
+    ]

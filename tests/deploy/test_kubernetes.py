@@ -238,6 +238,7 @@ def test_a_replica_is_ready_when_the_reconciler_says_so_and_ends_when_nobody_ask
     reconciler, server = spec["initContainers"][0], spec["containers"][0]
     assert reconciler["restartPolicy"] == "Always" and reconciler["readinessProbe"]["httpGet"]["path"] == "/ready"
     assert reconciler["startupProbe"]["httpGet"]["path"] == "/live" and "readinessProbe" not in server
+    assert "--host=0.0.0.0" in reconciler["command"], "the kubelet calls from outside the pod"
     drain: Any = parse(server["lifecycle"]["preStop"]["exec"]["command"][1:])
     (wait,) = (a.split("=")[1] for a in server["command"] if a.startswith("--exit-timeout-secs="))
     assert spec["terminationGracePeriodSeconds"] >= drain.limit + float(wait) + 10

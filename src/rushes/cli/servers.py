@@ -60,13 +60,15 @@ class Reconcile:
     """Seconds between two checks."""
     port: int = 8080
     """Port of the health probes /live and /ready."""
+    host: str = "127.0.0.1"
+    """Address of the health probes. In a pod 0.0.0.0: the kubelet calls from outside."""
 
     def execute(self) -> int:
         from rushes.commands.servers import reconcile, watch_triton
 
         if self.once:
             return reconcile(self.server)
-        return watch_triton(self.server, every=self.every, port=self.port)
+        return watch_triton(self.server, every=self.every, port=self.port, host=self.host)
 
 
 @dataclass(frozen=True, kw_only=True)

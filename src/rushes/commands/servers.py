@@ -78,7 +78,7 @@ def reconcile(server: str) -> int:
     return 0
 
 
-def watch_triton(server: str, *, every: float, port: int) -> int:
+def watch_triton(server: str, *, every: float, port: int, host: str) -> int:
     """Reconciles in a loop until a signal ends it."""
     home = home_folder()
     local = triton_status(home=home)
@@ -87,7 +87,7 @@ def watch_triton(server: str, *, every: float, port: int) -> int:
             raise UserError("server: no Triton was started from this home: name one (--server 127.0.0.1:8001)")
         server = address(local)
     watcher = Watcher(home=home, store=open_store(), server=server, progress=_LogLines())
-    watch(watcher, every=every, port=port)
+    watch(watcher, every=every, port=port, host=host)
     return 0
 
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from rushes.processes import LOOPBACK
 from rushes.progress import NullProgress, Progress
 from rushes.serving.reconciler import probe_routed, reconcile
 from rushes.serving.repository import Repository, models_folder
@@ -88,17 +89,20 @@ class Watcher:
         return ReplicaState(ready=ready, endpoints=answering, graphs=graphs, problem=problem)
 
 
-def watch(watcher: Watcher, *, every: float, port: int, stop: threading.Event | None = None) -> None:
+def watch(
+    watcher: Watcher, *, every: float, port: int, host: str = LOOPBACK, stop: threading.Event | None = None
+) -> None:
     """Reconciles every few seconds and answers probes, until stopped.
 
     Args:
         watcher: of the replica.
         every: seconds between two runs.
-        port: of the probes, on every interface: the kubelet calls from outside the pod.
+        port: of the probes.
+        host: address of the probes; in a pod 0.0.0.0, every interface, since the kubelet calls from outside.
         stop: ends the loop; a signal does as well.
     """
     stop = stop or threading.Event()
-    with serve_probes(watcher, port=port):
+    with serve_probes(watcher, port=port, host=host):
         while not stop.is_set():
             watcher.reconcile()
             stop.wait(every)
@@ -145,7 +149,7 @@ def _total(lines: list[str], name: str) -> float:
 
 
 @contextmanager
-def serve_probes(watcher: Watcher, *, port: int, host: str = "") -> Iterator[None]:
+def serve_probes(watcher: Watcher, *, port: int, host: str) -> Iterator[None]:
     """Answers probes inside the block, on one address or on all."""
     answers: Mapping[str, Callable[[], tuple[bool, object]]] = {
         "/live": lambda: (watcher.live, {"live": watcher.live}),
