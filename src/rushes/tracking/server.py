@@ -37,9 +37,6 @@ def start_mlflow(*, home: Path, port: int | None = None) -> Server:
             installed again.
         ServiceError: it did not start.
     """
-    check_database(home)
-    folder = database_file(home).parent
-    folder.mkdir(parents=True, exist_ok=True)
     port = port or int(os.environ.get("RUSHES_MLFLOW_PORT") or PORT)
     argv = [
         sys.executable,
@@ -55,7 +52,7 @@ def start_mlflow(*, home: Path, port: int | None = None) -> Server:
         "--backend-store-uri",
         database_url(home),
         "--artifacts-destination",
-        str(folder / "artifacts"),
+        str(database_file(home).with_name("artifacts")),
         "--serve-artifacts",
         *CLOSED,
         f"--cors-allowed-origins=http://127.0.0.1:{port},http://localhost:{port}",
@@ -68,7 +65,7 @@ def start_mlflow(*, home: Path, port: int | None = None) -> Server:
         ports={"http": port},
         ready=_answers,
         outdated=lambda server: not is_closed(server),
-        prepare=_require_app,
+        prepare=lambda: _prepare(home),
         change_ports="set RUSHES_MLFLOW_PORT",
         timeout=240,
     )
@@ -89,8 +86,10 @@ def tracking_url(home: Path) -> str:
     return f"http://{processes.LOOPBACK}:{port}"
 
 
-def _require_app() -> None:
-    """Checks that MLflow finds its entry point: an installation of an earlier version, with newer code, has none."""
+def _prepare(home: Path) -> None:
+    """Checks the database, which another start may be migrating before, and that MLflow finds its entry point."""
+    check_database(home)
+    database_file(home).parent.mkdir(parents=True, exist_ok=True)
     if APP_NAME not in metadata.entry_points(group="mlflow.app").names:
         raise UserError("mlflow: this package was installed before it had an application for MLflow: `make install`")
 
