@@ -217,7 +217,7 @@ def test_an_input_that_was_made_again_with_other_bytes_is_noticed(registered: Po
     tuned, store = registered.read("x1", "tuned"), open_store()
     other = {"weights.safetensors": store.put_bytes(b"other weights")}
     store.publish(dataclasses.replace(tuned, files={**tuned.files, **other}))
-    message = r"^evaluation: evaluate/\w+: its inputs \(.*finetune/\w+.*\) are not in the store as it "
+    message = r"^evaluation: evaluate/\w+: its inputs \(.*finetune/\w+.*\) were made again since, "
     with pytest.raises(UserError, match=message):
         registered.promote("x1")
     store.discard(other["weights.safetensors"].sha256)

@@ -70,13 +70,18 @@ def _input(made: Given, name: str, store: Store) -> Manifest:
     manifest = made.manifest
     found = {key: store.find(ref) for key, ref in manifest.inputs.items()}
     source = found.get(name)
-    again = f"run `rushes {manifest.step}` again"
     if source is None:
         ref = manifest.inputs.get(name, "that its manifest does not name")
-        raise UserError(f"{made} was made from {name} {ref}, which is not in the store {store.url}: {again}")
+        raise UserError(
+            f"{made} was made from {name} {ref}, which is not in the store {store.url}: run "
+            f"`rushes {manifest.step}` again"
+        )
     if manifest.code and not _is_reproduced(manifest, found):
         inputs = ", ".join(sorted(manifest.inputs.values()))
-        raise UserError(f"{made}: its inputs ({inputs}) are not in the store as it was made from them: {again}")
+        raise UserError(
+            f"{made}: its inputs ({inputs}) were made again since, with other bytes: run the steps that make them, and "
+            f"`rushes {manifest.step}`, again"
+        )
     return source
 
 
