@@ -49,6 +49,15 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(scope="session")
+def reports() -> Path:
+    """Files as public reports describe them, beside the checkout; a test that needs them skips where they are absent."""
+    folder = SHARED_DATA.parent / "reports"
+    if not folder.is_dir():
+        pytest.skip(f"no files of reports: {folder} is absent")
+    return folder
+
+
 @pytest.fixture
 def s3_server(tmp_path: Path) -> Iterator[S3]:
     with running(tmp_path) as server:

@@ -94,13 +94,14 @@ def test_a_first_timestamp_beyond_zero_is_the_beginning() -> None:
     ]
 
 
-def test_a_long_gap_is_left_out_and_times_after_it_stay_true() -> None:
-    video = numbered([0.0, 0.1, 100.0, 100.1])
-    timed = list(decode_timed(video, short_side=16, fps=10.0))
-    assert len(timed) < 110, "not a hundred seconds of one frame"
-    assert [round(t, 3) for t, frame in timed if numbers([frame]) == [2]] == [100.0]
-    after = list(decode_timed(video, short_side=16, fps=10.0, start=100.0))
-    assert [round(t, 3) for t, _ in after] == [round(t, 3) for t, _ in timed if t > 99.99]
+def test_a_frame_stands_for_up_to_an_hour_and_times_after_a_longer_gap_stay_true() -> None:
+    video = numbered([0.0, 0.1, 100.0, 100.1, 7300.0, 7300.1, 7301.1])
+    timed = list(decode_timed(video, short_side=16, fps=1.0))
+    assert [round(t) for t, frame in timed if numbers([frame]) == [3]] == list(range(100, 3700))
+    assert [round(t) for t, _ in timed] == [*range(3700), 7300, 7301], "not two hours of one frame"
+    for start in (100.0, 7300.0):
+        after = list(decode_timed(video, short_side=16, fps=1.0, start=start))
+        assert [t for t, _ in after] == [t for t, _ in timed if t >= start]
 
 
 def test_spans_partition_the_frames_even_between_grid_points() -> None:
@@ -167,7 +168,7 @@ def test_each_limit_has_its_reason(tmp_path: Path) -> None:
 
 
 def test_packets_that_do_not_decode_are_on_the_clock_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_packets", lambda video: iter([None, None]))
+    monkeypatch.setattr(decode, "_packets", lambda video, clock: iter([None, None]))
     for seconds, reason in ((60.0, "decode_error"), (0.0, "timeout")):
         with pytest.raises(VideoError) as caught:
             decode_all(numbered([0.0, 0.1]), short_side=16, fps=10.0, limits=Limits(decode_seconds=seconds))

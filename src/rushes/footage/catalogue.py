@@ -72,8 +72,10 @@ class Catalogue:
             pa.field("shard", pa.int32(), nullable=False),
             column(renumbered, pa.int32()),
         )
-        passing = pc.is_in(table["reason"], column(TRANSIENT, pa.string()))
-        usable = pc.and_(pc.equal(table["status"], text(QUARANTINED)), pc.invert(passing))
+        # Without probes: of version 0.1, which expected what headers say.
+        tried_again = TRANSIENT if probes else (*TRANSIENT, "truncated", "no_frames")
+        again = pc.is_in(table["reason"], column(tried_again, pa.string()))
+        usable = pc.and_(pc.equal(table["status"], text(QUARANTINED)), pc.invert(again))
         self._tables.append(table.filter(pc.or_(mask(plain(table["shard"]) >= 0), usable)))
         self.probes = probes | self.probes
 

@@ -36,6 +36,7 @@ class ProbeTable:
     def __init__(self) -> None:
         self._contents = bytearray()
         self._sizes, self._frames, self._rates = array("i"), array("q"), array("d")
+        self._moved = array("b")
         self._codecs: list[str] = []
         self._failures: dict[int, Failure] = {}
         self._order: npt.NDArray[np.int64] | None = None
@@ -50,7 +51,8 @@ class ProbeTable:
         self._contents += bytes.fromhex(sha256)
         self._sizes.extend((probe.width, probe.height))
         self._frames.append(probe.frames)
-        self._rates.extend((probe.fps, probe.seconds))
+        self._rates.extend((probe.fps, probe.seconds, probe.start))
+        self._moved.append(probe.moved)
         self._codecs.append(sys.intern(probe.codec))
 
     def __getitem__(self, sha256: str) -> Probe | Failure:
@@ -59,10 +61,18 @@ class ProbeTable:
         assert self._sha256(row) == sha256
         if row in self._failures:
             return self._failures[row]
-        pair = slice(2 * row, 2 * row + 2)
-        (width, height), (fps, seconds) = self._sizes[pair], self._rates[pair]
-        frames, codec = self._frames[row], self._codecs[row]
-        return Probe(width=width, height=height, fps=fps, frames=frames, seconds=seconds, codec=codec)
+        width, height = self._sizes[2 * row : 2 * row + 2]
+        fps, seconds, start = self._rates[3 * row : 3 * row + 3]
+        return Probe(
+            width=width,
+            height=height,
+            fps=fps,
+            frames=self._frames[row],
+            seconds=seconds,
+            codec=self._codecs[row],
+            start=start,
+            moved=bool(self._moved[row]),
+        )
 
     def _sha256(self, row: int) -> str:
         return self._contents[32 * row : 32 * row + 32].hex()
@@ -81,7 +91,7 @@ class ProbeTable:
         order = self._sorted()
         failed = np.zeros(len(order), dtype=bool)
         failed[list(self._failures)] = True
-        sizes, rates = np.array(self._sizes).reshape(-1, 2)[order], np.array(self._rates).reshape(-1, 2)[order]
+        sizes, rates = np.array(self._sizes).reshape(-1, 2)[order], np.array(self._rates).reshape(-1, 3)[order]
         missing, rows = failed[order], order.tolist()
         columns = {
             "width": column(sizes[:, 0], pa.int32(), missing=missing),
@@ -89,6 +99,8 @@ class ProbeTable:
             "fps": column(rates[:, 0], pa.float64(), missing=missing),
             "frames": column(np.array(self._frames)[order], pa.int64(), missing=missing),
             "seconds": column(rates[:, 1], pa.float64(), missing=missing),
+            "start": column(rates[:, 2], pa.float64(), missing=missing),
+            "moved": column(np.array(self._moved)[order], pa.int8(), missing=missing),
             "codec": column([self._codecs[row] for row in rows], pa.string(), missing=missing),
             "sha256": column([self._sha256(row) for row in rows], pa.string()),
         }
@@ -99,9 +111,13 @@ class ProbeTable:
 
 
 def read_probes(store: Store, manifest: Manifest) -> dict[str, Probe | Failure]:
-    """Reads `probes.parquet`, except for failures that may succeed in another run."""
+    """Reads `probes.parquet`, except for failures that may succeed in another run.
+
+    Those of version 0.1, which believed headers, are not read.
+    """
     found: dict[str, Probe | Failure] = {}
-    for row in read_columns(store.checked(manifest.files[PROBES])).to_pylist():
+    table = read_columns(store.checked(manifest.files[PROBES]))
+    for row in table.to_pylist() if "moved" in table.column_names else ():
         sha256, probe = row.pop("sha256"), _probe(row)
         if isinstance(probe, Probe) or probe.reason not in TRANSIENT:
             found[sha256] = probe
@@ -110,7 +126,7 @@ def read_probes(store: Store, manifest: Manifest) -> dict[str, Probe | Failure]:
 
 def _probe(row: dict[str, Any]) -> Probe | Failure:
     reason, message = row.pop("reason"), row.pop("message")
-    return Failure(reason=reason, message=message) if reason else Probe(**row)
+    return Failure(reason=reason, message=message) if reason else Probe(**row | {"moved": bool(row["moved"])})
 
 
 def probe_files(

@@ -67,7 +67,7 @@ class Segment:
     """Path of the file that it is part of, relative to the root of the videos."""
     source_sha256: str
     start: float
-    """Seconds from the file's first frame."""
+    """Seconds from the container's start, as players count."""
     end: float
     label: str
     """Class name, "" where there is none."""

@@ -62,7 +62,7 @@ def plan_segments(
 def _unusable(source: Source, known: Sequence[Annotation], failure: Failure, splits: Splits) -> Planned:
     """One row for the whole file, for the index to say why it is not used."""
     label = next((a.label for a in known if a.label), None)
-    segment = _segment(source, 0.0, 0.0, 0.0, label, splits, known[0] if known else None)
+    segment = _segment(source, 0.0, 0.0, segment_key(source.sha256, 0.0, 0.0), label, splits, known[0] if known else None)
     return Planned(segment=segment, limit=0.0, expected=0, fps=0.0, failure=failure)
 
 
@@ -71,8 +71,8 @@ def _segments_of(
 ) -> list[Planned]:
     rate = config.fps or probe.fps
     planned = []
-    for start, end, annotation in _spans(known, probe.seconds):
-        last = end >= probe.seconds - _TOLERANCE and (annotation is None or annotation.end is None)
+    for start, end, annotation in _spans(known, _first_slot(probe, rate), probe.end):
+        last = end >= probe.end - _TOLERANCE and (annotation is None or annotation.end is None)
         pieces = max(1, math.ceil((end - start) / config.segment_seconds - _TOLERANCE))
         # Pieces of equal length that end on frames: no short rest at the end.
         cuts = [start + round((end - start) * n / pieces * rate) / rate for n in range(pieces)] + [end]
@@ -81,33 +81,47 @@ def _segments_of(
         for n, (begin, stop) in enumerate(pairwise(cuts)):
             open_ended = last and n == pieces - 1
             limit = begin + config.segment_seconds if open_ended else stop
+            key = segment_key(source.sha256, begin, limit, moved=probe.moved)
             planned.append(
                 Planned(
-                    segment=_segment(source, begin, stop, limit, label, splits, given),
+                    segment=_segment(source, begin, stop, key, label, splits, given),
                     limit=limit,
-                    expected=math.floor((min(stop, probe.seconds) - begin) * rate + 0.5),
+                    expected=math.floor((min(stop, probe.end) - begin) * rate + 0.5),
                     fps=rate,
                 )
             )
     return planned
 
 
-def _spans(known: Sequence[Annotation], seconds: float) -> list[tuple[float, float, Annotation | None]]:
-    """(start, end, annotation) of the labelled intervals and of the gaps between them, by start."""
+def _first_slot(probe: Probe, rate: float) -> float:
+    """Second of the first frame, at a constant rate of frames."""
+    return math.floor(probe.start * rate + 0.5) / rate
+
+
+def _spans(known: Sequence[Annotation], begin: float, finish: float) -> list[tuple[float, float, Annotation | None]]:
+    """(start, end, annotation) of the labelled intervals and of the gaps between them, by start.
+
+    Args:
+        known: annotations of the file.
+        begin: second at which its film begins; an interval that begins earlier is cut to it.
+        finish: second at which its film ends.
+    """
     if not known:
-        return [(0.0, seconds, None)]
+        return [(begin, finish, None)]
     spans: list[tuple[float, float, Annotation | None]] = []
     for a in known:
         start = a.start or 0.0
-        spans.append((start, max(seconds, start) if a.end is None else a.end, a))
+        if a.end is None or a.end > begin:
+            start = max(start, begin)
+        spans.append((start, max(finish, start) if a.end is None else a.end, a))
     spans.sort(key=lambda span: span[:2])
-    covered = 0.0
+    covered = begin
     for start, end, _ in list(spans):
         if start - covered >= _SHORTEST_GAP:
             spans.append((covered, start, None))
         covered = max(covered, end)
-    if seconds - covered >= _SHORTEST_GAP:
-        spans.append((covered, seconds, None))
+    if finish - covered >= _SHORTEST_GAP:
+        spans.append((covered, finish, None))
     return sorted(spans, key=lambda span: span[:2])
 
 
@@ -115,13 +129,13 @@ def _segment(
     source: Source,
     start: float,
     end: float,
-    limit: float,
+    key: str,
     label: str | None,
     splits: Splits,
     annotation: Annotation | None,
 ) -> Segment:
     return Segment(
-        key=segment_key(source.sha256, start, limit),
+        key=key,
         source=source.path,
         source_sha256=source.sha256,
         start=start,

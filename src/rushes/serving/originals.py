@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rushes.evaluation.served import ServedAnswer
-from rushes.footage.keys import segment_key
+from rushes.footage.keys import is_key_of
 from rushes.footage.provenance import OriginalFiles
 from rushes.footage.reader import Footage
 from rushes.footage.sources import located
@@ -38,7 +38,7 @@ def served_answers(
     answers = []
     for row, source, sha256, key in zip(rows, *columns, strict=True):
         start = float(footage.segments.start[row])
-        whole = start == 0 and key == segment_key(sha256, 0.0, files.segment_seconds)
+        whole = start == 0 and is_key_of(key, sha256, 0.0, files.segment_seconds)
         try:
             if whole:
                 answers.append(_whole(model, files.root, source, sha256=sha256))
@@ -64,7 +64,7 @@ def _limit(footage: Footage, row: int, *, key: str, sha256: str, files: Original
     """The second at which a segment's decoding stopped: its end, or later where the file goes on for longer."""
     start, end = float(footage.segments.start[row]), float(footage.segments.end[row])
     longest = start + files.segment_seconds
-    return longest if key == segment_key(sha256, start, longest) else end
+    return longest if is_key_of(key, sha256, start, longest) else end
 
 
 def _read(root: str, source: str) -> bytes:

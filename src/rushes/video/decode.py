@@ -13,7 +13,17 @@ from collections.abc import Iterator
 import av
 from av.video.frame import VideoFrame
 
-from rushes.video.clock import EPSILON, Timed, at_constant_rate, clocked, has_one_clock
+from rushes.video.clock import (
+    EPSILON,
+    PacketClock,
+    Timed,
+    at_constant_rate,
+    can_seek,
+    clocked,
+    in_chunk_order,
+    in_chunks,
+    origin,
+)
 from rushes.video.deinterlace import deinterlaced
 from rushes.video.frames import Frames
 from rushes.video.geometry import Scaler, colour_matrix
@@ -31,8 +41,9 @@ def decode_i420(
 ) -> Iterator[Frames]:
     """Yields the frames of `[start, end)` seconds, uint8 `[H * 3/2, W]` with the shorter of H and W `short_side`.
 
-    Frame k of a constant `fps` shows what the source shows at k / fps after its first frame, so two adjoining spans
-    together are exactly the frames of the whole. With `fps` None every decoded frame is yielded.
+    Seconds count from the container's start (`rushes.video.clock`). Frame k of a constant `fps` shows what the source
+    shows at k / fps, so two adjoining spans together are exactly the frames of the whole. With `fps` None every decoded
+    frame is yielded.
 
     Raises:
         VideoError: it cannot be used, or is beyond the limits. Errors inside the stream end it or are skipped.
@@ -50,11 +61,11 @@ def decode_timed(
     end: float | None = None,
     limits: Limits | None = None,
 ) -> Iterator[tuple[float, Frames]]:
-    """As `decode_i420`, with each frame's time in seconds since the video's first frame."""
+    """As `decode_i420`, with each frame's time in seconds from the container's start."""
     with open_video(source, limits) as video:
         frames = deinterlaced(_timed_from(start, video))
         if fps is not None:
-            frames = at_constant_rate(frames, fps=fps, rate=video.rate)
+            frames = at_constant_rate(frames, fps=fps, video=video)
         scale = Scaler(video, short_side=short_side)
         for t, frame in frames:
             if end is not None and t >= end - EPSILON:
@@ -63,15 +74,24 @@ def decode_timed(
                 yield t, scale(frame)
 
 
-def decoded(video: OpenVideo) -> Iterator[VideoFrame]:
-    """Frames in presentation order; a packet that does not decode is skipped, a container that breaks ends it.
+def decoded(video: OpenVideo, clock: PacketClock) -> Iterator[VideoFrame]:
+    """Frames in presentation order, on the clock; a packet that does not decode is skipped, a broken container ends it.
+
+    Args:
+        video: from where it stands on.
+        clock: a new one, to place the packets.
 
     Raises:
         VideoError: no packet decodes, decoding takes too long, or the frames are too large, one or all together.
     """
+    frames = _decoded(video, clock)
+    return in_chunk_order(frames, clock) if in_chunks(video) else frames
+
+
+def _decoded(video: OpenVideo, clock: PacketClock) -> Iterator[VideoFrame]:
     spent, failures, count, pixels = 0.0, 0, 0, 0
     began = time.monotonic()
-    for frames in _packets(video):
+    for frames in _packets(video, clock):
         failures += frames is None
         for frame in frames or ():
             video.check_pixels(frame.width, frame.height)
@@ -87,10 +107,11 @@ def decoded(video: OpenVideo) -> Iterator[VideoFrame]:
         raise video.error("decode_error", f"none of its {failures} packets decodes")
 
 
-def _packets(video: OpenVideo) -> Iterator[list[VideoFrame] | None]:
+def _packets(video: OpenVideo, clock: PacketClock) -> Iterator[list[VideoFrame] | None]:
     """The frames of each packet, None where it does not decode."""
     try:
         for packet in video.container.demux(video.stream):
+            clock.place(packet)
             try:
                 yield packet.decode()
             except av.FFmpegError:
@@ -101,24 +122,23 @@ def _packets(video: OpenVideo) -> Iterator[list[VideoFrame] | None]:
 
 def _timed_from(start: float, video: OpenVideo) -> Iterator[Timed]:
     """Frames in order of time, from a key frame at or before `start`."""
-    if start > EPSILON and has_one_clock(video):
-        origin = next((f.pts for f in decoded(video) if f.pts is not None), None)
-        if origin is not None and _seek(video, start, origin):
-            yield from clocked(decoded(video), video, origin=origin)
-            return
+    if start > EPSILON and can_seek(video) and not _seek(video, start):
         video.container.seek(0)
-    yield from clocked(decoded(video), video)
+    yield from clocked(decoded(video, PacketClock(video)), video)
 
 
-def _seek(video: OpenVideo, start: float, origin: int) -> bool:
+def _seek(video: OpenVideo, start: float) -> bool:
     """Goes to a key frame shown before `start`; returns whether decoding from there does show one."""
-    assert video.stream.time_base is not None
-    target = origin + int((start - 0.5) / video.stream.time_base)
-    if target <= origin:
+    zero = origin(video)
+    if zero is None or video.stream.time_base is None:
+        return False
+    target = zero + int((start - 0.5) / video.stream.time_base)
+    if target <= (video.stream.start_time or zero):
         return False
     try:
+        next(decoded(video, PacketClock(video)), None)  # x264's first frame says what its decoder must know
         video.container.seek(target, stream=video.stream)
-        first = next(decoded(video), None)
+        first = next(decoded(video, PacketClock(video)), None)
         if first is None or first.pts is None or first.pts > target or not first.key_frame:
             return False
         video.container.seek(target, stream=video.stream)

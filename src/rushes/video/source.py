@@ -86,6 +86,8 @@ class OpenVideo:
     name: str
     """For messages."""
     limits: Limits
+    head: bytes = b""
+    """The file's first bytes."""
 
     @property
     def formats(self) -> frozenset[str]:
@@ -144,10 +146,10 @@ def open_video(source: VideoSource, limits: Limits | None = None) -> Iterator[Op
     """
     limits = limits or Limits()
     with _ffmpeg_errors(source), _file(source) as file:
-        _check_file(file, source, limits)
+        head = _check_file(file, source, limits)
         with _container(_input(file, source), source, limits) as container:
             stream = _film(container, source, limits)
-            video = OpenVideo(container=container, stream=stream, name=_name(source), limits=limits)
+            video = OpenVideo(container=container, stream=stream, name=_name(source), limits=limits, head=head)
             video.check_header()
             stream.codec_context.thread_count = 1  # parallel over files; one thread gives the same frames everywhere
             stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
@@ -185,10 +187,11 @@ def _container(file: "str | BinaryIO | _Remote", source: VideoSource, limits: Li
         raise VideoError("not_a_video", f"{_name(source)}: not a video that can be opened ({why})") from error
 
 
-def _check_file(file: "BinaryIO | _Remote", source: VideoSource, limits: Limits) -> None:
+def _check_file(file: "BinaryIO | _Remote", source: VideoSource, limits: Limits) -> bytes:
+    """Returns the file's first bytes."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    head = file.read(64)
+    head = file.read(256)
     file.seek(0)
     if size == 0:
         raise VideoError("empty", f"{_name(source)}: the file is empty")
@@ -199,6 +202,7 @@ def _check_file(file: "BinaryIO | _Remote", source: VideoSource, limits: Limits)
     wrong = impossible_table(file, size, **({"boxes": _URL_BOXES} if isinstance(source, str) else {}))
     if wrong is not None:
         raise VideoError("impossible_table", f"{_name(source)}: {wrong}")
+    return head
 
 
 def _film(container: InputContainer, source: VideoSource, limits: Limits) -> VideoStream:
