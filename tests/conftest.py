@@ -51,7 +51,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def reports() -> Path:
-    """Files as public reports describe them, beside the checkout; a test that needs them skips where they are absent."""
+    """Files of public reports, beside the checkout; a test that needs them skips where they are absent."""
     folder = SHARED_DATA.parent / "reports"
     if not folder.is_dir():
         pytest.skip(f"no files of reports: {folder} is absent")

@@ -64,7 +64,7 @@ def film(
     """
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=muxer, options=options or {}) as container:
-        stream = container.add_stream(codec, rate=rate)
+        stream: Any = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.time_base = Fraction(1) / rate
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = gop, reordered
@@ -80,8 +80,8 @@ def film(
             stream.codec_context.options = settings
         if codec.startswith("libvpx"):
             stream.codec_context.options = {"deadline": "realtime", "cpu-used": "8"}
-        sound = container.add_stream("mp2" if muxer == "vob" else "aac", rate=AUDIO_RATE) if audio else None
-        packets = []
+        sound: Any = container.add_stream("mp2" if muxer == "vob" else "aac", rate=AUDIO_RATE) if audio else None
+        packets: list[Any] = []
         for n, slot in enumerate(slots):
             frame = av.VideoFrame.from_ndarray(drawn(first + n), format="yuv420p")
             frame.pts, frame.time_base = slot, Fraction(1) / rate
@@ -103,7 +103,7 @@ def film(
 def _silence(stream: Any, start: float, end: float) -> list[Any]:
     stream.codec_context.open()
     size = stream.codec_context.frame_size
-    packets = []
+    packets: list[Any] = []
     for n in range(round((end - start) * AUDIO_RATE / size)):
         frame = AudioFrame.from_ndarray(np.zeros((1, size), np.float32), format="fltp", layout="mono")
         if stream.codec_context.format.name != "fltp":
@@ -111,4 +111,4 @@ def _silence(stream: Any, start: float, end: float) -> list[Any]:
         frame.sample_rate, frame.pts = AUDIO_RATE, round(start * AUDIO_RATE) + n * size
         frame.time_base = Fraction(1, AUDIO_RATE)
         packets += stream.encode(frame)
-    return packets + stream.encode()
+    return [*packets, *stream.encode()]

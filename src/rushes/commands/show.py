@@ -145,7 +145,7 @@ def _part(data: DataReference, *, scratch: Path, progress: Progress) -> Subject:
 
 
 def _tables(manifest: Manifest, store: Store) -> tuple[pa.Table, pa.Table]:
-    """The index, and what the files' headers say."""
+    """The index, and the probes of the files."""
     index, _ = read_index(store.checked(manifest.files[INDEX]))
     return index, pq.read_table(store.checked(manifest.files[PROBES]))
 
@@ -277,7 +277,7 @@ def _rows(subject: Subject, facts: Facts) -> Iterator[tuple[str, str]]:
     yield "files", subject.files
     for note in subject.notes:
         yield "", note
-    yield "length", f"{duration(facts.header_seconds)} in the files opened"
+    yield "length", f"{duration(facts.opened_seconds)} in the files opened"
     yield "formats", f"{enumerated(facts.codecs, 6)}; {_formats(facts)}"
     yield "looked at", f"{subject.part}: {duration(facts.seconds)}, {counted(facts.frames, 'frame')}"
     below = ", ".join(f"{percent} % below {value:.2g}" for percent, value in facts.motion)

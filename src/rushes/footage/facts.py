@@ -61,8 +61,8 @@ class Facts:
     """Sampled."""
     frames: int
     """Sampled."""
-    header_seconds: float
-    """Length of the opened files, as their headers say."""
+    opened_seconds: float
+    """Length of the opened files."""
     codecs: Sequence[tuple[str, int]]
     """Codec and number of files, the commonest first."""
     sizes: Sequence[tuple[int, int]]
@@ -106,7 +106,7 @@ def find_facts(footage: Footage, *, index: pa.Table, probes: pa.Table) -> Facts:
     Args:
         footage: the sampled segments.
         index: its whole index.
-        probes: what was read of each file's header.
+        probes: what was measured of each file.
     """
     segments = footage.segments
     medians = footage.motion_quantiles()[:, MEDIAN].astype(np.float64)
@@ -117,7 +117,7 @@ def find_facts(footage: Footage, *, index: pa.Table, probes: pa.Table) -> Facts:
     return Facts(
         seconds=float((segments.frames / segments.fps).sum()),
         frames=int(segments.frames.sum()),
-        header_seconds=float(seconds.sum()),
+        opened_seconds=float(seconds.sum()),
         codecs=Counter(probes["codec"].drop_null().to_pylist()).most_common(),
         sizes=_sizes(probes),
         rates=sorted(probes["fps"].drop_null().to_pylist()),

@@ -31,7 +31,7 @@ class Planned:
     segment: Segment
     """With `end` as planned."""
     limit: float
-    """Second at which decoding stops: `end`, or later where the file may be longer than its header says."""
+    """Second at which decoding stops: `end`, or later where more may decode than was measured."""
     expected: int
     """Frames that should decode, 0 where unknown."""
     fps: float

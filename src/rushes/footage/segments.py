@@ -62,7 +62,9 @@ def plan_segments(
 def _unusable(source: Source, known: Sequence[Annotation], failure: Failure, splits: Splits) -> Planned:
     """One row for the whole file, for the index to say why it is not used."""
     label = next((a.label for a in known if a.label), None)
-    segment = _segment(source, 0.0, 0.0, segment_key(source.sha256, 0.0, 0.0), label, splits, known[0] if known else None)
+    segment = _segment(
+        source, 0.0, 0.0, segment_key(source.sha256, 0.0, 0.0), label, splits, known[0] if known else None
+    )
     return Planned(segment=segment, limit=0.0, expected=0, fps=0.0, failure=failure)
 
 

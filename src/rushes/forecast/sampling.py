@@ -49,7 +49,7 @@ class SamplingForecast:
     """Bytes."""
     frames: Range
     seconds: float
-    """Duration of the videos, as their files say."""
+    """Duration of the videos."""
     segments: float
     windows: Range
     """Windows of the pretext task in the footage for pretraining."""
