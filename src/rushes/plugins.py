@@ -24,7 +24,7 @@ import functools
 import hashlib
 import importlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -85,6 +85,8 @@ def known(kind: Kind) -> dict[str, Definition]:
             both = f"{found[name].source} and by {definition.source}"
             raise UserError(f"pretrain.{kind}: {name!r} is defined by {both}: rename or remove one")
         found[name] = definition
+    if kind == "task" and NO_TASK in found:
+        raise UserError(f"pretrain.task: {NO_TASK!r}, by {found[NO_TASK].source}, stands for no task: rename it")
     return found
 
 
@@ -145,14 +147,22 @@ def _built_in(kind: Kind) -> list[tuple[str, Definition]]:
 def _of_module(module: str, kind: Kind, name: str) -> Definition:
     return Definition(
         source=module,
-        load=lambda: getattr(importlib.import_module(module), DICTS[kind])[name],
+        load=lambda: _defined(importlib.import_module(module), kind, name, module),
         digest=lambda: code_digest(module),
     )
 
 
+def _defined(module: ModuleType, kind: Kind, name: str, where: str) -> Any:
+    """What a module's dict holds once it has run, which need not be what is written there."""
+    found = getattr(module, DICTS[kind], None)
+    if not isinstance(found, Mapping) or name not in found:
+        raise UserError(f"{where}: {DICTS[kind]} does not hold {name!r} any more once it has run: write the dict once")
+    return found[name]
+
+
 def _from_files(kind: Kind) -> list[tuple[str, Definition]]:
     return [
-        (name, _of_file(path, getattr(module, DICTS[kind])[name]))
+        (name, _of_file(path, _defined(module, kind, name, f"--plugin {path}")))
         for path, module in _files.items()
         for name in _names(path.read_text(), DICTS[kind], f"--plugin {path}")
     ]

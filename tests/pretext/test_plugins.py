@@ -389,11 +389,16 @@ def test_a_file_that_is_no_plugin_is_one_line_and_exit_code_2(
             "from rushes.pretext.pace import Pace\nTASKS = {'pace': Pace}",
             "'pace' is defined by rushes.pretext.pace and by",
         ),
+        ("TASKS = {'none': dict}", "pretrain.task: 'none', by "),
+        ("TASKS = {'mine': 1}\nTASKS = {'other': 1}", "TASKS does not hold 'mine' any more once it has run"),
+        ("TASKS = {'mine': 1}\nTASKS.clear()", "TASKS does not hold 'mine' any more once it has run"),
+        ("TASKS = {'mine': 1}\nTASKS = 'mine'", "TASKS must be a dict with its names written out"),
+        ("TASKS = {'mine': 1}\ndel TASKS", "TASKS does not hold 'mine' any more once it has run"),
     ],
 )
 def test_a_task_must_be_one_and_its_name_its_own(text: str, words: str, tmp_path: Path) -> None:
-    plugins.use([written(tmp_path / "plugin.py", text)])
     with pytest.raises(UserError) as caught:
+        plugins.use([written(tmp_path / "plugin.py", text)])
         make_task("pace" if "'pace'" in text else "mine", {})
     assert words in str(caught.value)
 

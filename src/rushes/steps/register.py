@@ -71,6 +71,7 @@ def _registration(
     (artifacts / "recipe.json").write_text(json.dumps(to_record(recipe), indent=1))
     chain = _chain(context, evaluated) | {"export": exported}
     metrics = json.loads((artifacts / "metrics.json").read_text())
+    served = metrics.get("served", {})  # none in an evaluation by earlier code that a person accepted
     return Registration(
         endpoint=endpoint,
         bundle=exported.ref,
@@ -79,11 +80,7 @@ def _registration(
         metrics={
             f"top1/{row['protocol']}/{row['init']}".replace(" ", "_"): row["top1"]["value"] for row in metrics["rows"]
         }
-        | {
-            f"served/{name}": metrics["served"][name]["value"]
-            for name in ("agreement", "difference")
-            if metrics["served"]["sent"]
-        },
+        | {f"served/{name}": served[name]["value"] for name in ("agreement", "difference") if served.get("sent")},
         curves={
             name: json.loads(store.path(manifest.files["history.json"]).read_text())
             for name, manifest in chain.items()
