@@ -30,6 +30,7 @@ from rushes.footage.catalogue import INDEX, SHARDS, Catalogue, tombstones
 from rushes.footage.columns import text
 from rushes.footage.filters import filter_segments
 from rushes.footage.index import Geometry, write_index, write_shards
+from rushes.footage.intervals import check_intervals
 from rushes.footage.probes import PROBES, ProbeTable, probe_files
 from rushes.footage.rows import QUARANTINED, SAMPLED, Segment, Shard
 from rushes.footage.segment_plan import Failure, SegmentPlan, SelectedSegments
@@ -216,6 +217,7 @@ class _Work:
         sources = sorted(self.archive.sources, key=lambda source: source.path)
         self.files = len(sources)
         self._probe(sources)
+        check_intervals(self.archive.annotations, sources, self.probes)
         return plan_segments(sources, self.archive.annotations, self.probes, self.config)
 
     def _probe(self, sources: Sequence[Source]) -> None:
