@@ -76,6 +76,7 @@ def test_of_two_decisions_on_one_champion_the_second_is_refused(store: Store) ->
         ({"challenger": {"version": 1}}, "not a decision .*bundle"),
         ({"champion": {"version": 1, "bundle": "b", "sha256": "0"}}, "not a decision .*sha256"),
         ({"rolled_back": True}, "not a decision .*rolled_back"),
+        ({"decision": "rolled back"}, "decision: 'rolled back' is not allowed; promoted or refused"),
         ({"number": 1}, "number 1 in the record; expected 2: correct the record"),
     ],
 )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rushes.errors import UserError
 from rushes.store import Store
@@ -112,6 +112,8 @@ def _entry(text: bytes, *, number: int, source: str) -> LedgerEntry:
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{source}: not a decision ({error}): correct the record, or remove it") from error
+    if entry.decision not in get_args(Decision):
+        raise UserError(f"{source}: decision: {entry.decision!r} is not allowed; {' or '.join(get_args(Decision))}")
     if entry.number != number:
         raise UserError(f"{source}: number {entry.number} in the record; expected {number}: correct the record")
     return entry
