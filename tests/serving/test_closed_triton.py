@@ -1,5 +1,6 @@
 """Triton's control is closed: to web pages, to programs without the key, and to other machines."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -85,6 +87,20 @@ def test_the_same_requests_take_effect_with_the_key(
     assert send(load, port=triton.ports["http"], headers={HEADER: str(read_key(triton_home))}) == 200
     owner("unload_model", model_name="evil")
     assert (folder / "marker").read_text() == "run", "an attack that cannot succeed proves nothing"
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:8000", "null"])
+def test_a_page_gets_no_prediction(triton: Server, deployed: str, video: bytes, origin: str) -> None:
+    import tritonclient.http
+    from tritonclient.utils import InferenceServerException
+
+    tensor = tritonclient.http.InferInput("VIDEO", [1], "BYTES")
+    tensor.set_data_from_numpy(np.array([video], dtype=np.object_))
+    with tritonclient.http.InferenceServerClient(address(triton, "http")) as client:
+        assert client.infer(deployed, [tensor]).as_numpy("VERSION").tolist() == [1]
+        for name in ("Origin", "origin", "ORIGIN"):
+            with pytest.raises(InferenceServerException, match="a page in a browser"):
+                client.infer(deployed, [tensor], headers={name: origin})
 
 
 SPELLINGS: list[Callable[[str, int], str]] = [
@@ -174,7 +190,8 @@ def test_the_key_is_in_no_log_list_of_processes_or_answer(
     assert len(members) > 2, "its stubs"
     for process in (*members, psutil.Process()):
         for name in ("cmdline", "environ"):
-            assert key.encode() not in Path(f"/proc/{process.pid}/{name}").read_bytes()
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended
+                assert key.encode() not in Path(f"/proc/{process.pid}/{name}").read_bytes()
     assert key not in subprocess.run(["ps", "-ww", "-eo", "args="], capture_output=True, text=True, check=True).stdout
     answers = [send(attack, port=triton.ports["http"]) for attack in triton_attacks(folder, endpoint=deployed)]
     assert answers

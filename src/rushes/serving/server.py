@@ -160,6 +160,8 @@ def _argv(home: Path, environment: Path, first: int) -> list[str]:
         f"--grpc-port={first + 1}",
         f"--metrics-port={first + 2}",
         *_HIDDEN,
+        # Browsers send it with every POST of a page, and Triton checks it nowhere: the endpoint's model refuses it.
+        "--http-header-forward-pattern=(?i)origin",
         "--allow-gpu-metrics=false",
         "--metrics-config=summary_latencies=true",
         # A model whose stub was killed never finishes unloading: a stop then takes this long.

@@ -79,6 +79,8 @@ class TritonPythonModel:
 
     def _pinned(self, request: Any) -> int | None:
         parameters = json.loads(request.parameters() or "{}")
+        if any(name.lower() == "origin" for name in parameters):
+            raise Refused("a page in a browser may not ask", INVALID_ARGUMENT)
         if "version" not in parameters:
             return None
         try:
