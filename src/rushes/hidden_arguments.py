@@ -51,6 +51,7 @@ def popen(
             stderr=subprocess.STDOUT,
             env=dict(env) if env is not None else None,
             start_new_session=True,
+            restore_signals=False,  # as rushes.processes
             preexec_fn=_ask_to_be_traced,
         )
     except subprocess.SubprocessError as error:

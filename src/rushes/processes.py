@@ -322,6 +322,7 @@ def _popen(
         stderr=subprocess.STDOUT,
         env=dict(env) if env is not None else None,
         start_new_session=True,
+        restore_signals=False,  # SIGXFSZ stays ignored: a file that grows too large is an error, not the end
     )
     return child, bool(hidden)
 

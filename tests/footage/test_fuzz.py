@@ -3,11 +3,10 @@
 Real videos are damaged by a seeded hand; a batch that fails is made again from its seed.
 """
 
-import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from rushes.footage.shards import ShardRecord, ShardTask
 from rushes.video.decode import decode_i420
 from rushes.video.encode import encode_h264
 from rushes.video.frames import Frames
+from tests.damage import drawn_videos, write_damaged
 from tests.footage.conftest import Sampler, write_video
 
 CONFIG = SampleConfig(short_side=32, workers=2, shard_segments=5, decode_seconds=10.0, max_memory_gb=1.0)
@@ -49,97 +49,6 @@ REASONS = {
     "truncated",
 }
 """What damage may make of a file."""
-STRUCTURE = re.compile(
-    rb"moov|mvhd|trak|tkhd|edts|elst|mdia|mdhd|hdlr|minf|stbl|stsd|avc1|avcC|hvcC|stts|ctts|stss|stsc|stsz|stco|moof|"
-    rb"mdat|RIFF|LIST|avih|strl|strh|strf|movi|idx1|\x1a\x45\xdf\xa3|\x16\x54\xae\x6b|\x1c\x53\xbb\x6b|\x1f\x43\xb6\x75"
-)
-"""Names of what containers are built of: boxes of MP4, chunks of AVI, elements of Matroska."""
-EXTREMES = (0, 1, 7, 8, 2**16, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
-
-Hand = random.Random
-Damage = Callable[[Hand, bytes, bytes], bytes]
-"""(hand, a video, another one) to damaged bytes."""
-
-
-def flip_bytes(hand: Hand, data: bytes, other: bytes) -> bytes:
-    """From a single byte to one in twenty."""
-    return _flipped(hand, data, 0, len(data), count=round(len(data) ** hand.uniform(0, 0.8)))
-
-
-def flip_header(hand: Hand, data: bytes, other: bytes) -> bytes:
-    """A few bytes round the container's structure, wherever in the file it lies."""
-    found = [match.start() for match in STRUCTURE.finditer(data)] or [0]
-    middle = hand.choice(found)
-    return _flipped(hand, data, max(0, middle - 64), min(len(data), middle + 256), count=hand.randint(1, 24))
-
-
-def _flipped(hand: Hand, data: bytes, begin: int, end: int, *, count: int) -> bytes:
-    damaged = bytearray(data)
-    for _ in range(max(1, count)):
-        damaged[hand.randrange(begin, end)] = hand.randrange(256)
-    return bytes(damaged)
-
-
-def truncate(hand: Hand, data: bytes, other: bytes) -> bytes:
-    return data[: hand.randrange(len(data))]
-
-
-def _block(hand: Hand, data: bytes) -> tuple[int, int]:
-    begin = hand.randrange(len(data))
-    return begin, min(len(data), begin + round(2 ** hand.uniform(4, 16)))
-
-
-def zero_block(hand: Hand, data: bytes, other: bytes) -> bytes:
-    begin, end = _block(hand, data)
-    return data[:begin] + bytes(end - begin) + data[end:]
-
-
-def repeat_block(hand: Hand, data: bytes, other: bytes) -> bytes:
-    begin, end = _block(hand, data)
-    return data[:end] + data[begin:end] * hand.randint(1, 4) + data[end:]
-
-
-def swap_blocks(hand: Hand, data: bytes, other: bytes) -> bytes:
-    cuts = sorted(hand.randrange(len(data)) for _ in range(4))
-    a, b, c, d = cuts
-    return data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:]
-
-
-def set_extremes(hand: Hand, data: bytes, other: bytes) -> bytes:
-    """Sizes, counts and durations of the container at the ends of their ranges."""
-    damaged = bytearray(data)
-    found = [match.start() for match in STRUCTURE.finditer(data)] or [0]
-    for _ in range(hand.randint(1, 3)):
-        place = max(0, hand.choice(found) + hand.choice((-4, 4, 8, 12, 16, 20, 24)))
-        damaged[place : place + 4] = hand.choice(EXTREMES).to_bytes(4, hand.choice(("big", "little")))
-    return bytes(damaged)
-
-
-def splice(hand: Hand, data: bytes, other: bytes) -> bytes:
-    return data[: hand.randrange(len(data))] + other[hand.randrange(len(other)) :]
-
-
-DAMAGES: tuple[Damage, ...] = (
-    flip_bytes,
-    flip_header,
-    truncate,
-    zero_block,
-    repeat_block,
-    swap_blocks,
-    set_extremes,
-    splice,
-)
-
-
-def write_damaged(videos: list[Path], folder: Path, *, seed: int, count: int) -> None:
-    """Writes `count` damaged videos, each named by its number, what was done to it, and what it was."""
-    hand = Hand(seed)
-    folder.mkdir()
-    for n in range(count):
-        one, other = hand.sample(videos, 2)
-        damage = DAMAGES[n % len(DAMAGES)]
-        name = f"{n:03d}-{damage.__name__}-{one.name}"
-        (folder / name).write_bytes(damage(hand, one.read_bytes(), other.read_bytes()))
 
 
 class Watch:
@@ -217,6 +126,12 @@ def videos(shared_data: Path) -> list[Path]:
     return sorted(odd) + sorted(usual, key=lambda path: (path.stat().st_size, path.name))[:3]
 
 
+@pytest.mark.timeout(300)
+def test_damaged_drawn_videos_are_sampled_or_quarantined(sample: Sampler, tmp_path: Path) -> None:
+    found = check_damaged(drawn_videos(tmp_path / "drawn"), sample, tmp_path / "damaged", seed=0, count=40)
+    assert found[""] > 0 and found["impossible_table"] > 0
+
+
 @pytest.mark.real
 @pytest.mark.timeout(300)
 def test_damaged_videos_are_sampled_or_quarantined(videos: list[Path], sample: Sampler, tmp_path: Path) -> None:
@@ -229,7 +144,7 @@ def test_damaged_videos_are_sampled_or_quarantined(videos: list[Path], sample: S
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(1, 21))
 def test_many_damaged_videos(videos: list[Path], sample: Sampler, tmp_path: Path, seed: int) -> None:
-    check_damaged(videos, sample, tmp_path / "damaged", seed=seed, count=100)
+    check_damaged([*videos, *drawn_videos(tmp_path / "drawn")], sample, tmp_path / "damaged", seed=seed, count=100)
 
 
 def starved_write(task: ShardTask) -> ShardRecord:

@@ -1,6 +1,7 @@
 """Small bundles of random networks, a ledger to promote them in, and one real Triton a session."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -200,7 +201,7 @@ def stubs(server: Server, endpoint: str) -> list[int]:
     shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 3) for line in shown.splitlines()]
     mine = [row for row in rows if int(row[1]) == server.pid and row[2][0] != "Z" and "backend_stub" in row[3]]
-    return [int(row[0]) for row in mine if f"/models/{endpoint}/" in row[3]]
+    return [int(row[0]) for row in mine if re.search(rf"/models/{endpoint}(_[0-9a-f]{{16}})?/", row[3])]
 
 
 _SLOWED = """

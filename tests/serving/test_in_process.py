@@ -1,6 +1,7 @@
 """Where Triton cannot run: the same repository, the same refusals, and answers from the routed bundle."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -109,3 +110,23 @@ def test_an_endpoint_that_is_not_there_is_named_with_those_that_are(
     deploy(1, five_actions.folder)
     with pytest.raises(UserError, match=r"known: alone"):
         routed_bundle(home=tmp_path, endpoint="other")
+
+
+def test_the_classifiers_name_is_drawn_once_and_one_that_can_be_guessed_is_given_up(
+    deploy: Callable[..., EndpointState], store: Store, five_actions: Bundle, tmp_path: Path
+) -> None:
+    deploy(1, five_actions.folder)
+    repository = Repository(tmp_path, "alone")
+    name = repository.classifier
+    assert re.fullmatch(r"alone_classifier_[0-9a-f]{16}", name) and repository.versions() == [1]
+    reconcile(home=tmp_path, store=store, server=None)
+    assert repository.classifier == name and not repository.name_classifier()
+    models = tmp_path / "triton" / "models"
+    (models / name).rename(models / "alone_classifier")
+    (models / "alone" / "classifier").unlink()  # as earlier versions left it
+    assert repository.versions() == [1]
+    (outcome,) = reconcile(home=tmp_path, store=store, server=None)
+    assert (outcome.action, outcome.version) == ("deployed", 1)
+    assert sorted(path.name for path in models.iterdir()) == ["alone", repository.classifier]
+    assert repository.classifier not in (name, "alone_classifier")
+    assert deploy(2, five_actions.folder).version == 2 and repository.versions() == [1, 2]

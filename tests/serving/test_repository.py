@@ -13,7 +13,7 @@ from rushes.serving.model_config import GPU_VARIABLE, classifier_config, config_
 from rushes.serving.repository import Repository, staging_folder
 from rushes.serving.routing import Routing
 
-# What these wrote before protobuf did, by string formatting.
+# What these wrote before protobuf did, by string formatting (with one decoder per core).
 ENDPOINT = """
 name: "jumps"
 backend: "python"
@@ -30,7 +30,7 @@ output [
   { name: "REQUEST_ID" data_type: TYPE_STRING dims: [1] }
 ]
 version_policy { specific { versions: [1] } }
-instance_group [ { count: 3 kind: KIND_CPU } ]
+instance_group [ { count: 6 kind: KIND_CPU } ]
 """
 CLASSIFIER = """
 name: "jumps_classifier"
@@ -66,17 +66,17 @@ def parsed(text: str) -> Any:
 def test_what_is_written_is_what_earlier_versions_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     assert parsed(config_text(endpoint_config("jumps"))) == parsed(ENDPOINT)
-    assert parsed(config_text(classifier_config("jumps", versions=(7, 2)))) == parsed(CLASSIFIER)
+    assert parsed(config_text(classifier_config("jumps_classifier", versions=(7, 2)))) == parsed(CLASSIFIER)
 
 
-def test_decoders_are_one_per_core_and_at_most_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, decoders in ((None, 1), (1, 1), (4, 4), (64, 4)):
+def test_decoders_are_two_per_core_four_to_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, decoders in ((None, 4), (1, 4), (3, 6), (4, 8), (64, 8)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert endpoint_config("jumps").instance_group[0].count == decoder_count() == decoders
 
 
 def test_no_output_has_labels_and_a_full_queue_refuses() -> None:
-    config = classifier_config("jumps", versions=(7, 2))
+    config = classifier_config("jumps_classifier", versions=(7, 2))
     assert list(config.version_policy.specific.versions) == [2, 7]
     assert all(not tensor.label_filename for tensor in config.output)
     policy = config.dynamic_batching.default_queue_policy
@@ -85,16 +85,17 @@ def test_no_output_has_labels_and_a_full_queue_refuses() -> None:
 
 
 def test_on_a_gpu_run_the_graphs_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs = classifier_config("jumps", versions=(1,)).instance_group[0]
+    graphs = classifier_config("jumps_classifier", versions=(1,)).instance_group[0]
     assert graphs.kind == graphs.KIND_CPU
     monkeypatch.setenv(GPU_VARIABLE, "1")
     graphs, decoder = (
-        config.instance_group[0] for config in (classifier_config("jumps", versions=(1,)), endpoint_config("jumps"))
+        config.instance_group[0]
+        for config in (classifier_config("jumps_classifier", versions=(1,)), endpoint_config("jumps"))
     )
     assert (graphs.kind, decoder.kind) == (graphs.KIND_GPU, graphs.KIND_CPU)
 
 
-@pytest.mark.parametrize("name", ["", "Jumps", "a-b", "../x", "a b", "x_classifier", "_x", "x" * 65])
+@pytest.mark.parametrize("name", ["", "Jumps", "a-b", "../x", "a b", "x_classifier", "x_classifier_y", "_x", "x" * 65])
 def test_a_name_that_cannot_be_a_folder_and_a_model_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"endpoint: .* is not allowed"):
         Repository(tmp_path, name)

@@ -144,7 +144,7 @@ def test_real_videos_get_the_answer_of_the_same_graph_in_process(
 
 @pytest.mark.parametrize("videos", [1, 3, 8])
 def test_the_classifier_answers_a_batch_as_onnxruntime_does(
-    deploy: Callable[..., EndpointState], triton: Server, five_actions: Bundle, videos: int
+    deploy: Callable[..., EndpointState], triton: Server, triton_home: Path, five_actions: Bundle, videos: int
 ) -> None:
     import tritonclient.grpc as grpc
 
@@ -153,7 +153,7 @@ def test_the_classifier_answers_a_batch_as_onnxruntime_does(
     tensor = grpc.InferInput("clips", list(clips.shape), "UINT8")
     tensor.set_data_from_numpy(clips)
     with grpc.InferenceServerClient(address(triton)) as client:
-        reply = client.infer("batches_classifier", [tensor], model_version="1")
+        reply = client.infer(Repository(triton_home, "batches").classifier, [tensor], model_version="1")
     expected = session(five_actions.onnx).run(["probabilities", "embedding"], {"clips": clips})
     assert np.abs(reply.as_numpy("probabilities") - expected[0]).max() <= 1e-6
     assert np.abs(reply.as_numpy("embedding") - expected[1]).max() <= 1e-4
@@ -203,6 +203,7 @@ def test_a_batch_that_the_graph_refuses_fails_each_of_its_requests_and_nothing_e
     deploy: Callable[..., EndpointState],
     ask: Callable[..., Prediction],
     triton: Server,
+    triton_home: Path,
     five_actions: Bundle,
     video: bytes,
 ) -> None:
@@ -220,7 +221,7 @@ def test_a_batch_that_the_graph_refuses_fails_each_of_its_requests_and_nothing_e
         with grpc.InferenceServerClient(address(triton)) as client:
             for _ in range(20):
                 try:
-                    client.infer("refusing_classifier", [tensor], model_version="1")
+                    client.infer(Repository(triton_home, "refusing").classifier, [tensor], model_version="1")
                 except InferenceServerException as error:
                     refusals.append(str(error.message()))
 
@@ -377,7 +378,9 @@ def test_a_broken_bundle_is_never_served_and_the_old_version_stays(
         deploy("faults", 2, broken(fault, three_actions, five_actions, tmp_path / "broken"))
     assert "\n" not in str(caught.value)
     assert Repository(triton_home, "faults").versions() == [1]
-    assert TritonApi(address(triton), key=read_key(triton_home)).ready_versions("faults_classifier") == {1}
+    assert TritonApi(address(triton), key=read_key(triton_home)).ready_versions(
+        Repository(triton_home, "faults").classifier
+    ) == {1}
     after = ask("faults", video)
     assert after.version == 1 and difference(after, before) == 0
     with pytest.raises(UserError, match="version 2 is not here"):

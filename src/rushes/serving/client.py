@@ -4,6 +4,7 @@ prediction = predict(Path("clip.mp4"), endpoint="ut_interaction", url="127.0.0.1
 """
 
 import socket
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,13 @@ from rushes.errors import RushesError, ServiceError, UserError
 from rushes.serving.bundle import Bundle
 from rushes.serving.prediction import Prediction
 from rushes.serving.repository import Repository, deployed_endpoints
-from rushes.serving.request import read_video
+from rushes.serving.request import BUSY, LIMITS, read_video
 
 InferenceProtocol = Literal["grpc", "http"]
+_NO_ROOM = "Failed to increase the shared memory pool"
+"""Triton's message for a request that does not fit between it and a decoder (`rushes.serving.server`)."""
+_PAUSE = 1.0
+"""Seconds until a video that was put off is sent again."""
 OUTPUTS = ("LABELS", "PROBABILITIES", "EMBEDDING", "VERSION", "ONNX_SHA256", "REQUEST_ID")
 
 
@@ -38,7 +43,7 @@ def predict(
         protocol: "grpc" or "http".
         version: a loaded version other than the routed one; for probes.
         request_id: returned with the prediction; chosen by the server if empty.
-        timeout: seconds.
+        timeout: seconds; until then, a video that the endpoint puts off is sent again.
 
     Raises:
         UserError: no server there, no such endpoint, or a video that the server refuses (`VideoError` if it is refused
@@ -50,20 +55,18 @@ def predict(
     module = _module(protocol)
     tensor = module.InferInput("VIDEO", [1], "BYTES")
     tensor.set_data_from_numpy(np.array([data], dtype=np.object_))
-    parameters = None if version is None else {"version": version}
-    try:
-        with _connected(module, url, timeout, protocol) as client:
-            reply = client.infer(
-                endpoint,
-                [tensor],
-                outputs=[module.InferRequestedOutput(name) for name in OUTPUTS],
-                request_id=request_id,
-                parameters=parameters,
-                **({"client_timeout": timeout} if protocol == "grpc" else {}),
-            )
-    except Exception as error:  # tritonclient raises its own error, gevent's, and grpc's
-        raise _explained(error, video=video, endpoint=endpoint, url=url, timeout=timeout) from error
-    return _answer(reply)
+    options: dict[str, Any] = {"client_timeout": timeout} if protocol == "grpc" else {}
+    options |= {"request_id": request_id, "parameters": None if version is None else {"version": version}}
+    outputs = [module.InferRequestedOutput(name) for name in OUTPUTS]
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            with _connected(module, url, timeout, protocol) as client:
+                return _answer(client.infer(endpoint, [tensor], outputs=outputs, **options))
+        except Exception as error:  # tritonclient raises its own error, gevent's, and grpc's
+            if BUSY not in str(error) or time.monotonic() + _PAUSE > until:
+                raise _explained(error, video=video, endpoint=endpoint, url=url, timeout=timeout) from error
+        time.sleep(_PAUSE)
 
 
 def routed_bundle(*, home: Path, endpoint: str) -> tuple[Bundle, int]:
@@ -112,8 +115,10 @@ def _explained(error: Exception, *, video: Path | bytes, endpoint: str, url: str
     words = one_line(str(getattr(error, "message", lambda: "")() or error))
     if "unknown model" in words:
         return UserError(f"endpoint: {endpoint!r} is not served at {url}: `rushes status` lists what is")
+    name = str(video) if isinstance(video, Path) else "video"
+    if _NO_ROOM in words:
+        return UserError(f"{name}: refused by the server: at most {LIMITS.max_bytes} bytes are allowed")
     if "INVALID_ARGUMENT" in status or status == "400":
-        name = str(video) if isinstance(video, Path) else "video"
         return UserError(f"{name}: refused by the server: {words}")
     if "NOT_FOUND" in status or status == "404":
         return UserError(f"endpoint {endpoint} at {url}: {words}")

@@ -10,7 +10,7 @@ from typing import Any
 CLASSIFIER_SUFFIX = "_classifier"
 GPU_VARIABLE = "RUSHES_TRITON_GPU"
 """Set to 1 where Triton has a GPU: the ONNX graphs run on it, videos are still decoded on the CPU."""
-_DECODERS = 4
+_DECODERS = (4, 8)
 _MAX_BATCH = 8
 _BATCHING_MICROSECONDS = 2_000
 """How long a request waits for others to join its batch."""
@@ -21,8 +21,9 @@ _QUEUE_LENGTH = 128
 
 
 def decoder_count() -> int:
-    """Processes that decode the videos of an endpoint: one per core, at most four."""
-    return max(1, min(_DECODERS, os.cpu_count() or 1))
+    """Processes that decode the videos of an endpoint: two per core, four to eight; half of them take long videos."""
+    least, most = _DECODERS
+    return max(least, min(most, 2 * (os.cpu_count() or 1)))
 
 
 def endpoint_config(endpoint: str) -> Any:
@@ -47,18 +48,18 @@ def endpoint_config(endpoint: str) -> Any:
     )
 
 
-def classifier_config(endpoint: str, *, versions: tuple[int, ...]) -> Any:
+def classifier_config(name: str, *, versions: tuple[int, ...]) -> Any:
     """`inference.ModelConfig` of the ONNX graphs: I420 clips in, probabilities and embedding out.
 
     Args:
-        endpoint: name of the endpoint.
+        name: of the model.
         versions: that a load brings up; no other.
     """
     from tritonclient.grpc import model_config_pb2 as pb
 
     group = pb.ModelInstanceGroup
     return pb.ModelConfig(
-        name=endpoint + CLASSIFIER_SUFFIX,
+        name=name,
         backend="onnxruntime",
         max_batch_size=_MAX_BATCH,
         input=[pb.ModelInput(name="clips", data_type=pb.TYPE_UINT8, dims=[-1, -1, -1, -1])],

@@ -21,6 +21,7 @@ from rushes.errors import RushesError, ServiceError, UserError
 from rushes.ledger import Champion, Ledger, endpoints
 from rushes.progress import NullProgress, Progress
 from rushes.serving.bundle import Bundle, fetch_bundle
+from rushes.serving.model_config import CLASSIFIER_SUFFIX
 from rushes.serving.probe import probe
 from rushes.serving.repository import Repository, deployed_endpoints, staging_folder
 from rushes.serving.routing import Routing
@@ -138,6 +139,8 @@ class _Reconciliation:
         champion = entry.champion if entry else None
         if champion is None:
             return self._state("no champion", None)
+        if self.repository.name_classifier():
+            self.target.forget(self.name + CLASSIFIER_SUFFIX)
         routing, bundle = self._routed()
         action: Action | None = None
         if routing is not None and bundle is not None:

@@ -2,14 +2,20 @@
 
     <home>/triton/models/<endpoint>/             python: encoded video -> prediction
         config.pbtxt, 1/model.py, routing.json   routing.json names the version that answers
-    <home>/triton/models/<endpoint>_classifier/  the ONNX graphs
+        classifier                               the name of the other model
+    <home>/triton/models/<endpoint>_classifier_<random>/  the ONNX graphs
         config.pbtxt, <version>/{model.onnx, contract.json, golden.mp4}
     <home>/triton/backends/, lib/                what a local Triton needs beside it (rushes.serving.server)
 
 The same bytes serve here and in NVIDIA's container. Only the reconciler writes here.
+
+Clients may ask the endpoint, and not the classifier, which takes any number of clips of any size. Triton cannot tell
+them from the endpoint's own requests, so the classifier's name is a secret: 64 random bits, drawn once per endpoint and
+home. What lists models (the repository's index, statistics) is closed to clients; the metrics' port shows names, too.
 """
 
 import re
+import secrets
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -22,6 +28,8 @@ from rushes.serving.routing import FILE as ROUTING
 from rushes.serving.routing import Routing
 from rushes.store import fsync, write_atomic
 
+CLASSIFIER = "classifier"
+"""File beside routing.json with the name of the classifier's model."""
 BACKENDS = Path(__file__).parent / "backends"
 
 
@@ -31,10 +39,10 @@ def check_endpoint(endpoint: str) -> None:
     Raises:
         UserError: it cannot.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", endpoint) or endpoint.endswith(CLASSIFIER_SUFFIX):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", endpoint) or re.search(rf"{CLASSIFIER_SUFFIX}(_|$)", endpoint):
         raise UserError(
             f"endpoint: {endpoint!r} is not allowed; lower-case letters, digits and _ (at most 64), "
-            f"not ending in {CLASSIFIER_SUFFIX}"
+            f"without {CLASSIFIER_SUFFIX} as its last word or before another"
         )
 
 
@@ -50,8 +58,25 @@ class Repository:
 
     @property
     def classifier(self) -> str:
-        """Name of the Triton model that holds the graphs."""
-        return self.endpoint + CLASSIFIER_SUFFIX
+        """Name of the Triton model that holds the graphs: a secret; until it is drawn, that of earlier versions."""
+        try:
+            return (self._endpoint_folder / CLASSIFIER).read_text().strip()
+        except FileNotFoundError:
+            return self.endpoint + CLASSIFIER_SUFFIX
+
+    def name_classifier(self) -> bool:
+        """Draws the classifier's name where it has none; True if a model with the name of earlier versions was there.
+
+        Its bundles are deleted: those that are needed come from the store again.
+        """
+        path = self._endpoint_folder / CLASSIFIER
+        if path.exists():
+            return False
+        earlier = self._classifier_folder
+        there = earlier.exists()
+        shutil.rmtree(earlier, ignore_errors=True)
+        write_atomic(path, f"{self.endpoint}{CLASSIFIER_SUFFIX}_{secrets.token_hex(8)}\n".encode())
+        return there
 
     @property
     def _classifier_folder(self) -> Path:
@@ -130,7 +155,7 @@ class Repository:
 
     def write_classifier(self, versions: tuple[int, ...]) -> None:
         """Writes which versions the next load brings up."""
-        config = classifier_config(self.endpoint, versions=versions)
+        config = classifier_config(self.classifier, versions=versions)
         _write_if_new(self._classifier_folder / "config.pbtxt", config_text(config))
 
     def write_endpoint(self) -> bool:

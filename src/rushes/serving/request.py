@@ -3,15 +3,58 @@
 Standard library, numpy and av only: Triton's Python backend imports this.
 """
 
+import dataclasses
+import os
 from pathlib import Path
 
+from rushes.errors import UserError
 from rushes.serving.contract import Contract
 from rushes.video.file_clips import video_clips
 from rushes.video.frames import Frames
 from rushes.video.source import Limits, VideoError, VideoSource
 
-LIMITS = Limits(max_bytes=64 << 20, max_pixels=4096 * 2304, max_seconds=600.0, decode_seconds=30.0)
-"""Limits of one request."""
+LIMITS = Limits(
+    max_bytes=64 << 20, max_pixels=4096 * 2304, max_seconds=600.0, decode_seconds=30.0, max_decoded_pixels=4 * 10**9
+)
+"""Limits of one request where the environment sets no others; the pixels are those of a minute of 1080p."""
+BUSY = "long videos are being decoded already: send it again later"
+"""End of the message by which an endpoint puts off a long video."""
+PIXELS_VARIABLE = "RUSHES_REQUEST_GIGAPIXELS"
+SECONDS_VARIABLE = "RUSHES_REQUEST_SECONDS"
+MEMORY_VARIABLE = "RUSHES_DECODER_GB"
+
+
+def request_limits() -> Limits:
+    """Limits of one request.
+
+    Raises:
+        UserError: a variable is not a number above 0.
+    """
+    return dataclasses.replace(
+        LIMITS,
+        max_decoded_pixels=round(_setting(PIXELS_VARIABLE, LIMITS.max_decoded_pixels / 1e9) * 1e9),
+        decode_seconds=_setting(SECONDS_VARIABLE, LIMITS.decode_seconds),
+    )
+
+
+def decoder_memory() -> int:
+    """Bytes that the process of an endpoint's decoder may hold.
+
+    Raises:
+        UserError: the variable is not a number above 0.
+    """
+    return round(_setting(MEMORY_VARIABLE, 1.0) * 2**30)
+
+
+def _setting(variable: str, default: float) -> float:
+    text = os.environ.get(variable, "").strip()
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise UserError(f"{variable}: {text!r} is not allowed: a number above 0 (or unset: {default:g})")
+    return value
 
 
 def read_video(path: Path) -> bytes:
@@ -36,7 +79,7 @@ def request_clips(video: bytes, contract: Contract) -> Frames:
         VideoError: it cannot be decoded, or exceeds the limits.
         UserError: the contract wants frames encoded, and there is no encoder here.
     """
-    return _clips(video, contract, limits=LIMITS)
+    return _clips(video, contract, limits=request_limits())
 
 
 def segment_clips(source: VideoSource, contract: Contract, *, start: float, end: float) -> Frames:
@@ -46,7 +89,7 @@ def segment_clips(source: VideoSource, contract: Contract, *, start: float, end:
         VideoError: it cannot be decoded, or the part exceeds the limits of decoding.
         UserError: as `request_clips`.
     """
-    limits = Limits(max_pixels=LIMITS.max_pixels, decode_seconds=LIMITS.decode_seconds)
+    limits = Limits(max_pixels=LIMITS.max_pixels, decode_seconds=request_limits().decode_seconds)
     return _clips(source, contract, limits=limits, start=start, end=end)
 
 

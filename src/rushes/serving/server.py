@@ -7,7 +7,10 @@ NVIDIA's container serves the same model repository.
 
 import hashlib
 import os
+import re
+import resource
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +30,10 @@ PORT_VARIABLE = "RUSHES_TRITON_PORT"
 _LOOPBACK_NAMES = (LOOPBACK, "localhost")
 _HIDDEN = [f"{flag}=(hidden)" for flag in FLAGS]
 """What the list of processes shows of the arguments with the key; Triton itself would refuse them."""
+_LARGEST_REGION = 160 << 20
+"""Bytes of the largest file that Triton may write: the memory that it shares with one decoder is one. Room for a
+request, which is copied within it; a larger one is an error before it gets there.
+"""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - Triton's, not a temporary file of ours
 
 
@@ -65,7 +72,7 @@ def start_triton(
     check_triton_paths(home)
     home = home.resolve()
     first = port if port is not None else default_port()
-    return processes.start(
+    server = processes.start(
         name=NAME,
         argv=_argv(home, environment_folder(), first),
         home=home,
@@ -78,6 +85,8 @@ def start_triton(
         prepare=lambda: _prepare(home, ensure_environment(progress)),
         timeout=timeout,
     )
+    _limit_files(server.pid)
+    return server
 
 
 def stop_triton(*, home: Path, grace: float = 20.0) -> bool:
@@ -114,6 +123,13 @@ def key_for(address: str, *, home: Path) -> str | None:
 def address(server: Server, protocol: str = "grpc") -> str:
     """`host:port` of one of its protocols."""
     return f"{LOOPBACK}:{server.ports[protocol]}"
+
+
+def _limit_files(pid: int) -> None:
+    """Limits the files of a Triton that survives it: one of an earlier version would end at the signal."""
+    ignored = re.search(r"SigIgn:\s+([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+    if ignored and int(ignored[1], 16) >> (signal.SIGXFSZ - 1) & 1:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (_LARGEST_REGION, _LARGEST_REGION))
 
 
 def _is_live(server: Server) -> bool:
@@ -162,6 +178,8 @@ def _argv(home: Path, environment: Path, first: int) -> list[str]:
         *_HIDDEN,
         # Browsers send it with every POST of a page, and Triton checks it nowhere: the endpoint's model refuses it.
         "--http-header-forward-pattern=(?i)origin",
+        # Objects of requests that are kept keep the bytes of the largest they held.
+        "--grpc-infer-allocation-pool-size=0",
         "--allow-gpu-metrics=false",
         "--metrics-config=summary_latencies=true",
         # A model whose stub was killed never finishes unloading: a stop then takes this long.

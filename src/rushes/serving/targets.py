@@ -43,6 +43,9 @@ class ServingTarget(Protocol):
     def fall_back(self, versions: tuple[int, ...]) -> None:
         """Returns to these versions after `bring_in` failed; raises nothing, so that its error is not hidden."""
 
+    def forget(self, model: str) -> None:
+        """Unloads a model that is no longer in the repository; raises nothing."""
+
     def close(self) -> None:
         """Closes connections."""
 
@@ -105,6 +108,11 @@ class TritonTarget:
             else:
                 self.api.unload(self.repository.classifier)
 
+    def forget(self, model: str) -> None:
+        """Unloads it."""
+        with contextlib.suppress(ServiceError):
+            self.api.unload(model)
+
     def close(self) -> None:
         """Closes the connection."""
         self.api.close()
@@ -140,6 +148,9 @@ class InProcessTarget:
         """Writes the configuration of these versions again."""
         if versions:
             self.repository.write_classifier(versions)
+
+    def forget(self, model: str) -> None:
+        """Nothing is loaded."""
 
     def close(self) -> None:
         """Nothing to close."""

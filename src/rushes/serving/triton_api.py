@@ -1,14 +1,17 @@
 """Triton's API for model control and statistics: load, unload, ready versions, requests answered."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from rushes.errors import ServiceError
 from rushes.serving.client import one_line
 from rushes.serving.control_key import GRPC_PREFIX, HEADER, KEY_VARIABLE
+from rushes.serving.model_config import CLASSIFIER_SUFFIX
 
 _TIMEOUT = 120.0
+_SECRET = re.compile(rf"{CLASSIFIER_SUFFIX}_[0-9a-f]{{16}}")
 
 
 class TritonApi:
@@ -81,4 +84,6 @@ class TritonApi:
             words = one_line(error.message())
             if "restricted" in words:
                 words += f" ({KEY_VARIABLE} holds the key of a Triton that this home did not start)"
-            raise ServiceError(f"triton at {self.address}: {doing}: {words}") from error
+            # Messages travel further than the classifier's name may: into /ready, logs and reports.
+            words = _SECRET.sub("_classifier", f"{doing}: {words}")
+            raise ServiceError(f"triton at {self.address}: {words}") from error

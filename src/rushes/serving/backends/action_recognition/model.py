@@ -1,8 +1,8 @@
 """The endpoint: an encoded video in, actions out. A Triton Python model that calls the classifier (BLS).
 
-Decodes the video by the contract of the version that `routing.json` names, runs exactly that version of the classifier,
-and returns its number with every prediction. The request parameter `version` selects another loaded version: so the
-reconciler probes a candidate before it routes to it.
+Has the video decoded (`rushes.serving.decoder`) by the contract of the version that `routing.json` names, runs exactly
+that version of the classifier, and returns its number with every prediction. The request parameter `version` selects
+another loaded version: so the reconciler probes a candidate before it routes to it.
 Runs in Triton's environment (numpy, av and this package, which a local server finds by the link `<home>/triton/lib`).
 """
 
@@ -33,12 +33,20 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Finds the repository; there may be no version yet."""
         self.folder = Path(args["model_repository"])
-        self.classifier = f"{args['model_name']}_classifier"
+        self.classifier = (self.folder / "classifier").read_text().strip()
         library = self.folder.parents[1] / "lib"
         if library.is_dir():
             sys.path.insert(0, str(library))
+        from rushes.serving.decoder import Decoder
+
+        decoders = int(json.loads(args["model_config"])["instance_group"][0]["count"])
+        self.decoder = Decoder(name=str(self.folder), long_videos=max(1, decoders // 2))
         self._routing: tuple[Any, Any] = (None, None)
         self._contracts: dict[tuple[int, int], Any] = {}
+
+    def finalize(self) -> None:
+        """Ends the decoder."""
+        self.decoder.close()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers each request on its own: a bad video fails no other request."""
@@ -106,7 +114,7 @@ class TritonPythonModel:
         from rushes.errors import UserError
         from rushes.serving.contract import Contract
 
-        path = self.folder.parent / self.classifier / str(version) / "contract.json"
+        path = self._contract_path(version)
         try:
             key = (version, path.stat().st_mtime_ns)
             if key not in self._contracts:
@@ -115,18 +123,23 @@ class TritonPythonModel:
             raise Refused(f"version {version} is not here", NOT_FOUND) from None
         return self._contracts[key]
 
+    def _contract_path(self, version: int) -> Path:
+        return self.folder.parent / self.classifier / str(version) / "contract.json"
+
     def _classify(self, data: bytes, version: int) -> tuple[Any, dict[str, Any]]:
         from rushes.errors import UserError
-        from rushes.serving.request import request_clips
+        from rushes.serving.decoder import BusyError
         from rushes.video.source import VideoError
 
         contract = self._contract(version)
         try:
-            clips = request_clips(data, contract)
+            clips = self.decoder.clips(data, self._contract_path(version))
         except VideoError as error:
             raise Refused(str(error), INVALID_ARGUMENT) from None
         except UserError as error:  # what the contract asks for cannot be done here
-            raise Refused(f"{self.classifier} version {version}: {error}", UNAVAILABLE) from None
+            raise Refused(f"version {version}: {error}", UNAVAILABLE) from None
+        except BusyError as error:
+            raise Refused(str(error), UNAVAILABLE) from None
         names = ["probabilities", "embedding"]
         response = pb_utils.InferenceRequest(
             model_name=self.classifier,
@@ -135,8 +148,12 @@ class TritonPythonModel:
             inputs=[pb_utils.Tensor("clips", clips[None])],
         ).exec()
         if response.has_error():
-            raise Refused(f"{self.classifier} version {version}: {response.error().message()}", UNAVAILABLE)
+            raise Refused(f"version {version}: {self._public(response.error().message())}", UNAVAILABLE)
         return contract, {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in names}
+
+    def _public(self, message: str) -> str:
+        """The message without the classifier's name, which clients must not know."""
+        return message.replace(self.classifier, "the classifier")
 
 
 def _failed(message: str, code: str) -> Any:
