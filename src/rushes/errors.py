@@ -28,12 +28,23 @@ class OutrunError(RushesError):
     """Another process finished the same work first and removed its files: the output is in the store."""
 
 
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
 def disk_error(error: Exception) -> str | None:
-    """What went wrong and what to do, where the disk is full or not writable; None for any other error."""
+    """What went wrong and what to do, where the disk is full, not writable or without locks; None for other errors."""
     remedy = "free space, or set RUSHES_HOME, RUSHES_STORE or TMPDIR to another folder"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         path = f" at {error.filename}" if error.filename else ""
         return f"{error.strerror}{path}: {remedy}"
+    # flock names no file; a hard link (an exclusive record of the store) names two.
+    link = isinstance(error, OSError) and error.filename2 is not None
+    if isinstance(error, OSError) and error.errno in (_NO_LOCKS | {errno.EPERM} if link else _NO_LOCKS):
+        path = f" at {error.filename2}" if link else ""
+        return (
+            f"{error.strerror}{path}: this storage has no file locks or no hard links, which homes, caches and stores "
+            "need: set RUSHES_HOME (and RUSHES_STORE, RUSHES_CACHE, TMPDIR) to folders on a local disk"
+        )
     # Libraries (safetensors, sqlite, a loader's worker) wrap the system's error in one of their own.
     full = os.strerror(errno.ENOSPC)
     return f"{full}: {remedy}" if full in str(error) else None

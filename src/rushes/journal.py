@@ -9,6 +9,7 @@ import json
 import time
 from typing import Any
 
+from rushes.errors import UserError
 from rushes.store import Store
 
 RUN = "RUSHES_RUN"
@@ -26,7 +27,21 @@ class Journal:
         self.store.write(f"{self._folder}/{time.time_ns()}-{step}.json", json.dumps(record).encode())
 
     def events(self) -> list[dict[str, Any]]:
-        """All records, oldest first."""
-        names = [name for name in self.store.names(self._folder) if name != "summary.json"]
-        records = [self.store.read(f"{self._folder}/{name}") for name in names]
-        return [json.loads(record) for record in records if record is not None]
+        """All records, oldest first.
+
+        Raises:
+            UserError: one is damaged; the message names it.
+        """
+        names = [f"{self._folder}/{name}" for name in self.store.names(self._folder) if name != "summary.json"]
+        records = [(name, self.store.read(name)) for name in names]
+        return [_event(record, name) for name, record in records if record is not None]
+
+
+def _event(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        event = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name}: not a record of a run ({error}): remove it from the store") from error
+    if not isinstance(event, dict):
+        raise UserError(f"{name}: not a record of a run, which is a mapping: remove it from the store")
+    return event

@@ -69,8 +69,9 @@ def test_a_home_without_a_database_is_fine(tmp_path: Path) -> None:
     database_file(tmp_path).parent.mkdir()
     database_file(tmp_path).touch()
     check_database(tmp_path)
-    with pytest.raises(UserError, match="holds '\\?', at which a database's URL ends: set RUSHES_HOME"):
-        check_database(tmp_path / "what?")
+    for name, sign in (("what?", "'\\?'"), ("p%41", "'%'")):
+        with pytest.raises(UserError, match=f"holds {sign}, which means something else in a database's URL: set"):
+            check_database(tmp_path / name)
 
 
 @pytest.mark.servers

@@ -42,5 +42,5 @@ class Routing:
             if record["schema"] != SCHEMA:
                 raise UserError(f"{path}: schema {record['schema']}, this version reads {SCHEMA}: reconcile again")
             return cls(**record | {"history": tuple(record["history"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path}: not a routing file ({error}): reconcile again") from error

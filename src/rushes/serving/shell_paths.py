@@ -10,7 +10,7 @@ from pathlib import Path
 from rushes.errors import UserError
 from rushes.serving.environment import OFF, environment_folder
 
-_UNQUOTED = re.compile(r"[A-Za-z0-9._/+=@%,:~-]*")
+_UNQUOTED = re.compile(r"[A-Za-z0-9._/+=@,:~-]*")
 
 
 def check_triton_paths(home: Path) -> None:

@@ -87,7 +87,7 @@ class Manifest:
                 raise UserError(f"{source}: schema {record['schema']}, this version reads {SCHEMA}: run the step again")
             files = {name: File(**file) for name, file in record.pop("files").items()}
             return cls(files=files, **record)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(f"{source}: not a manifest of rushes ({error})") from error
 
     def write(self, path: Path) -> None:

@@ -34,10 +34,10 @@ def check_database(home: Path) -> None:
             lie elsewhere than in its home.
     """
     file = database_file(home)
-    if "?" in str(file):
+    if odd := [sign for sign in "?%" if sign in str(file)]:
         raise UserError(
-            f"mlflow: the folder {str(home)!r} holds '?', at which a database's URL ends: set RUSHES_HOME to one "
-            "without it"
+            f"mlflow: the folder {str(home)!r} holds {odd[0]!r}, which means something else in a database's URL: set "
+            "RUSHES_HOME to one without it"
         )
     if not file.is_file() or not file.stat().st_size:
         return
