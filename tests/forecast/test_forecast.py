@@ -73,7 +73,11 @@ def whole(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         for number, file in enumerate(list_archive(str(archive)).files, start=1)
     ]
     return sample_footage(
-        archive=Archive(root=str(archive), sources=[dataclasses.replace(s, sha256=s.sha256[::-1]) for s in sources]),
+        archive=Archive(
+            root=str(archive),
+            sources=[dataclasses.replace(s, sha256=s.sha256[::-1]) for s in sources],
+            pinned=False,
+        ),
         config=CONFIG,
         store=Store(str(out / "store")),
         digest="d",

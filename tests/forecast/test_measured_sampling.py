@@ -31,7 +31,7 @@ def test_segments_measured_alone_add_up_to_the_whole(tmp_path: Path) -> None:
     assert len(made) == len(opened.segments) == 24 and all(cost.seconds > 0 for cost in made)
     sources = [Source(path=file.path, sha256=f"{n:016x}" * 4, size=file.size) for n, file in enumerate(listed)]
     whole = sample_footage(
-        archive=Archive(root=root, sources=sources),
+        archive=Archive(root=root, sources=sources, pinned=False),
         config=CONFIG,
         store=Store(str(tmp_path / "store")),
         digest="d",

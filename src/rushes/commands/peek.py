@@ -98,6 +98,7 @@ def peek(
         root=data.root,
         sources=[Source(path=file.path, sha256=_identity(file), size=file.size) for file in chosen],
         annotations=[annotation for annotation in annotations if annotation.path in paths],
+        pinned=False,
     )
     manifest, store = sample_part(
         archive, config=config, segments=segments, seconds=seconds, scratch=scratch, progress=progress

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import av
 
 from rushes.config import SampleConfig
+from rushes.footage.files import Listed
+from rushes.footage.pinned import check_content, check_unchanged
 from rushes.footage.rows import CODEC, EncodingStats
 from rushes.footage.segment_plan import Failure, Planned
 from rushes.footage.sources import limits_of, located, relative_message
@@ -42,6 +44,7 @@ def encode_segments(
     root: str,
     config: SampleConfig,
     failures: Mapping[str, Failure] | None = None,
+    stamps: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Planned, Encoded | Failure]]:
     """Encodes segments in their order.
 
@@ -50,11 +53,14 @@ def encode_segments(
         root: folder or URL of the videos.
         config: the recipe.
         failures: by path, files that must not be opened, and why.
+        stamps: by path, what is known of the files when they were pinned; each file is then checked to hold the content
+            that its segments name, before it is decoded and after each segment. None checks nothing.
     """
     decoding: _DecodingPass | None = None
+    contents = _Contents(root, stamps)
     for planned in segments:
         source = planned.segment.source
-        failure = planned.failure or (failures or {}).get(source)
+        failure = planned.failure or (failures or {}).get(source) or contents.failure(planned)
         if failure is not None:
             yield planned, failure
             continue
@@ -62,8 +68,48 @@ def encode_segments(
         if decoding is None or not decoding.reaches(planned):
             shared = sum(p.segment.source == source for p in segments)
             decoding = _DecodingPass(planned, root=root, config=config, shared=shared)
-        yield planned, _encode(decoding, planned, root=root, config=config)
+        encoded = _encode(decoding, planned, root=root, config=config)
+        yield planned, contents.failure_since() or encoded
     deadline(0)
+
+
+class _Contents:
+    """Checks, file after file, that what is decoded is the pinned content.
+
+    Args:
+        root: folder or URL of the videos.
+        stamps: by path, of the files when they were pinned; None checks nothing.
+    """
+
+    def __init__(self, root: str, stamps: Mapping[str, str] | None) -> None:
+        self._root, self._stamps = root, stamps
+        self._source = ""
+        self._before: Listed | None = None
+        self._failure: Failure | None = None
+
+    def failure(self, planned: Planned) -> Failure | None:
+        """Why a segment's file must not be decoded."""
+        source = planned.segment.source
+        if self._stamps is None or source == self._source:
+            return self._failure
+        self._source, self._failure = source, None
+        deadline(0)  # reading a file whole takes as long as it is large
+        try:
+            self._before = check_content(
+                self._root, source, sha256=planned.segment.source_sha256, stamp=self._stamps.get(source, "")
+            )
+        except VideoError as error:
+            self._failure = Failure(reason=error.reason, message=relative_message(error, self._root))
+        return self._failure
+
+    def failure_since(self) -> Failure | None:
+        """Why what was decoded since the last check does not count."""
+        if self._before is not None:
+            try:
+                check_unchanged(self._root, self._before)
+            except VideoError as error:
+                self._failure = Failure(reason=error.reason, message=relative_message(error, self._root))
+        return self._failure
 
 
 def _encode(decoding: "_DecodingPass", planned: Planned, *, root: str, config: SampleConfig) -> Encoded | Failure:

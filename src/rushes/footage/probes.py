@@ -1,10 +1,9 @@
 """The probes of an archive's contents: found in worker processes, kept in columns, written to `probes.parquet`."""
 
 import dataclasses
-import itertools
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,18 @@ import pyarrow as pa
 from rushes.config import SampleConfig
 from rushes.footage.columns import column
 from rushes.footage.index import read_columns
+from rushes.footage.pinned import CHANGED
 from rushes.footage.probing import ProbeTask, probe_sources
 from rushes.footage.rows import source_number
 from rushes.footage.segment_plan import Failure
+from rushes.footage.sources import Source
 from rushes.footage.workers import Crashed, Pool
 from rushes.progress import Progress
 from rushes.store import Manifest, Store
 from rushes.video.probe import Probe
 
 PROBES = "probes.parquet"
-TRANSIENT = ("timeout", "decoder_crash", "unreadable", "forgotten")
+TRANSIENT = ("timeout", "decoder_crash", "unreadable", "forgotten", CHANGED)
 """Reasons for which a file that failed once may succeed in another run."""
 _FILES_PER_TASK = 16
 _LASTING = 16  # tasks per process; probing more leaves 3 MB of holes on its heap, which are worth a new process
@@ -55,10 +56,18 @@ class ProbeTable:
         self._moved.append(probe.moved)
         self._codecs.append(sys.intern(probe.codec))
 
-    def __getitem__(self, sha256: str) -> Probe | Failure:
+    def withdraw(self, sha256: str, failure: Failure) -> None:
+        """Takes back what was read of a content, for a reason that was found later."""
+        self._failures[self._row(sha256)] = failure
+
+    def _row(self, sha256: str) -> int:
         order = self._sorted()
         row = int(order[np.searchsorted(self._numbers, np.uint64(source_number(sha256)))])
         assert self._sha256(row) == sha256
+        return row
+
+    def __getitem__(self, sha256: str) -> Probe | Failure:
+        row = self._row(sha256)
         if row in self._failures:
             return self._failures[row]
         width, height = self._sizes[2 * row : 2 * row + 2]
@@ -130,50 +139,46 @@ def _probe(row: dict[str, Any]) -> Probe | Failure:
 
 
 def probe_files(
-    paths: Mapping[str, str],
+    sources: Sequence[Source],
     found: ProbeTable,
     *,
     root: str,
     config: SampleConfig,
     pool: Pool,
     progress: Progress,
+    pinned: bool = True,
 ) -> None:
     """Probes contents in worker processes and adds them to `found`.
 
     Args:
-        paths: a path that holds each content, by its SHA-256.
+        sources: a file of each content.
         found: the table to add to.
         root: folder or URL of the videos.
         config: the recipe.
         pool: the worker processes.
         progress: where to report to.
+        pinned: whether the SHA-256 of the sources are of their contents, and are checked.
     """
-    if not paths:
+    if not sources:
         return
-    bar = progress.bar("probe", total=len(paths), unit="files")
-    tasks = _probe_tasks(paths, root=root, config=config, workers=pool.workers.count)
+    bar = progress.bar("probe", total=len(sources), unit="files")
+    size = min(_FILES_PER_TASK, -(-len(sources) // pool.workers.count))  # few files are spread over all workers
+    batches = [sources[begin : begin + size] for begin in range(0, len(sources), size)]
+    tasks = [ProbeTask(root=root, files=batch, config=config, pinned=pinned) for batch in batches]
     for task, result in pool.run(probe_sources, tasks):
         probes = _probe_one_by_one(task, pool) if isinstance(result, Crashed) else result
-        for sha256 in task.paths:
-            found.add(sha256, probes[sha256])
-        bar.advance(len(task.paths))
+        for source in task.files:
+            found.add(source.sha256, probes[source.sha256])
+        bar.advance(len(task.files))
     if len(tasks) > _LASTING * pool.workers.count:
         pool.close()
 
 
-def _probe_tasks(paths: Mapping[str, str], *, root: str, config: SampleConfig, workers: int) -> list[ProbeTask]:
-    """Several files per task; few files are spread over all workers."""
-    size = min(_FILES_PER_TASK, -(-len(paths) // workers))
-    items = iter(paths.items())
-    batches = iter(lambda: dict(itertools.islice(items, size)), {})
-    return [ProbeTask(root=root, paths=batch, config=config) for batch in batches]
-
-
 def _probe_one_by_one(task: ProbeTask, pool: Pool) -> dict[str, Probe | Failure]:
     found: dict[str, Probe | Failure] = {}
-    for sha256, path in task.paths.items():
-        result = pool.run_alone(probe_sources, dataclasses.replace(task, paths={sha256: path}))
-        found |= {sha256: crash_failure(path, result)} if isinstance(result, Crashed) else result
+    for source in task.files:
+        result = pool.run_alone(probe_sources, dataclasses.replace(task, files=[source]))
+        found |= {source.sha256: crash_failure(source.path, result)} if isinstance(result, Crashed) else result
     return found
 
 

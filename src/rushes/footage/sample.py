@@ -28,9 +28,12 @@ from rushes.footage.annotation import Annotation
 from rushes.footage.assembly import assemble
 from rushes.footage.catalogue import INDEX, SHARDS, Catalogue, tombstones
 from rushes.footage.columns import text
+from rushes.footage.files import is_url
 from rushes.footage.filters import filter_segments
+from rushes.footage.hashes import Hashes
 from rushes.footage.index import Geometry, write_index, write_shards
 from rushes.footage.intervals import check_intervals
+from rushes.footage.pinned import CHANGED
 from rushes.footage.probes import PROBES, ProbeTable, probe_files
 from rushes.footage.rows import QUARANTINED, SAMPLED, Segment, Shard
 from rushes.footage.segment_plan import Failure, SegmentPlan, SelectedSegments
@@ -45,6 +48,7 @@ from rushes.progress import Progress
 from rushes.store import Store
 
 Integers = npt.NDArray[np.int64]
+_SAID = 10
 _FORGOTTEN = Failure(reason="forgotten", message="forgotten on request, by its content: it is not sampled again")
 
 
@@ -63,6 +67,11 @@ class Archive:
     """Other earlier outputs of `sample`, of any archive, whose shards may be used again."""
     forgotten: frozenset[str] = frozenset()
     """SHA-256 of contents that must not be sampled."""
+    hashes: Hashes | None = None
+    """Where `pin` remembers the SHA-256 of files: wrong ones are taken out."""
+    pinned: bool = True
+    """Whether the SHA-256 of the sources are of their contents, which are then checked as they are read; False where
+    only names stand for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +127,7 @@ def sample_footage(
         plan = work.plan()
         check_coverage((p.segment.label, p.segment.split, p.segment.group) for p in plan)
         known = work.known(plan)
-        tasks = work.shards.tasks(plan, np.flatnonzero((known < 0) & ~plan.failed))
+        tasks = work.shards.tasks(plan, np.flatnonzero((known < 0) & ~plan.failed), stamps=work.stamps)
         if partition is not None:
             return _write_part(work.shards, tasks, partition)
         work.shards.write(tasks)
@@ -175,7 +184,7 @@ def peek_footage(
         plan = work.plan()
         usable = np.flatnonzero(~plan.failed)
         shares = [share_of(plan[position].segment.key) for position in usable.tolist()]
-        tasks = work.shards.tasks(plan, np.sort(usable[np.argsort(shares)[:segments]]))
+        tasks = work.shards.tasks(plan, np.sort(usable[np.argsort(shares)[:segments]]), stamps=work.stamps)
         tasks = sorted(work.shards.write(tasks, seconds=seconds), key=lambda task: task.number)
     done = {p.segment.key for task in tasks for p in task.planned}
     shown = plan.select(np.array([n for n, p in enumerate(plan) if p.failure or p.segment.key in done], np.int64))
@@ -201,6 +210,7 @@ class _Work:
         self.last, previous = self._earlier(f"partial/{digest}/previous.json")
         self.catalogue = Catalogue(store, [self.last, *previous] if self.last else previous)
         self.probes = ProbeTable()
+        self.stamps: dict[str, str] | None = None
 
     def _earlier(self, name: str) -> tuple[str, list[str]]:
         """The archive's last output and the other earlier ones, as the first run, or the first part, knew them."""
@@ -216,21 +226,29 @@ class _Work:
         """Probes the files and plans their segments."""
         sources = sorted(self.archive.sources, key=lambda source: source.path)
         self.files = len(sources)
+        if self.archive.pinned:  # of a folder's files, a digest says more
+            self.stamps = {s.path: s.stamp for s in sources} if is_url(self.archive.root) else {}
         self._probe(sources)
         check_intervals(self.archive.annotations, sources, self.probes)
         return plan_segments(sources, self.archive.annotations, self.probes, self.config)
 
     def _probe(self, sources: Sequence[Source]) -> None:
         """Probes each content; those that are forgotten, or that an earlier run probed, are not opened."""
-        paths = {source.sha256: source.path for source in sources}
-        for sha256 in list(paths):
+        new = {source.sha256: source for source in sources}
+        for sha256 in list(new):
             probe = _FORGOTTEN if sha256 in self.archive.forgotten else self.catalogue.probes.get(sha256)
             if probe is not None:
                 self.probes.add(sha256, probe)
-                del paths[sha256]
+                del new[sha256]
         self.catalogue.probes = {}
         probe_files(
-            paths, self.probes, root=self.archive.root, config=self.config, pool=self.pool, progress=self.progress
+            list(new.values()),
+            self.probes,
+            root=self.archive.root,
+            config=self.config,
+            pool=self.pool,
+            progress=self.progress,
+            pinned=self.archive.pinned,
         )
 
     def known(self, plan: SegmentPlan) -> Integers:
@@ -249,9 +267,21 @@ class _Work:
         """
         records = (self.shards.record(task) for task in tasks)
         table, shards = assemble(plan, known, self.catalogue, records, removed=self._removed(plan))
+        self._withdraw_changed(table)
         if not pc.any(pc.equal(table["status"], text(SAMPLED))).as_py():
             raise self._nothing_decodes(table)
         return table, shards
+
+    def _withdraw_changed(self, table: pa.Table) -> None:
+        """Takes back what was read of files that proved to be others than those that were pinned."""
+        changed = table.filter(pc.equal(table["reason"], text(CHANGED)))
+        rows = changed.select(["source", "source_sha256", "message"]).to_pylist()
+        for row in rows:
+            self.probes.withdraw(row["source_sha256"], Failure(reason=CHANGED, message=row["message"]))
+        if rows and self.archive.hashes is not None:
+            self.archive.hashes.drop({row["source"]: row["source_sha256"] for row in rows})
+        for message in sorted({row["message"] for row in rows})[:_SAID]:
+            self.progress.say(message)
 
     def _removed(self, plan: SegmentPlan | SelectedSegments) -> list[Segment]:
         if not self.last:

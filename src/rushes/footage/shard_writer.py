@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from rushes.config import SampleConfig
 from rushes.errors import OutrunError, RushesError
+from rushes.footage.pinned import MAY_RETURN
 from rushes.footage.probes import crash_failure
 from rushes.footage.segment_plan import Failure, SegmentPlan
 from rushes.footage.shards import ShardRecord, ShardTask, motion_file, shard_file, try_sources, write_shard
@@ -45,20 +46,30 @@ class ShardWriter:
         self.records = f"partial/{digest}"
         self.folder: Path = store.folder(self.records)
 
-    def tasks(self, plan: SegmentPlan, positions: npt.NDArray[np.int64]) -> list[ShardTask]:
-        """The shards to write: the segments at these positions, in order, each content once."""
+    def tasks(
+        self, plan: SegmentPlan, positions: npt.NDArray[np.int64], *, stamps: Mapping[str, str] | None
+    ) -> list[ShardTask]:
+        """The shards to write: the segments at these positions, in order, each content once.
+
+        Args:
+            plan: the planned segments.
+            positions: of those to encode.
+            stamps: by path, of the files when they were pinned; None checks no file.
+        """
         _, first = np.unique(plan.keys[positions], return_index=True)
         once, size = positions[np.sort(first)], self.config.shard_segments
+        parts = (plan.select(once[begin : begin + size]) for begin in range(0, len(once), size))
         return [
             ShardTask(
                 number=number,
                 root=self.root,
-                planned=plan.select(once[begin : begin + size]),
+                planned=part,
                 config=self.config,
                 store=self.store.url,
                 folder=str(self.folder),
+                stamps=stamps and {p.segment.source: stamps.get(p.segment.source, "") for p in part},
             )
-            for number, begin in enumerate(range(0, len(once), size))
+            for number, part in enumerate(parts)
         ]
 
     def write(self, tasks: Sequence[ShardTask], *, seconds: float = math.inf) -> list[ShardTask]:
@@ -99,7 +110,10 @@ class ShardWriter:
         data = self.store.read(self._record_name(task))
         if data is None:
             return False
-        shard = ShardRecord.from_json(data).shard
+        record = ShardRecord.from_json(data)
+        if any(segment.measured.reason in MAY_RETURN for segment in record.segments):
+            return False
+        shard = record.shard
         return self.store.holds(shard_file(shard)) and self.store.holds(motion_file(shard))
 
     def _record_name(self, task: ShardTask) -> str:

@@ -42,6 +42,8 @@ class ShardTask:
     """Where the tar is written before it becomes an object."""
     crashed: Mapping[str, Failure] = dataclasses.field(default_factory=dict)
     """By path: files that crashed a process before, which must not be opened again."""
+    stamps: Mapping[str, str] | None = None
+    """By path, of the files when they were pinned, where known; None: the SHA-256 of the segments are not checked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,7 +196,7 @@ def try_sources(task: ShardTask) -> int:
 
 
 def _encoded(task: ShardTask) -> Iterator[tuple[Planned, Encoded | Failure]]:
-    return encode_segments(task.planned, root=task.root, config=task.config, failures=task.crashed)
+    return encode_segments(task.planned, root=task.root, config=task.config, failures=task.crashed, stamps=task.stamps)
 
 
 def shard_file(shard: Shard) -> File:

@@ -15,6 +15,8 @@ class Source:
     """Relative to the root of the videos."""
     sha256: str
     size: int
+    stamp: str = ""
+    """Of the file when it was pinned (`rushes.footage.files`), "" where unknown."""
 
 
 def located(root: str, path: str) -> VideoSource:

@@ -113,13 +113,13 @@ def open_files(
     probed = ProbeTable()
     found: dict[str, Probe | Failure] = {}
     seconds: dict[str, float] = {}
-    tasks = [ProbeTask(root=root, paths={source.sha256: source.path}, config=config) for source in sources]
+    tasks = [ProbeTask(root=root, files=[source], config=config, pinned=False) for source in sources]
     with Pool(_workers(config)) as pool:
         for task, result in pool.run(_timed_probe, tasks):
-            ((sha256, path),) = task.paths.items()
+            (source,) = task.files
             spent, outcome = (0.0, _CRASHED) if isinstance(result, Crashed) else result
-            probed.add(sha256, outcome)
-            found[path], seconds[path] = outcome, spent
+            probed.add(source.sha256, outcome)
+            found[source.path], seconds[source.path] = outcome, spent
             bar.advance()
     segments = []
     for planned in plan_segments(sources, annotations, probed, config):

@@ -146,6 +146,7 @@ def run_step(
     inputs: Mapping[str, Manifest],
     out: Path,
     build: Callable[[Job], Mapping[str, Any]],
+    stands: Callable[[Store, Manifest], bool] = lambda store, made: True,
 ) -> Manifest:
     """Returns the finished output of this work, or does the work and publishes it.
 
@@ -156,11 +157,12 @@ def run_step(
         inputs: manifests that the work reads.
         out: where the pointer goes.
         build: does the work and returns the manifest's summary.
+        stands: whether a finished output need not be made again; by default, none need.
     """
     context = Context(step=step)
     work = identify(step, config=config, inputs=inputs)
     found = find_output(context.store, work, inputs=inputs)
-    if found is not None:
+    if found is not None and stands(context.store, found):
         return context.done(found, out, cached=True)
     with tempfile.TemporaryDirectory(prefix=f"rushes-{step}-") as folder:
         job = Job(folder=Path(folder), digest=work.digest, store=context.store, progress=context.progress)

@@ -1,32 +1,30 @@
 """`rushes pin`: resolves a data reference once, to content. Never cached: it is what decides whether anything changed.
 
 The digest covers relative paths and contents, not folders or times, so the same footage elsewhere is the same footage.
-A file is hashed once: its SHA-256 is remembered under its path, size and modification time (or ETag), in the store.
-
-    <store>/hashes/<digest of the root>.json     {path: [size, time or ETag, SHA-256]}; saved while it hashes, too
+A file is hashed once: its SHA-256 is remembered in the store (`rushes.footage.hashes`), also while it hashes.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-import re
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rushes.errors import UserError
 from rushes.footage.archive import list_archive
-from rushes.footage.files import Listed, content_digest, is_url
+from rushes.footage.files import Listed, content_digest, is_url, look_up
+from rushes.footage.hashes import Hashes, unchanged
 from rushes.footage.reference import DataReference
 from rushes.steps.base import Context, reported
 from rushes.store import Manifest, Store
+from rushes.words import counted, printable
 
 _SAVE_SECONDS = 30.0
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @reported("pin")
@@ -44,9 +42,9 @@ def pin(*, data: DataReference, out: Path, rehash: bool = False) -> Manifest:
     for note in archive.notes():
         context.progress.say(note)
     annotations = data.annotations(archive.paths, root=root, say=context.progress.say)
-    hashes = _hash_all(root, archive.files, context, rehash=rehash)
+    files, hashes = _hash_all(root, archive.files, context, rehash=rehash)
     listing: dict[str, list[Any]] = {
-        "files": [[file.path, hashes[file.path], file.size] for file in archive.files],
+        "files": [[file.path, hashes[file.path], file.size] for file in files],
         "annotations": [dataclasses.asdict(annotation) for annotation in annotations],
     }
     text = json.dumps(listing, indent=0, sort_keys=True).encode()
@@ -58,8 +56,8 @@ def pin(*, data: DataReference, out: Path, rehash: bool = False) -> Manifest:
         inputs={},
         files={"listing.json": context.store.put_bytes(text)},
         summary={
-            "videos": len(archive.files),
-            "bytes": archive.size,
+            "videos": len(files),
+            "bytes": sum(file.size for file in files),
             **archive.record(),
             "root": root,
             "roots": _roots(context.store, digest, root),
@@ -76,58 +74,55 @@ def _roots(store: Store, digest: str, root: str) -> list[str]:
     return sorted({root, *earlier.get("roots", [earlier.get("root", root)])})
 
 
-def _hash_all(root: str, listed: Sequence[Listed], context: Context, *, rehash: bool) -> dict[str, str]:
-    """SHA-256 of each file, from memory where its size and stamp are unchanged.
+def _hash_all(
+    root: str, listed: Sequence[Listed], context: Context, *, rehash: bool
+) -> tuple[list[Listed], dict[str, str]]:
+    """The files as they were when they were read, and their SHA-256, from memory where size and stamp are unchanged.
 
     The memory is in the store, so that a killed pin can be resumed on any machine.
     """
-    memory = _Memory(context.store, f"hashes/{hashlib.sha256(root.encode()).hexdigest()[:16]}.json", listed)
-    held, known = memory.read()
-    if rehash:
-        known = {}
+    memory = Hashes(context.store, root)
+    held = memory.read()
+    known = {} if rehash else unchanged(held, listed)
     bar = context.progress.bar("hash", total=len(listed), unit="files")
+    files = {file.path: file for file in listed}
     fresh: dict[str, str] = {}
     saved = time.monotonic()
-    for file in listed:
-        if file.path not in known:
-            fresh[file.path] = content_digest(root, file.path)
+
+    def save() -> None:
+        """Adds to the record, to which another pin may have added; with `rehash`, replaces it."""
+        lasting = [file for path, file in files.items() if path not in changing]
+        memory.write(fresh if rehash else unchanged(memory.read(), lasting) | fresh, lasting)
+
+    changing: list[str] = []
+    for path, file in list(files.items()):
+        if path not in known:
+            files[path], fresh[path], still = _hash(root, file)
+            changing += [] if still else [path]
         bar.advance()
         if fresh and time.monotonic() - saved > _SAVE_SECONDS:
-            memory.save(fresh, alone=rehash)
+            save()
             saved = time.monotonic()
-    if fresh or held > len(known):
-        memory.save(fresh, alone=rehash)
-    return known | fresh
+    if fresh or len(held) > len(known):
+        save()
+    if changing:
+        names = ", ".join(map(printable, changing[:10]))
+        context.progress.say(f"{counted(len(changing), 'file')} changed while it was read: {names}")
+    return list(files.values()), known | fresh
 
 
-@dataclass(frozen=True)
-class _Memory:
-    """Hashes that the store remembers, for files that the archive lists: path to [size, stamp, SHA-256]."""
-
-    store: Store
-    name: str
-    listed: Sequence[Listed]
-
-    def read(self) -> tuple[int, dict[str, str]]:
-        """The number of entries, and the SHA-256 of each unchanged file; a damaged record counts as empty."""
-        try:
-            held = json.loads(self.store.read(self.name) or b"{}")
-        except (ValueError, RecursionError):
-            held = None
-        if not isinstance(held, dict):
-            return 0, {}
-        known = {}
-        for file in self.listed:
-            match held.get(file.path):
-                case [file.size, file.stamp, str(sha256)] if _SHA256.fullmatch(sha256):
-                    known[file.path] = sha256
-        return len(held), known
-
-    def save(self, fresh: dict[str, str], *, alone: bool) -> None:
-        """Adds to the record, to which another pin may have added; `alone`: replaces it."""
-        hashes = fresh if alone else self.read()[1] | fresh
-        entries = {f.path: [f.size, f.stamp, hashes[f.path]] for f in self.listed if f.path in hashes}
-        self.store.write(self.name, json.dumps(entries).encode())
+def _hash(root: str, file: Listed) -> tuple[Listed, str, bool]:
+    """A file as it was when it was read, its SHA-256, and whether it stayed the same meanwhile; tried twice."""
+    for _ in range(2):
+        sha256 = content_digest(root, file.path)
+        if is_url(root) and not file.exact:  # its stamp may be written in another way when it is looked up alone
+            return file, sha256, True
+        with contextlib.suppress(Exception):  # each protocol has its own; if it lasts, reading the file fails as well
+            now = look_up(root, file.path)
+            if now == file:
+                return file, sha256, True
+            file = now
+    return file, sha256, False
 
 
 def _checkout(folder: Path, revision: str, context: Context) -> Path:

@@ -2,8 +2,7 @@
 
 Shards are used again wherever the same content was encoded in the same way (a *family*: the recipe's fields that decide
 the bytes, the code, PyAV and its FFmpeg). So an archive that grows costs only what is new, and other labels cost no
-encoding at all. So does footage of earlier code, where its bytes are known to be the same (`EARLIER_FAMILIES`) or where
-a person accepted it (`rushes.acceptance`).
+encoding at all. So does footage of earlier code, where a person accepted it (`rushes.acceptance`).
 
     <store>/footage/<family>/<archive>.json    the last footage of an archive
     <store>/forgotten/<sha256>.json            contents that must not be sampled (`rushes footage forget`)
@@ -12,18 +11,16 @@ a person accepted it (`rushes.acceptance`).
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rushes.acceptance import acceptances
 from rushes.config import Recipe
 from rushes.digests import code_digest
-from rushes.errors import OutrunError
+from rushes.errors import OutrunError, UserError
 from rushes.home import open_store
 from rushes.steps.base import Context, Job, read_input, refs, reported, run_step
-from rushes.steps.identity import Identity, earlier_identities, find_output, identify, libraries, step_code
+from rushes.steps.identity import RETIRED, Identity, earlier_identities, find_output, identify, libraries, step_code
 from rushes.store import Manifest, Store
 from rushes.strict import digest_record
 
@@ -32,20 +29,6 @@ if TYPE_CHECKING:
 
 _NOT_IN_BYTES = ("val_share", "test_share", "segment_seconds", "shard_segments", "keep", "duplicates")
 """Fields of `sample` that decide which segments there are and which of them are used, not how one is encoded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EarlierFamily:
-    """How a released version named a family whose shards are, byte for byte, those that this code writes."""
-
-    code: str
-    """Its `code_digest("rushes.footage.shards")`."""
-    config: dict[str, Any]
-    """Fields that its `sample` section had and today's does not."""
-
-
-EARLIER_FAMILIES = (EarlierFamily(code="cab6ce5ea5f1da50", config={"motion": "encoder"}),)
-"""Version 0.1. A test encodes the videos of a store of that version again, and compares the shards."""
 
 
 @reported("sample")
@@ -92,24 +75,48 @@ def _whole(*, recipe: Recipe, source: Manifest, out: Path) -> Manifest:
         inputs={"pin": source},
         out=out,
         build=lambda job: _sample(job, recipe=recipe, source=source),
+        stands=_stands,
     )
+
+
+def _stands(store: Store, made: Manifest) -> bool:
+    """Whether footage still is all there, and no file was missing that may be back."""
+    from rushes.footage.catalogue import SHARDS
+    from rushes.footage.index import read_shards
+    from rushes.footage.pinned import MAY_RETURN
+    from rushes.footage.shards import motion_file, shard_file
+
+    if MAY_RETURN & set(made.summary.get("quarantine_reasons", ())):
+        return False
+    try:
+        shards = read_shards(store.checked(made.files[SHARDS]))
+    except UserError:
+        return False
+    return all(store.holds(shard_file(shard)) and store.holds(motion_file(shard)) for shard in shards)
 
 
 def _sample(job: Job, *, recipe: Recipe, source: Manifest, partition: "Partition | None" = None) -> Mapping[str, Any]:
     from rushes.footage.annotation import Annotation
     from rushes.footage.catalogue import forgotten_contents
+    from rushes.footage.hashes import Hashes
     from rushes.footage.sample import Archive, sample_footage
     from rushes.footage.sources import Source
 
     listing = json.loads(job.store.checked(source.files["listing.json"]).read_text())
     last, previous = _earlier(job.store, recipe, source)
+    hashes = Hashes(job.store, source.summary["root"])
+    stamps = {(path, size, sha256): stamp for path, (size, stamp, sha256) in hashes.read().items()}
     archive = Archive(
         root=source.summary["root"],
-        sources=(Source(path=path, sha256=sha256, size=size) for path, sha256, size in listing["files"]),
+        sources=(
+            Source(path=path, sha256=sha256, size=size, stamp=stamps.get((path, size, sha256), ""))
+            for path, sha256, size in listing["files"]
+        ),
         annotations=[Annotation(**record) for record in listing["annotations"]],
         last=last,
         previous=previous,
         forgotten=forgotten_contents(job.store),
+        hashes=hashes,
     )
     summary: Mapping[str, Any] = sample_footage(
         archive=archive,
@@ -130,7 +137,8 @@ def _part(*, recipe: Recipe, source: Manifest, out: Path, partition: str) -> Man
     context, part = Context(step="sample"), Partition.parse(partition)
     config, inputs = digest_record(recipe.sample), {"pin": source}
     work = identify("sample", config=config, inputs=inputs)
-    done = find_output(context.store, work, inputs=inputs) is not None
+    found = find_output(context.store, work, inputs=inputs)
+    done = found is not None and _stands(context.store, found)
     job = Job(folder=out.parent, digest=work.digest, store=context.store, progress=context.progress)
     manifest = Manifest(
         kind="part",
@@ -149,7 +157,7 @@ def _part(*, recipe: Recipe, source: Manifest, out: Path, partition: str) -> Man
 
 
 def _byte_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in _NOT_IN_BYTES}
+    return {name: value for name, value in config.items() if name not in _NOT_IN_BYTES and (name, value) not in RETIRED}
 
 
 def _family(recipe: Recipe) -> str:
@@ -167,23 +175,13 @@ def _earlier(store: Store, recipe: Recipe, source: Manifest) -> tuple[str, list[
     folder, _, own = _last(recipe, source).rpartition("/")
     last = "".join(_recorded(store, folder, [own]))
     family = _recorded(store, folder, store.names(folder))
-    found = [*family, *_of_earlier_families(store, recipe), *_accepted(store, recipe)]
+    found = [*family, *_accepted(store, recipe)]
     return last, [ref for ref in dict.fromkeys(found) if ref != last]
 
 
 def _recorded(store: Store, folder: str, names: Sequence[str]) -> list[str]:
     records = [store.read(f"{folder}/{name}") for name in names]
     return [json.loads(record)["footage"] for record in records if record is not None]
-
-
-def _of_earlier_families(store: Store, recipe: Recipe) -> list[str]:
-    """Footage of earlier versions with the same bytes, if by today's PyAV, which their families did not cover."""
-    config, found = _byte_config(digest_record(recipe.sample)), list[str]()
-    for earlier in EARLIER_FAMILIES:
-        folder = f"footage/{_short([config | earlier.config, earlier.code])}"
-        found += _recorded(store, folder, store.names(folder))
-    made = {ref: store.find(ref) for ref in found}
-    return [ref for ref, footage in made.items() if footage and footage.versions.get("av") == metadata.version("av")]
 
 
 def _accepted(store: Store, recipe: Recipe) -> list[str]:
