@@ -76,7 +76,8 @@ def test_its_footage_is_found_without_encoding_by_a_persons_word(old: Path) -> N
 
 def test_a_grown_archive_uses_accepted_shards_only(old: Path) -> None:
     write_video(old / "videos" / "new.mp4", frames=30)
-    assert sampled(old, recipe()).summary["new_shards"] == 2, "all of it: no person said that the old footage stands"
+    summary = sampled(old, recipe()).summary
+    assert (summary["new_shards"], summary["shards"]) == (1, 1), "all of it: no person said that the old footage stands"
     store = open_store()
     for family in store.names("footage"):
         for name in store.names(f"footage/{family}"):
@@ -84,7 +85,7 @@ def test_a_grown_archive_uses_accepted_shards_only(old: Path) -> None:
     accept()
     write_video(old / "videos" / "newer.mp4", frames=30, first=30)
     summary = sampled(old, recipe()).summary
-    assert (summary["new_shards"], summary["segments"]) == (1, 7)
+    assert (summary["new_shards"], summary["shards"], summary["segments"]) == (1, 2, 7)
 
 
 def test_what_is_encoded_today_is_byte_for_byte_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
