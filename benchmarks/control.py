@@ -151,9 +151,7 @@ def row(model: str, found: dict[str, HeldOutScores], seconds: float, steps: int)
     chance = make_task(recipe.pretrain.task, recipe.pretrain.options).chance
 
     def judged(still: str) -> ControlResult:
-        return judge(
-            chance=chance, still=found[still], moving=found["moving"], methods=len(STEPS), resamples=5000, seed=0
-        )
+        return judge(chance=chance, still=found[still], moving=found["moving"], methods=len(STEPS))
 
     held, leak = judged("held"), judged("counted")
     cells = [

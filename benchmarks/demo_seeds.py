@@ -3,8 +3,8 @@
     python benchmarks/demo_seeds.py --videos data/demo --model pace-r2plus1d --seeds 5 --out benchmarks/demo_seeds.md
 
 Each seed changes initial weights, draws and shuffling of pretraining and fine-tuning; videos and splits stay. A
-difference is the mean over seeds of right-or-wrong on the same test segment, with a bootstrap over groups. Finished
-seeds are found in the store, so it can be interrupted.
+difference is the mean over seeds of right-or-wrong on the same test segment. Finished seeds are found in the store, so
+it can be interrupted.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from rushes.evaluation.statistics import Interval, group_interval
+from rushes.evaluation.statistics import Interval, difference_interval, share_interval
 from rushes.home import open_store
 from rushes.store import Manifest
 
@@ -90,8 +90,8 @@ def table(model: str, seeds: int, pointers: list[Path]) -> str:
         groups = pairs[0][0][1]
         first = np.mean([pair[0][0] for pair in pairs], axis=0)
         second = np.mean([pair[1][0] for pair in pairs], axis=0)
-        cells = [text(group_interval(values, groups, resamples=5000, seed=0)) for values in (first, second)]
-        gap = text(group_interval(first - second, groups, resamples=5000, seed=0), signed=True)
+        cells = [text(share_interval(values, groups)) for values in (first, second)]
+        gap = text(difference_interval(first - second, groups), signed=True)
         each = ", ".join(f"{100 * (pair[0][0].mean() - pair[1][0].mean()):+.1f}" for pair in pairs)
         lines.append(f"| {protocol} | {cells[0]} | {cells[1]} | {gap} | {each} |")
     summary = Manifest.read(pointers[0]).summary
@@ -99,7 +99,7 @@ def table(model: str, seeds: int, pointers: list[Path]) -> str:
     lines += [
         "",
         f"Top-1 in percent on {summary['test']['segments']} test segments of {summary['test']['groups']} groups, "
-        f"chance {100 * summary['chance']:.1f}; 95 % intervals by bootstrap over groups, of the mean over seeds. Test "
+        f"chance {100 * summary['chance']:.1f}; 95 % intervals of the mean over seeds, groups counted as units. Test "
         f"manifest `{summary['test']['manifest_sha256'][:12]}`. The spread over seeds: last column.",
         "",
         f"`python benchmarks/demo_seeds.py --videos data/demo --model {model} --seeds {seeds} --out FILE`, "

@@ -110,8 +110,6 @@ def row(model: str, found: Answers) -> str:
             measured=found.measured,
             labels=found.labels,
             groups=found.groups,
-            resamples=5000,
-            seed=0,
         )
         for name in ("encoded", "raw")
     }

@@ -59,6 +59,18 @@ def test_flags_override_the_chosen_size_of_the_chosen_model() -> None:
     assert recipe.pretrain.backbone == "tiny_r2plus1d"
 
 
+def test_the_option_that_an_error_about_duplicates_names_is_one_of_every_command_that_samples() -> None:
+    option = ["--videos", "x", "--sample.duplicates", "drop"]
+    run = parse(["run", "vcop-r3d", "--also", "pace-r3d-18", *option])
+    assert {recipe.sample.duplicates for recipe in run.models} == {"drop"}  # type: ignore[attr-defined]
+    compared = parse(["compare", "vcop-r3d", "pace-r2plus1d", *option])
+    assert {m.recipe.sample.duplicates for m in compared.members} == {"drop"}  # type: ignore[attr-defined]
+    own = parse(["compare", "vcop-r3d:sample.duplicates=drop", "--videos", "x"])
+    assert own.members[0].recipe.sample.duplicates == "drop"  # type: ignore[attr-defined]
+    sampled = parse(["sample", "vcop-r3d", "--pin", "x", "--out", "y", *option[2:]])
+    assert sampled.full_recipe.sample.duplicates == "drop"  # type: ignore[attr-defined]
+
+
 def test_another_task_begins_with_its_own_options() -> None:
     command = parse(
         ["run", "vcop-r3d", "--videos", "x", "--pretrain.task", "pace", "--pretrain.options", "strides", "2"]

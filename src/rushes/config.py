@@ -198,7 +198,7 @@ class EvaluateConfig:
     clips: int = 10
     """Clips per video, evenly spaced, centre crop; their logits are averaged."""
     resamples: int = 2000
-    """Bootstrap resamples of the groups, for the confidence intervals."""
+    """Random swaps of pretrained and random answers in whole groups, for the p-values."""
     originals: int = 100
     """Test videos whose original files are also sent through the serving path, drawn at random; 0 for none."""
     probe_l2: float = 1.0
@@ -257,7 +257,7 @@ class PromoteConfig:
     confidence: float = 0.95
     """Confidence of the one-sided bound."""
     resamples: int = 5000
-    """Bootstrap resamples of the groups."""
+    """Random swaps of two models' answers in whole groups, for the p-values."""
     min_agreement: float = 0.98
     """Share of the original files for which the serving path must answer as evaluation did; 0 checks nothing."""
     max_skew: float = 0.01

@@ -32,7 +32,14 @@ RANDOM, MEMBER = "fold1-seed0-random-tiny-r3d", "fold1-seed0-vcop"
 
 def test_every_segment_is_tested_once_and_every_row_has_its_figures(compared: Compared) -> None:
     result = compared.result
-    assert result["test"] == {"groups": 2 * FILES, "folds": 2, "seeds": 1, "classes": 2, "segments": 2 * FILES}
+    assert result["test"] == {
+        "groups": 2 * FILES,
+        "folds": 2,
+        "seeds": 1,
+        "classes": 2,
+        "chance": 0.5,
+        "segments": 2 * FILES,
+    }
     assert [row["name"] for row in result["rows"]] == ["random tiny_r3d", "vcop", "metadata only"]
     for row in result["rows"]:
         assert len(row["top1"]) == (5 if row["network"] else 2)

@@ -1,6 +1,8 @@
 """From answers to the table: pooling, pairing, labels saved; the texts and files that people read."""
 
 import csv
+import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rushes.comparing.report import figure_text, saved_text, tables_of, to_markdown, write_comparison
+from rushes.comparing.report import figure_text, notes_of, saved_text, tables_of, to_markdown, write_comparison
 from rushes.comparing.tables import Measurement, Pooled, TableRow, compare, labels_saved, pool, protocols_of
+from tests.evaluation.simulated import levels
 
 NUMBERS = (2, 5)
 ROWS = [
@@ -70,7 +73,7 @@ def result() -> dict[str, Any]:
 
 
 def test_folds_and_seeds_are_pooled(result: dict[str, Any]) -> None:
-    assert result["test"] == {"groups": 24, "folds": 2, "seeds": 2, "classes": 4, "segments": 192}
+    assert result["test"] == {"groups": 24, "folds": 2, "seeds": 2, "classes": 4, "chance": 0.25, "segments": 192}
     good = next(row for row in result["rows"] if row["name"] == "good")
     pooled = pool([m for m in chains() if m.row == "good"])
     assert len(pooled.groups) == 2 * 192
@@ -146,41 +149,47 @@ RANDOM = exact({"fine-tune, 2": 0.3, "fine-tune, 5": 0.4, "fine-tune, all": 0.6}
 @pytest.mark.parametrize(
     ("accuracy", "labels", "needed", "text"),
     [
-        (0.5, 5, 12.5, "+7.5 [+7.5, +7.5]"),  # half way from 5 to all 20
-        (0.35, 2, 3.5, "+1.5 [+1.5, +1.5]"),
-        (0.7, 5, None, "> +15 [> +15, > +15]"),
-        (0.2, 5, 2.0, "≤ -3.0 [≤ -3.0, ≤ -3.0]"),
+        (0.5, 5, 12.5, "+7.5"),  # half way from 5 to all 20
+        (0.35, 2, 3.5, "+1.5"),
+        (0.7, 5, None, "> +15"),
+        (0.2, 5, 2.0, "≤ -3.0"),
     ],
 )
 def test_labels_saved_by_hand(accuracy: float, labels: int, needed: float | None, text: str) -> None:
     own = exact({f"fine-tune, {labels}": accuracy})
-    found = labels_saved(own, RANDOM, labels=labels, numbers=NUMBERS, resamples=100, seed=0)
+    found = labels_saved(own, RANDOM, labels=labels, numbers=NUMBERS)
     assert found.needed == (None if needed is None else pytest.approx(needed))
-    assert saved_text(vars(found), labels=labels, first=2) == text
+    value, _, bounds = saved_text(vars(found), labels=labels, first=2).partition(" [")
+    assert (value, bounds.count(",")) == (text, 1)
+    assert (found.low or np.inf) <= (needed or np.inf) <= (found.high or np.inf)
 
 
 def test_labels_saved_of_few_groups_have_no_bounds() -> None:
     own = exact({"fine-tune, 5": 0.5}, groups=4)
     random = exact({"fine-tune, 2": 0.3, "fine-tune, 5": 0.4, "fine-tune, all": 0.6}, groups=4)
-    found = labels_saved(own, random, labels=5, numbers=NUMBERS, resamples=100, seed=0)
+    found = labels_saved(own, random, labels=5, numbers=NUMBERS)
     assert (found.low, found.high, found.known) == (None, None, False)
     assert saved_text(vars(found), labels=5, first=2) == "+7.5"
 
 
 def test_more_labels_than_there_are_is_the_same_as_all() -> None:
     random = exact({"fine-tune, 2": 0.3, "fine-tune, 5": 0.6, "fine-tune, all": 0.6}, most=4.0)
-    found = labels_saved(exact({"fine-tune, 2": 0.45}), random, labels=2, numbers=NUMBERS, resamples=100, seed=0)
+    found = labels_saved(exact({"fine-tune, 2": 0.45}), random, labels=2, numbers=NUMBERS)
     assert found.needed == pytest.approx(3.0)
 
 
-def covered(*, trials: int, groups: int) -> float:
+def covered(*, trials: int, groups: int, icc: float = 0.1) -> float:
     """How often the bounds of labels needed hold the truth, 9.5: random is right on .3, .4, .6 of (2, 5, 20) labels."""
     rng = np.random.default_rng(0)
     held = 0
     names = np.repeat([f"g{n}" for n in range(groups)], 10)
 
-    def drawn(levels: dict[str, float]) -> Pooled:
-        right = {name: (rng.random(len(names)) < level).astype(float) for name, level in levels.items()}
+    def drawn(accuracies: dict[str, float]) -> Pooled:
+        each = rng.random(groups)  # of a group, how hard it is; of a video, whether it is answered rightly
+        right = {
+            name: (rng.random(len(names)) < np.repeat(np.quantile(levels(share, icc), each), 10)).astype(float)
+            for name, share in accuracies.items()
+        }
         return Pooled(
             right=right,
             groups=names,
@@ -190,19 +199,99 @@ def covered(*, trials: int, groups: int) -> float:
     for _ in range(trials):
         random = drawn({"fine-tune, 2": 0.3, "fine-tune, 5": 0.4, "fine-tune, all": 0.6})
         own = drawn({"fine-tune, 5": 0.46})
-        found = labels_saved(own, random, labels=5, numbers=NUMBERS, resamples=300, seed=0)
+        found = labels_saved(own, random, labels=5, numbers=NUMBERS)
         low, high = (np.inf if bound is None else bound for bound in (found.low, found.high))
         held += low <= 9.5 <= high
     return held / trials
 
 
-def test_bounds_of_labels_needed_hold_the_truth_as_often_as_they_say() -> None:
-    assert 0.89 <= covered(trials=200, groups=60) <= 0.99
+@pytest.mark.parametrize("groups", [12, 60])
+def test_bounds_of_labels_needed_hold_the_truth_as_often_as_they_say(groups: int) -> None:
+    assert covered(trials=60, groups=groups) >= 0.85
 
 
 @pytest.mark.soak
-def test_bounds_of_labels_needed_at_length() -> None:
-    assert 0.925 <= covered(trials=3000, groups=60) <= 0.975
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("groups", "icc"), [(10, 0.1), (10, 0.3), (20, 0.3), (60, 0.1)])
+def test_bounds_of_labels_needed_at_length(groups: int, icc: float) -> None:
+    assert covered(trials=1500, groups=groups, icc=icc) >= 0.92
+
+
+def pooled_errors(*, trials: int, groups: int, clips: int, icc: float, share: float) -> tuple[float, float, float]:
+    """Of rows equally good, over 2 folds and 2 seeds: how often accuracy's and the difference's interval hold the
+    truth, and how often p is at most .05. A group is as hard for a row in each seed."""
+    rng, rows = np.random.default_rng(2), [ROWS[0], ROWS[1]]
+    keys = {"key": [f"{n}" for n in range(groups * clips)], "label": ["a"] * (groups * clips)}
+    held = np.zeros(3)
+    for _ in range(trials):
+        measured = []
+        for row, fold in itertools.product(rows, (1, 2)):
+            level = np.repeat(np.quantile(levels(share, icc), rng.random(groups)), clips)
+            names = [f"{fold}-{n}" for n in np.repeat(np.arange(groups), clips)]
+            for seed in (0, 1):
+                told = ["a" if hit else "b" for hit in rng.random(groups * clips) < level]
+                answers = {**keys, "group": names} | dict.fromkeys(protocols_of(()), told)
+                measured.append(Measurement(row=row.name, fold=fold, seed=seed, answers=answers))
+        found = compare(rows, measured, numbers=(), resamples=200)
+        top1, record = found["rows"][1]["top1"]["fine-tune, all"], found["against random"][0]
+        held += [
+            top1["low"] <= share <= top1["high"],
+            record["difference"]["low"] <= 0 <= record["difference"]["high"],
+            record["p"] <= 0.05,
+        ]
+    accuracy, difference, wrong = held / trials
+    return float(accuracy), float(difference), float(wrong)
+
+
+def test_pooled_folds_and_seeds_hold_the_truth() -> None:
+    accuracy, difference, wrong = pooled_errors(trials=120, groups=6, clips=8, icc=0.3, share=0.9)
+    assert min(accuracy, difference) >= 0.85 and wrong <= 0.13
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("groups", "clips", "icc", "share"), [(5, 3, 0.1, 0.95), (5, 20, 0.3, 0.9), (20, 8, 0.3, 0.6)])
+def test_pooled_folds_and_seeds_at_length(groups: int, clips: int, icc: float, share: float) -> None:
+    accuracy, difference, wrong = pooled_errors(trials=1000, groups=groups, clips=clips, icc=icc, share=share)
+    assert min(accuracy, difference) >= 0.92 and wrong <= 0.065
+
+
+def test_few_groups_have_neither_intervals_nor_p() -> None:
+    found = compare(ROWS, chains(groups=3), numbers=NUMBERS, resamples=100) | {"not run": []}
+    assert {(r["p"], r["p_holm"], r["difference"]["low"]) for r in found["against random"]} == {(None, None, None)}
+    against = next(table for table in tables_of(found) if table.title.endswith("against random"))
+    assert {tuple(row[4:]) for row in against.rows} == {("none: 6 groups",) * 2}
+    assert any("6 groups are too few for intervals and p" in note for note in notes_of(found))
+
+
+def test_chance_is_the_commonest_class_of_the_test_answers() -> None:
+    measured = []
+    for m in chains():
+        labels = ["class 0" if n % 10 else "class 1" for n in range(len(m.answers["label"]))]
+        measured.append(dataclasses.replace(m, answers={**m.answers, "label": labels}))
+    found = compare(ROWS, measured, numbers=NUMBERS, resamples=100)
+    assert found["test"]["chance"] == pytest.approx(0.9, abs=0.01)
+    assert f"always the commonest: {100 * found['test']['chance']:.1f} %" in " ".join(notes_of(found))
+
+
+def test_caveats_of_a_row_are_said_once_with_the_number_of_runs() -> None:
+    measured = [
+        dataclasses.replace(m, caveats={"pretraining: task at chance": f"pretraining: stayed in fold {m.fold}"})
+        if m.row == "good" and m.seed == 0
+        else m
+        for m in chains()
+    ]
+    found = compare(ROWS, measured, numbers=NUMBERS, resamples=100)
+    assert found["caveats"][:1] == ["good: pretraining: stayed in fold 1 (the first of 2 such runs of 4)"]
+    assert any(note.startswith("Mind: good: pretraining: stayed") for note in notes_of(found))
+
+
+def test_a_row_that_metadata_comes_near_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compare(ROWS, chains(), numbers=NUMBERS, resamples=100)["caveats"] == []
+    monkeypatch.setitem(ACCURACY, "metadata only", {"2": 0.6, "5": 0.6, "all": 0.78})
+    caveats = compare(ROWS, chains(), numbers=NUMBERS, resamples=100)["caveats"]
+    assert [text.partition(": ")[0] for text in caveats] == ["good", "same"]
+    assert all("metadata alone" in text for text in caveats)
 
 
 # What people read ----------------------------------------------------------------------------------------------------
@@ -239,7 +328,7 @@ def test_the_files_hold_the_figures(result: dict[str, Any], tmp_path: Path) -> N
     text = figure_text(good)
     assert f"| {text} |" in (tmp_path / "comparison.md").read_text()
     page = (tmp_path / "comparison.html").read_text()
-    assert f"<td>{text}" in page
+    assert f'<td data-head="fine-tune, all">{text}</td>' in page
     assert "a|b &lt;x&gt;" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert json.loads((tmp_path / "comparison.json").read_text())["rows"][1]["top1"]["fine-tune, all"] == good

@@ -136,7 +136,7 @@ def test_the_summary_tells_what_failed_and_what_is_served(store: Store, tmp_path
 def test_the_summary_of_a_success_holds_no_error_of_a_step_that_was_tried_again(store: Store) -> None:
     journal = Journal(store, "r")
     journal.add("error", step="pretrain", message="node went away")
-    for step in ("pretrain", "promote"):
+    for step in ("pretrain", "evaluate", "promote"):
         journal.add("end", step=step, seconds=1.0, cached=False, ref=f"{step}/0")
     champion = Champion(version=1, bundle="export/x", onnx_sha256="0")
     Ledger(store, "g").append(
@@ -151,13 +151,16 @@ def test_the_summary_of_a_success_holds_no_error_of_a_step_that_was_tried_again(
         )
     )
     own = {"decision": "promoted", "reason": "first"}
-    store.publish(
-        Manifest(kind="decision", step="promote", digest="0", inputs={}, config={}, code="", files={}, summary=own)
-    )
+    said = {"caveats": ["pretraining: the pretext task stayed at chance"]}
+    for kind, step, found in (("decision", "promote", own), ("evaluation", "evaluate", said)):
+        store.publish(
+            Manifest(kind=kind, step=step, digest="0", inputs={}, config={}, code="", files={}, summary=found)
+        )
     record = summary_of(store, run="r", endpoint="g", state="SUCCEEDED", error="")
     assert (record["error"], record["tried_again"]) == ("", ["pretrain: node went away"])
     assert record["decision"] == {"decision": "promoted", "reason": "first"}
     page = page_of(record)
+    assert "Mind: pretraining: the pretext task stayed at chance" in page
     assert "**" not in page and "Tried again: pretrain: node went away" in page
     failed = summary_of(store, run="r", endpoint="g", state="FAILED", error="exit 1")
     assert (failed["error"], failed["tried_again"]) == ("pretrain: node went away", [])

@@ -1,4 +1,4 @@
-"""Intervals and paired tests: against brute force, against scipy's tables, and by simulation."""
+"""Intervals and p-values: against brute force, scipy's tables and formulas; see also `test_statistics_simulated`."""
 
 import itertools
 import math
@@ -8,16 +8,17 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy import stats
 
 from rushes.evaluation.statistics import (
     MIN_GROUPS,
-    group_interval,
+    difference_interval,
+    difference_lower_bound,
     holm,
     labels_needed,
-    lower_bound,
-    mcnemar_exact,
-    resampled_means,
+    paired_p,
+    share_above_p,
+    share_interval,
     sign_flip_p,
 )
 
@@ -28,129 +29,121 @@ def numbered(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
     return np.array([f"g{number:03d}" for number in groups])
 
 
-def brute_force_means(values: Floats, groups: npt.NDArray[np.str_], *, resamples: int, seed: int) -> list[float]:
-    """Draws groups one by one and puts their videos together."""
-    names = sorted(set(groups.tolist()))
-    picks = np.random.default_rng([seed, 4]).integers(len(names), size=(resamples, len(names)))
-    return [float(np.concatenate([values[groups == names[n]] for n in pick]).mean()) for pick in picks]
-
-
 def unequal_groups(count: int, *, seed: int = 0) -> tuple[Floats, npt.NDArray[np.str_]]:
     rng = np.random.default_rng(seed)
     groups = numbered(np.repeat(np.arange(count), rng.integers(1, 9, count)))
     return (rng.random(len(groups)) < 0.7).astype(np.float64), groups
 
 
-def test_an_interval_is_the_bootstrap_over_groups() -> None:
-    values, groups = unequal_groups(17)
-    shuffled = np.random.default_rng(1).permutation(len(values))
-    means = brute_force_means(values, groups, resamples=500, seed=3)
-    found = group_interval(values[shuffled], groups[shuffled], resamples=500, seed=3)
-    assert found.value == pytest.approx(values.mean())
-    assert found.groups == 17
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
-    assert lower_bound(values, groups, resamples=500, seed=3, confidence=0.9) == pytest.approx(np.percentile(means, 10))
+# Intervals -----------------------------------------------------------------------------------------------------------
 
 
 def test_too_few_groups_have_no_interval_however_many_videos() -> None:
     groups = numbered(np.arange(5000) % (MIN_GROUPS - 1))
-    few = group_interval(np.ones(5000), groups, resamples=100, seed=0)
-    assert (few.low, few.high, few.groups, few.value) == (None, None, MIN_GROUPS - 1, 1.0)
-    assert str(few) == "100.0 % (9 groups: too few for an interval)"
-    enough = group_interval(np.ones(5000), numbered(np.arange(5000) % MIN_GROUPS), resamples=100, seed=0)
-    assert (enough.low, enough.high) == (1.0, 1.0)
-    assert str(enough) == "100.0 % [100.0, 100.0]"
+    for interval in (share_interval, difference_interval):
+        few = interval(np.ones(5000), groups)
+        assert (few.low, few.high, few.groups, few.value) == (None, None, MIN_GROUPS - 1, 1.0)
+        assert str(few) == "100.0 % (9 groups: too few for an interval)"
 
 
-def test_an_interval_is_a_function_of_its_seed() -> None:
-    values, groups = unequal_groups(30)
-    one = group_interval(values, groups, resamples=200, seed=1)
-    assert one == group_interval(values, groups, resamples=200, seed=1)
-    assert one != group_interval(values, groups, resamples=200, seed=2)
+def test_a_share_of_videos_that_are_each_a_group_has_wilsons_interval_with_a_quantile_of_t() -> None:
+    found = share_interval((np.arange(40) < 28).astype(np.float64), numbered(np.arange(40)), confidence=0.9)
+    assert found.low is not None and found.high is not None and found.low < 0.7 < found.high
+    for bound in (found.low, found.high):
+        # The variance by leaving one video out is 40/39 of p (1 - p) / 40.
+        assert abs(0.7 - bound) / math.sqrt(bound * (1 - bound) / 40) == pytest.approx(stats.t.ppf(0.95, 39), rel=0.02)
+
+
+def test_videos_of_a_group_that_are_all_alike_count_as_one() -> None:
+    alone = share_interval((np.arange(20) < 14).astype(np.float64), numbered(np.arange(20)))
+    copied = share_interval(
+        np.repeat((np.arange(20) < 14).astype(np.float64), 30), numbered(np.repeat(np.arange(20), 30))
+    )
+    assert copied.low == pytest.approx(alone.low, abs=0.01) and copied.high == pytest.approx(alone.high, abs=0.01)
+
+
+def test_right_everywhere_is_no_certainty() -> None:
+    for count in (10, 40, 200):
+        found = share_interval(np.ones(count * 7), numbered(np.arange(count * 7) % count))
+        # As if each group were one video: n / (n + t^2).
+        assert found.high == 1.0
+        assert found.low == pytest.approx(count / (count + stats.t.ppf(0.975, count - 1) ** 2))
+    same = difference_interval(np.zeros(200), numbered(np.arange(200) % 20))
+    assert same.low is not None and same.high is not None
+    assert -0.3 < same.low == -same.high < -0.1
+
+
+def tango(first: int, second: int, pairs: int, bound: float) -> float:
+    """The score of a difference: by maximising the likelihood on a grid, not by its formula."""
+    shares = np.linspace(max(-bound, 0) + 1e-9, (1 - abs(bound)) / 2 + max(-bound, 0) - 1e-9, 200_001)
+    chance = shares + bound  # of the first only
+    likelihood = first * np.log(np.maximum(chance, 1e-300)) + second * np.log(shares)
+    likelihood += (pairs - first - second) * np.log(np.maximum(1 - chance - shares, 1e-300))
+    best = shares[int(likelihood.argmax())]
+    return float(((first - second) / pairs - bound) / np.sqrt((2 * best + bound - bound**2) / pairs))
+
+
+def test_a_difference_of_videos_that_are_each_a_group_has_tangos_interval_with_a_quantile_of_t() -> None:
+    values = np.array([1.0] * 12 + [-1.0] * 4 + [0.0] * 24)
+    found = difference_interval(values, numbered(np.arange(40)))
+    assert found.value == 0.2 and found.low is not None and found.high is not None
+    quantile = stats.t.ppf(0.975, 39)
+    assert tango(12, 4, 40, found.low) == pytest.approx(quantile, rel=0.03)
+    assert tango(12, 4, 40, found.high) == pytest.approx(-quantile, rel=0.03)
 
 
 @given(st.integers(10, 40), st.integers(0, 1000))
 @settings(max_examples=30)
 def test_bounds_lie_round_the_mean_and_widen_with_confidence(count: int, seed: int) -> None:
     values, groups = unequal_groups(count, seed=seed)
-    narrow = group_interval(values, groups, resamples=300, seed=0, confidence=0.5)
-    wide = group_interval(values, groups, resamples=300, seed=0, confidence=0.95)
-    assert narrow.low is not None and narrow.high is not None and wide.low is not None and wide.high is not None
-    assert 0 <= wide.low <= narrow.low <= narrow.high <= wide.high <= 1
-    assert wide.low <= wide.value <= wide.high
+    others = np.random.default_rng(seed + 1).permutation(values)
+    order = np.random.default_rng(seed).permutation(len(values))
+    for interval, data, least in ((share_interval, values, 0), (difference_interval, values - others, -1)):
+        narrow, wide = interval(data, groups, confidence=0.5), interval(data, groups)
+        assert narrow.low is not None and narrow.high is not None and wide.low is not None and wide.high is not None
+        assert least <= wide.low < narrow.low <= wide.value <= narrow.high < wide.high <= 1
+        shuffled = interval(data[order], groups[order])
+        assert (shuffled.low, shuffled.high) == pytest.approx((wide.low, wide.high))
+    mirrored = difference_interval(others - values, groups)
+    assert mirrored.low is not None and mirrored.low == pytest.approx(-(wide.high or 0))
+    one_sided = difference_lower_bound(values - others, groups, confidence=0.975)
+    assert one_sided == pytest.approx(wide.low)
 
 
-def coverage(*, groups: int, trials: int, resamples: int) -> float:
-    """How often the 95 % interval holds the truth; 5 videos a group, alike within it, accuracy 0.6 on average."""
-    rng = np.random.default_rng(groups)
-    held = 0
-    names = numbered(np.repeat(np.arange(groups), 5))
-    for _ in range(trials):
-        level = np.repeat(rng.beta(3, 2, groups), 5)
-        found = group_interval((rng.random(groups * 5) < level).astype(float), names, resamples=resamples, seed=0)
-        assert found.low is not None and found.high is not None
-        held += found.low <= 0.6 <= found.high
-    return held / trials
+def test_one_group_shows_nothing() -> None:
+    assert difference_lower_bound(np.ones(50), numbered(np.zeros(50, np.int64)), confidence=0.95) == -1.0
+    assert paired_p(np.ones(50), numbered(np.zeros(50, np.int64)), resamples=100, seed=0) == 1.0
+    assert share_above_p(np.ones(50, bool), numbered(np.zeros(50, np.int64)), share=0.25) == 1.0
 
 
-def test_the_interval_covers_about_as_often_as_it_says() -> None:
-    assert 0.89 <= coverage(groups=40, trials=300, resamples=300) <= 0.985
+def test_a_group_with_most_of_the_videos_counts_as_little_more_than_one() -> None:
+    groups = numbered(np.concatenate([np.zeros(1000, np.int64), np.arange(1, 10)]))
+    values = np.random.default_rng(0).random(1009) < 0.7
+    found = share_interval(values.astype(np.float64), groups)
+    assert found.low is not None and found.high is not None and found.high - found.low > 0.7
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize(("groups", "least"), [(20, 0.91), (40, 0.93), (100, 0.94)])
-def test_coverage_at_length(groups: int, least: float) -> None:
-    assert least - 0.01 <= coverage(groups=groups, trials=4000, resamples=1000) <= 0.97
+# p-values ------------------------------------------------------------------------------------------------------------
 
 
-def test_ignoring_groups_would_cover_too_seldom() -> None:
-    # What the grouping is for: the same videos, each its own group, promise too much.
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(200):
-        level = np.repeat(rng.beta(0.6, 0.4, 30), 20)
-        values = (rng.random(600) < level).astype(float)
-        found = group_interval(values, numbered(np.arange(600)), resamples=200, seed=0)
-        assert found.low is not None and found.high is not None
-        held += found.low <= 0.6 <= found.high
-    assert held / 200 < 0.7
+def test_above_a_share_is_the_exact_test_or_what_groups_leave_of_it() -> None:
+    right = np.arange(60) < 30
+    alone = share_above_p(right, numbered(np.arange(60)), share=0.4)
+    exact = float(stats.binomtest(30, 60, 0.4, alternative="greater").pvalue)
+    assert alone == pytest.approx(exact, rel=0.3) and alone >= exact
+    grouped = share_above_p(right, numbered(np.arange(60) // 6), share=0.4)
+    assert grouped > 3 * exact, "right in whole groups, wrong in others"
+    assert share_above_p(np.ones(9, bool), numbered(np.arange(9)), share=1.0) == 1.0
 
 
-def outcomes(both: int, first: int, second: int, neither: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    table = [(True, True)] * both + [(True, False)] * first + [(False, True)] * second + [(False, False)] * neither
-    a, b = zip(*table, strict=True)
-    return np.array(a), np.array(b)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        (0, 0, 1.0),
-        (5, 5, 1.0),
-        (1, 0, 1.0),
-        (6, 0, 2 / 64),
-        (0, 6, 2 / 64),
-        (9, 2, 2 * (1 + 11 + 55) / 2**11),
-        (25, 10, 2 * binom.cdf(10, 35, 0.5)),
-    ],
-)
-def test_mcnemars_exact_p_of_known_tables(first: int, second: int, expected: float) -> None:
-    for both, neither in ((0, 1), (40, 0), (3, 9)):
-        assert mcnemar_exact(*outcomes(both, first, second, neither)) == pytest.approx(expected)
-
-
-@given(st.integers(0, 25), st.integers(0, 25))
-def test_mcnemar_is_the_sum_over_all_outcomes_as_unlikely(first: int, second: int) -> None:
-    n = first + second
-    tail = sum(math.comb(n, k) for k in range(min(first, second) + 1)) / 2**n
-    expected = 1.0 if first == second else min(1.0, 2 * tail)
-    assert mcnemar_exact(*outcomes(2, first, second, 1)) == pytest.approx(expected)
-
-
-def test_mcnemar_by_enumerating_every_sign() -> None:
-    # 4 against 1 discordant videos: of 32 equally likely outcomes, those at least as lopsided.
-    lopsided = sum(abs(sum(signs)) >= 3 for signs in itertools.product((-1, 1), repeat=5))
-    assert mcnemar_exact(*outcomes(0, 4, 1, 0)) == pytest.approx(lopsided / 32)
+def test_a_paired_p_value_is_no_smaller_than_that_of_sign_flips() -> None:
+    for seed in range(20):
+        values, groups = unequal_groups(15, seed=seed)
+        difference = values - np.random.default_rng(seed).permutation(values)
+        flips = sign_flip_p(difference, groups, resamples=500, seed=0)
+        found = paired_p(difference, groups, resamples=500, seed=0)
+        assert flips <= found <= 1
+        assert paired_p(-difference, groups, resamples=500, seed=0) == found
 
 
 def test_a_sign_flip_is_the_share_of_all_swaps_that_are_as_lopsided() -> None:
@@ -224,13 +217,6 @@ def test_family_wise_error_at_length() -> None:
     assert family_wise_error(trials=4000, resamples=1000, adjust=True) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4000)
 
 
-def test_columns_are_resampled_together_each_as_by_itself() -> None:
-    values, groups = unequal_groups(12)
-    both = resampled_means(np.stack([values, 1 - values], axis=1), groups, resamples=50, seed=2)
-    assert both[:, 0] == pytest.approx(brute_force_means(values, groups, resamples=50, seed=2))
-    assert both.sum(axis=1) == pytest.approx(np.ones(50))
-
-
 @pytest.mark.parametrize(
     ("accuracies", "target", "expected"),
     [
@@ -245,14 +231,13 @@ def test_columns_are_resampled_together_each_as_by_itself() -> None:
     ],
 )
 def test_labels_needed_by_hand(accuracies: list[float], target: float, expected: float) -> None:
-    found = labels_needed(np.array([1.0, 2.0, 10.0]), np.array(accuracies), np.array(target))
-    assert float(found) == pytest.approx(expected)
+    assert labels_needed(np.array([1.0, 2.0, 10.0]), np.array(accuracies), target) == pytest.approx(expected)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=5), st.floats(0, 1))
 def test_labels_needed_is_the_first_crossing_of_the_line(accuracies: list[float], target: float) -> None:
     numbers = np.arange(1.0, len(accuracies) + 1)
-    found = float(labels_needed(numbers, np.array(accuracies), np.array(target)))
+    found = labels_needed(numbers, np.array(accuracies), target)
     grid = np.linspace(1, len(accuracies), 4001)
     reached = grid[np.interp(grid, numbers, accuracies) >= target]
     if np.isinf(found):

@@ -1,7 +1,7 @@
 """The group "Whole workflow" of the help: run, demo, predict, compare, models."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from rushes.config import Recipe
 from rushes.errors import UserError
 
 if TYPE_CHECKING:
+    from rushes.comparing.members import Member
     from rushes.footage.reference import DataReference
 
 
@@ -43,11 +44,12 @@ class Run(WithRecipe):
     @property
     def models(self) -> tuple[Recipe, ...]:
         """The recipes of all models, with one section `sample` for their common footage."""
-        from rushes.comparing.members import Member, models_of, parse_member
+        from rushes.comparing.members import Member, models_of, parse_member, with_duplicates
 
-        files = [str(file.absolute()) for file in self.plugin]
+        files, own = [str(file.absolute()) for file in self.plugin], self.full_recipe
         others = [parse_member(text, size=self.size, plugins=files) for text in self.also]
-        return models_of([Member(name=self.model, recipe=self.full_recipe), *others])
+        others = with_duplicates(others, own.sample.duplicates)
+        return models_of([Member(name=self.model, recipe=own), *others])
 
     @property
     def data(self) -> "DataReference":
@@ -115,6 +117,15 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CommonFootage:
+    """What `rushes compare` says of the footage that all its models share."""
+
+    duplicates: Literal["", "error", "drop"] = ""
+    """What to do with footage of the test split that is also in another split: refuse it, or drop it from the other.
+    Default: as the recipes say."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compare:
     """Compares models under one protocol: a table with intervals, with random initialisation beside each network.
 
@@ -153,8 +164,20 @@ class Compare:
     """URL of Kubeflow Pipelines. Default: the profile's, KF_PIPELINES_ENDPOINT, then the cluster that this runs in."""
     plugin: UseAppendAction[tuple[Path, ...]] = ()
     """File that defines further pretext tasks or backbones (see `rushes.plugins`); may be repeated."""
+    sample: CommonFootage = field(default_factory=CommonFootage)
     out: Path = Path("comparison")
     """Folder for comparison.html, .md, .csv and .json, and for logs."""
+
+    @property
+    def members(self) -> "list[Member]":
+        """The models with their overrides."""
+        from rushes.comparing.members import parse_member, with_duplicates
+
+        if not self.models:
+            raise UserError("models: missing; name one or more, see `rushes models`")
+        files = [str(file.absolute()) for file in self.plugin]
+        members = [parse_member(text, size=self.size, plugins=files) for text in self.models]
+        return with_duplicates(members, self.sample.duplicates) if self.sample.duplicates else members
 
     def execute(self) -> int:
         if self.runner == "subprocess":
@@ -162,12 +185,10 @@ class Compare:
         from rushes.commands.compare import run_compare, submit_compare
         from rushes.commands.pipeline import Destination
         from rushes.comparing.comparison_plan import ComparisonSettings, numbers_of
-        from rushes.comparing.members import parse_member
         from rushes.footage.reference import DataReference
         from rushes.orchestration.local import compiled_comparison
 
-        if not self.models:
-            raise UserError("models: missing; name one or more, see `rushes models`")
+        members = self.members
         settings = ComparisonSettings(
             data=DataReference(videos=self.videos, labels=self.labels, splits=self.splits),
             folds=self.folds,
@@ -175,8 +196,6 @@ class Compare:
             numbers=numbers_of(self.labels_per_class),
             budget=self.budget,
         )
-        files = [str(file.absolute()) for file in self.plugin]
-        members = [parse_member(text, size=self.size, plugins=files) for text in self.models]
         if self.runner == "subprocess":
             return run_compare(members, settings, parallel=self.parallel, out=self.out)
         if self.parallel != 1:

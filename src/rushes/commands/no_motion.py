@@ -47,7 +47,6 @@ from rushes.progress import EventLog, Progress
 from rushes.store import Manifest, Store, sha256_file
 
 _SECONDS = 1800.0  # for sampling; then the segments that are ready are used
-_RESAMPLES = 5000
 _COLOURS: dict[ControlVerdict, str] = {
     "pass": "green",
     "shortcut": "red",
@@ -222,8 +221,6 @@ def _result(
         still=answers(recipe, still, still=True, options=options, store=store, progress=progress),
         moving=answers(recipe, moving, still=False, options=options, store=store, progress=progress),
         methods=methods,
-        resamples=_RESAMPLES,
-        seed=options.seed,
     )
     return Result(model=member.name, task=recipe.pretrain.task, backbone=recipe.pretrain.backbone, judged=judged)
 

@@ -120,8 +120,11 @@ def show_results(finished: Finished) -> None:
         table.add_row(protocol, *cells)
     console.print()
     console.print(table)
-    console.print(f"95 % intervals by bootstrap over groups; chance {100 * evaluated['chance']:.1f} %", style="dim")
-    console.print(f"As served: {served_sentence(evaluated.get('served'))}\n", markup=False)
+    console.print(f"95 % intervals, by groups{_known_without(evaluated)}", style="dim", markup=False)
+    for caveat in evaluated.get("caveats", ()):
+        console.print(f"Mind: {caveat}", style="yellow", markup=False)
+    console.print()
+    console.print(f"As served: {served_sentence(evaluated.get('served'))}", markup=False)
     steps = Table("step", "seconds", "", box=None, header_style="bold")
     for event in finished.endings:
         which = event["summary"].get("init") or event["summary"].get("partition")
@@ -139,6 +142,13 @@ def show_results(finished: Finished) -> None:
     where.add_row("MLflow", str(finished.summary("register")["tracking"]))
     where.add_row("Run", escape(str(finished.folder)))
     console.print(where)
+
+
+def _known_without(evaluated: Mapping[str, Any]) -> str:
+    """How often one is right without the model: by the commonest answer, and by metadata."""
+    constant = f"always {evaluated['commonest']}" if "commonest" in evaluated else "guessing"
+    metadata = f"; metadata only {interval_text(evaluated['metadata'])}" if "metadata" in evaluated else ""
+    return f"; {constant} {100 * evaluated['chance']:.1f} %{metadata}"
 
 
 def _served(finished: Finished) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
@@ -98,6 +99,17 @@ def common_sample(members: Sequence[Member]) -> SampleConfig:
                     "members see the same footage: override one of them"
                 )
     return replace(first.recipe.sample, short_side=largest)
+
+
+def with_duplicates(members: Sequence[Member], duplicates: Literal["error", "drop"]) -> list[Member]:
+    """The members with this value of `sample.duplicates`, which is about the footage that they share."""
+    return [
+        replace(
+            member,
+            recipe=replace(member.recipe, sample=replace(member.recipe.sample, duplicates=duplicates)),
+        )
+        for member in members
+    ]
 
 
 def on_footage(recipe: Recipe, sample: SampleConfig) -> Recipe:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rushes.comparing.tables import protocols_of
-from rushes.evaluation.report import picture
+from rushes.evaluation.report import p_text, picture
+from rushes.evaluation.statistics import MIN_GROUPS
 from rushes.templates import page
 
 Record = Mapping[str, Any]
@@ -37,13 +38,16 @@ def tables_of(result: Record) -> list[Table]:
 def notes_of(result: Record) -> list[str]:
     """What the figures mean, in a sentence or two each."""
     test = result["test"]
+    chance = test.get("chance", 1 / test["classes"])
     return [
-        f"{test['segments']} test segments of {test['groups']} groups, {test['classes']} classes (chance "
-        f"{100 / test['classes']:.1f} %); {_count(test['folds'], 'fold')}, {_count(test['seeds'], 'seed')}. The test "
+        *(f"Mind: {caveat}." for caveat in result.get("caveats", ())),
+        f"{test['segments']} test segments of {test['groups']} groups, {test['classes']} classes (always the "
+        f"commonest: {100 * chance:.1f} %); {_count(test['folds'], 'fold')}, {_count(test['seeds'], 'seed')}. The test "
         "split chose nothing; pretraining saw the unlabelled and training footage of its own fold only.",
-        "Top-1 in %, with 95 % intervals by bootstrap over groups, all folds' and seeds' answers about a group together"
-        + ("." if test["groups"] >= 10 else f" ({test['groups']} groups are too few for intervals)."),
-        "Differences are paired; p by swapping the pair in whole groups, two-sided, Holm-corrected within a table.",
+        "Top-1 in %, with 95 % intervals that count groups, not segments: all folds' and seeds' answers about a group "
+        "are one unit"
+        + ("." if test["groups"] >= MIN_GROUPS else f" ({test['groups']} groups are too few for intervals and p)."),
+        "Differences are paired; p by groups, two-sided, Holm-corrected within a table.",
         "GFLOPs: backbone training, forward and backward, per fold and seed. Frames: each time that one was shown. "
         "Hours: all pretraining runs of the row together, on the machine that trained.",
         *([_SAVED] if result["labels_per_class"] else []),
@@ -144,8 +148,7 @@ def _differences(result: Record, kind: str) -> Table:
             record["other"],
             record["protocol"],
             figure_text(record["difference"], signed=True),
-            f"{record['p']:.2g}",
-            f"{record['p_holm']:.2g}",
+            *(p_text(record[name], groups=record["difference"]["groups"]) for name in ("p", "p_holm")),
         ]
         for record in result[kind]
     ]
@@ -196,7 +199,7 @@ def _draw(pyplot: Any, result: Record) -> Any:
             axes.plot([100 * interval["value"]], [height], "o", color=colour)
             if interval["low"] is not None:
                 axes.plot([100 * interval["low"], 100 * interval["high"]], [height, height], color=colour)
-        axes.axvline(100 / result["test"]["classes"], color="#cbd5e1", linestyle=":")
+        axes.axvline(100 * result["test"]["chance"], color="#cbd5e1", linestyle=":")
         axes.set_title(name, size=9)
         axes.set_yticks(range(len(rows)), [row["name"] for row in rows], size=8)
         axes.tick_params(axis="x", labelsize=8)

@@ -10,15 +10,16 @@ from rushes.comparing.chains import Chain
 from rushes.comparing.comparison_plan import ComparisonPlan
 from rushes.comparing.initialisations import Initialisation
 from rushes.comparing.metadata import metadata_answers
-from rushes.comparing.tables import Measurement, TableRow, compare
+from rushes.comparing.tables import METADATA, Measurement, TableRow, compare
 from rushes.errors import UserError
+from rushes.evaluation.caveats import training_caveats
 from rushes.footage.reader import Footage
 from rushes.home import open_store
 from rushes.steps.measure import ANSWERS
 from rushes.store import REMAKE, Manifest, Store
 from rushes.training.budget import flops_of, frames_of
 
-METADATA = TableRow(name="metadata only", init="", network="")
+METADATA_ROW = TableRow(name=METADATA, init="", network="")
 
 
 def result_of(plan: ComparisonPlan, answers: Mapping[str, Manifest]) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def result_of(plan: ComparisonPlan, answers: Mapping[str, Manifest]) -> dict[str
     store = open_store()
     measured = [_measured(chain, answers[chain.name], store) for chain in plan.chains]
     measured += _metadata(plan, store)
-    rows = [_row(initialisation) for initialisation in plan.initialisations] + [METADATA]
+    rows = [_row(initialisation) for initialisation in plan.initialisations] + [METADATA_ROW]
     result = compare(rows, measured, numbers=plan.settings.numbers)
     return result | {"protocol": plan.settings.to_record(), "not run": _without_supervised(rows)}
 
@@ -54,8 +55,18 @@ def _measured(chain: Chain, answers: Manifest, store: Store) -> Measurement:
         gflops=flops_of(recipe, tuples=tuples) / 1e9,
         frames=frames_of(recipe, tuples=tuples),
         hours=sum(record["seconds"] for record in history) / 3600,
+        caveats=_caveats({"pretraining": backbone, "fine-tuning": classifier}, store),
         pretext=(summary.get("val_accuracy", summary["accuracy"]), summary["chance"]) if history else None,
     )
+
+
+def _caveats(trained: Mapping[str, Manifest], store: Store) -> dict[str, str]:
+    found = {}
+    for title, manifest in trained.items():
+        history = json.loads(store.checked(manifest.files["history.json"]).read_text())
+        for kind, sentence in training_caveats(manifest, history).items():
+            found[f"{title}: {kind}"] = f"{title}: {sentence}"
+    return found
 
 
 def _input(manifest: Manifest, name: str, store: Store) -> Manifest:
@@ -73,7 +84,7 @@ def _metadata(plan: ComparisonPlan, store: Store) -> list[Measurement]:
         footage = Footage(Manifest.from_json(pointer), store)
         for seed in range(plan.settings.seeds):
             answers = metadata_answers(footage, numbers=numbers, c=c, seed=seed)
-            found.append(Measurement(row=METADATA.name, fold=fold, seed=seed, answers=answers))
+            found.append(Measurement(row=METADATA, fold=fold, seed=seed, answers=answers))
     return found
 
 

@@ -1,9 +1,10 @@
 """From the answers of a comparison's chains to its table: intervals, paired differences, labels saved.
 
-Folds and seeds are pooled: the bootstrap draws all answers about a group of videos together, of all folds and seeds.
+Folds and seeds are pooled: all answers about a group of videos, of all folds and seeds, are one group of values.
 Intervals say how results may change with other videos, given these training runs.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -12,21 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rushes.evaluation.caveats import metadata_caveat
 from rushes.evaluation.measure import column
 from rushes.evaluation.statistics import (
     MIN_GROUPS,
-    Interval,
-    group_interval,
+    difference_interval,
     holm,
     labels_needed,
-    resampled_means,
-    sign_flip_p,
+    labels_needed_bounds,
+    paired_p,
+    share_interval,
 )
 
 SCHEMA = 1
 FLIPS = 10_000
-"""Draws behind a p-value: the smallest is 1 / FLIPS, and Holm multiplies it by the number of comparisons."""
+"""Random swaps behind a p-value: the smallest is 1 / FLIPS, and Holm multiplies it by the number of comparisons."""
 KNOWN = ("key", "group", "label")
+METADATA = "metadata only"
+"""Name of the row that sees no frame."""
 Figures = npt.NDArray[np.float64]
 
 
@@ -49,6 +53,8 @@ class Measurement:
     """Time of pretraining, validation included."""
     pretext: tuple[float, float] | None = None
     """Accuracy at the pretext task (of held-out segments where there are any), and chance."""
+    caveats: Mapping[str, str] = field(default_factory=dict)
+    """What to read with its figures, by kind: a sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +95,7 @@ def compare(
     measured: Sequence[Measurement],
     *,
     numbers: Sequence[int],
-    resamples: int = 2000,
+    resamples: int = FLIPS,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The whole result as plain data.
@@ -98,13 +104,13 @@ def compare(
         rows: in the order of the table.
         measured: one per row, fold and seed.
         numbers: numbers of labels per class, ascending; 0 (all) is added.
-        resamples: bootstrap draws over groups.
-        seed: of the draws.
+        resamples: random swaps of whole groups behind a p-value.
+        seed: of the swaps.
     """
     pooled = {row.name: pool([m for m in measured if m.row == row.name]) for row in rows}
     run = {"resamples": resamples, "seed": seed}
     any_row = next(iter(pooled.values()))
-    labels = sorted({label for m in any_row.measured for label in m.answers["label"]})
+    labels = Counter(label for m in any_row.measured for label in m.answers["label"])
     return {
         "schema": SCHEMA,
         "labels_per_class": list(numbers),
@@ -113,13 +119,31 @@ def compare(
             "folds": len({m.fold for m in any_row.measured}),
             "seeds": len({m.seed for m in any_row.measured}),
             "classes": len(labels),
+            "chance": max(labels.values()) / labels.total(),
             "segments": len({key for m in any_row.measured for key in m.answers["key"]}),
         },
-        "rows": [_row(row, pooled, numbers=numbers, run=run) for row in rows],
+        "rows": [_row(row, pooled, numbers=numbers) for row in rows],
+        "caveats": [sentence for row in rows for sentence in _caveats(row, pooled)],
         "against random": _against_random(rows, pooled, numbers=numbers, run=run),
-        "pretraining": _pretraining(rows, pooled, numbers=numbers, run=run),
+        "pretraining": _pretraining(rows, pooled, numbers=numbers),
         "between members": _between_members(rows, pooled, run=run),
     }
+
+
+def _caveats(row: TableRow, pooled: Mapping[str, Pooled]) -> list[str]:
+    """What to read with a row's figures: each kind once, with the number of runs that it holds for."""
+    own, found = pooled[row.name], []
+    for kind in sorted({kind for m in own.measured for kind in m.caveats}):
+        sentences = [m.caveats[kind] for m in own.measured if kind in m.caveats]
+        runs = f" (the first of {len(sentences)} such runs of {len(own.measured)})" if len(own.measured) > 1 else ""
+        found.append(f"{row.name}: {sentences[0]}{runs}")
+    name, metadata = column("fine-tune", 0), pooled.get(METADATA)
+    if metadata is not None and row.init not in ("", "random"):
+        probed = metadata.right[column("linear probe", 0)]
+        difference = difference_interval(own.right[name] - probed, own.groups)
+        shown = metadata_caveat(asdict(share_interval(probed, own.groups)), difference=asdict(difference))
+        found += [f"{row.name}: {shown}"] if shown else []
+    return found
 
 
 def protocols_of(numbers: Sequence[int]) -> list[str]:
@@ -129,9 +153,7 @@ def protocols_of(numbers: Sequence[int]) -> list[str]:
     return [column("nearest neighbour", 0), *names]
 
 
-def _row(
-    row: TableRow, pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
-) -> dict[str, Any]:
+def _row(row: TableRow, pooled: Mapping[str, Pooled], *, numbers: Sequence[int]) -> dict[str, Any]:
     own = pooled[row.name]
     pretext = [m.pretext for m in own.measured if m.pretext is not None]
     return {
@@ -142,9 +164,9 @@ def _row(
         "pretext": {"accuracy": float(np.mean([accuracy for accuracy, _ in pretext])), "chance": pretext[0][1]}
         if pretext
         else None,
-        "top1": {name: asdict(group_interval(values, own.groups, **run)) for name, values in own.right.items()},
+        "top1": {name: asdict(share_interval(values, own.groups)) for name, values in own.right.items()},
         "labels_saved": {
-            str(labels): asdict(labels_saved(own, pooled[row.baseline], labels=labels, numbers=numbers, **run))
+            str(labels): asdict(labels_saved(own, pooled[row.baseline], labels=labels, numbers=numbers))
             for labels in numbers
         }
         if row.baseline not in ("", row.name)
@@ -167,27 +189,22 @@ class LabelsSaved:
     """Whether there are enough groups for bounds."""
 
 
-def labels_saved(
-    own: Pooled, random: Pooled, *, labels: int, numbers: Sequence[int], resamples: int, seed: int
-) -> LabelsSaved:
+def labels_saved(own: Pooled, random: Pooled, *, labels: int, numbers: Sequence[int]) -> LabelsSaved:
     """With how many labels fine-tuned random weights reach this row's accuracy at `labels` per class.
 
-    Linear between the numbers of labels that were run, and all; 95 % bounds from the same draws of groups for both.
+    Linear between the numbers of labels that were run, and all.
     """
     most = float(np.mean([m.labels_per_class for m in random.measured]))
     tried = [*(n for n in numbers if n < most), 0]
-    columns = [random.right[column("fine-tune", n)] for n in tried] + [own.right[column("fine-tune", labels)]]
-    values = np.stack(columns, axis=1)
+    right = np.stack([random.right[column("fine-tune", n)] for n in tried], axis=1)
+    target = own.right[column("fine-tune", labels)]
     at = np.array([n or most for n in tried], dtype=float)
-    means = values.mean(axis=0)
-    needed = float(labels_needed(at, means[:-1], means[-1:])[0])
-    drawn = resampled_means(values, own.groups, resamples=resamples, seed=seed).T
-    low, high = np.percentile(labels_needed(at, drawn[:-1], drawn[-1]), [2.5, 97.5], method="nearest")
     known = len(set(own.groups)) >= MIN_GROUPS
+    low, high = labels_needed_bounds(at, right, target, own.groups) if known else (np.inf, np.inf)
     return LabelsSaved(
-        needed=_finite(needed),
-        low=_finite(low) if known else None,
-        high=_finite(high) if known else None,
+        needed=_finite(labels_needed(at, right.mean(axis=0), float(target.mean()))),
+        low=_finite(low),
+        high=_finite(high),
         most=most,
         known=known,
     )
@@ -212,7 +229,7 @@ def _against_random(
 
 
 def _pretraining(
-    rows: Sequence[TableRow], pooled: Mapping[str, Pooled], *, numbers: Sequence[int], run: Mapping[str, int]
+    rows: Sequence[TableRow], pooled: Mapping[str, Pooled], *, numbers: Sequence[int]
 ) -> list[dict[str, Any]]:
     """All pretrained rows together, each against the random weights of its network; empty without several."""
     trained = [row for row in rows if "pretext" in row.init]
@@ -222,7 +239,7 @@ def _pretraining(
     found = []
     for name in protocols_of(numbers):
         each = [pooled[row.name].right[name] - pooled[row.baseline].right[name] for row in trained]
-        interval = group_interval(np.mean(each, axis=0), groups, **run)
+        interval = difference_interval(np.mean(each, axis=0), groups)
         found.append({"members": len(trained), "protocol": name, "difference": asdict(interval)})
     return found
 
@@ -243,13 +260,13 @@ def _difference(one: Pooled, other: Pooled, name: str, *, run: Mapping[str, int]
     for mine, theirs in zip(one.measured, other.measured, strict=True):
         assert mine.answers["key"] == theirs.answers["key"], "answers about other segments cannot be paired"
     differences = one.right[name] - other.right[name]
-    interval: Interval = group_interval(differences, one.groups, **run)
-    return {
-        "difference": asdict(interval),
-        "p": sign_flip_p(differences, one.groups, resamples=FLIPS, seed=run["seed"]),
-    }
+    interval = difference_interval(differences, one.groups)
+    enough = interval.groups >= MIN_GROUPS
+    return {"difference": asdict(interval), "p": paired_p(differences, one.groups, **run) if enough else None}
 
 
 def _with_holm(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if any(record["p"] is None for record in found):
+        return [record | {"p_holm": None} for record in found]
     adjusted = holm([record["p"] for record in found])
     return [record | {"p_holm": p} for record, p in zip(found, adjusted, strict=True)]

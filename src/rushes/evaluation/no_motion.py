@@ -16,7 +16,7 @@ import torch
 
 from rushes.config import PretrainConfig
 from rushes.errors import UserError
-from rushes.evaluation.statistics import MIN_GROUPS, Interval, group_interval
+from rushes.evaluation.statistics import MIN_GROUPS, Interval, share_interval
 from rushes.footage.annotation import Annotation
 from rushes.footage.reader import Footage
 from rushes.footage.splits import share_of
@@ -217,9 +217,7 @@ class ControlResult:
     verdict: ControlVerdict
 
 
-def judge(
-    *, chance: float, still: HeldOutScores, moving: HeldOutScores, methods: int, resamples: int, seed: int
-) -> ControlResult:
+def judge(*, chance: float, still: HeldOutScores, moving: HeldOutScores, methods: int) -> ControlResult:
     """Compares accuracies with that of the commonest answer, at 5 % error for all methods together (Bonferroni).
 
     `shortcut`: without motion, the interval lies above it. `not solved`: with motion, the interval does not lie above
@@ -227,8 +225,7 @@ def judge(
     """
     confidence = 1 - _ERROR / methods
     still_interval, moving_interval = (
-        group_interval(answers.correct, answers.groups, resamples=resamples, seed=seed, confidence=confidence)
-        for answers in (still, moving)
+        share_interval(answers.correct, answers.groups, confidence=confidence) for answers in (still, moving)
     )
     verdict: ControlVerdict = "pass"
     if still_interval.low is None or moving_interval.low is None:

@@ -27,13 +27,29 @@ def write_report(
         lineage=lineage,
         served=served,
         rows=[row | {"text": interval_text(row["top1"])} for row in metrics["rows"]],
-        differences=[
-            row | {"text": interval_text(row["pretrained - random"], signed=True)} for row in metrics["differences"]
-        ],
+        differences=[_difference(row) for row in metrics["differences"]],
+        metadata=interval_text(metrics["metadata"]["top1"]),
+        beside_metadata=interval_text(metrics["metadata"]["model - metadata"], signed=True),
+        classes=[row | {"text": recall_text(row["interval"])} for row in metrics["per_class"]],
         confusion=picture(_draw_confusion, metrics),
         curves=picture(_draw_curves, histories),
     )
     path.write_text(text)
+
+
+def _difference(row: Mapping[str, Any]) -> dict[str, Any]:
+    interval = row["pretrained - random"]
+    return {**row, "text": interval_text(interval, signed=True), "p": p_text(row["p"], groups=interval["groups"])}
+
+
+def p_text(p: float | None, *, groups: int) -> str:
+    """A p-value with two digits, or that there is none."""
+    return f"none: {groups} groups" if p is None else f"{p:.2g}"
+
+
+def recall_text(interval: Mapping[str, Any] | None) -> str:
+    """Recall as `interval_text`; a class without a test segment has none."""
+    return interval_text(interval) if interval else "no test segment"
 
 
 def interval_text(interval: Mapping[str, Any], *, signed: bool = False) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import torch
 from rushes.config import EvaluateConfig
 from rushes.errors import UserError
 from rushes.evaluation.features import Network, clip_means
+from rushes.evaluation.metadata import metadata
 from rushes.evaluation.probes import linear_probe, nearest_neighbour
-from rushes.evaluation.statistics import Interval, group_interval, mcnemar_exact
+from rushes.evaluation.statistics import MIN_GROUPS, difference_interval, paired_p, share_interval
 from rushes.footage.reader import Footage
 from rushes.progress import Progress
 from rushes.store import Manifest, Store
@@ -27,6 +28,7 @@ from rushes.training.weights import load_backbone, load_classifier, read_model
 
 SCHEMA = 1
 PROTOCOLS = ("fine-tune", "linear probe", "nearest neighbour")
+ROWS = tuple((protocol, init) for protocol in PROTOCOLS for init in ("pretrained", "random"))
 Array = npt.NDArray[Any]
 
 
@@ -111,14 +113,23 @@ def score(
     tested["classifier"] = _logits(networks.classifier, tested["embedding"])
     tested["baseline"] = _logits(networks.baseline, tested["baseline embedding"])
     answers = _answers(footage, train=train, test=test, fitted=fitted, tested=tested, config=config)
-    metrics = _metrics(footage, test=test, answers=answers, config=config, seed=seed)
+    metrics = figures_of(
+        answers,
+        labels=footage.labels,
+        truth=classes_of(footage, test),
+        groups=footage.texts("group")[test].astype(str),
+        manifest_sha256=test_manifest_digest(footage, test),
+        config=config,
+        seed=seed,
+    )
     return Scores(metrics=metrics, rows=_rows(footage, test=test, answers=answers, tested=tested))
 
 
 def summary_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The figures that fit in a manifest."""
     figures = {f"{row['protocol']}, {row['init']}": row["top1"] for row in metrics["rows"]}
-    return {"top1": figures, "test": metrics["test"], "chance": metrics["chance"], "served": metrics["served"]}
+    shown = {name: metrics[name] for name in ("test", "chance", "commonest", "caveats", "served")}
+    return {"top1": figures, "metadata": metrics["metadata"]["top1"], **shown}
 
 
 def write_predictions(path: Path, scores: Scores) -> None:
@@ -168,62 +179,83 @@ def _answers(
     for init in ("pretrained", "random"):
         answers["linear probe", init] = linear_probe(fitted[init], classes, tested[init], c=config.probe_l2)
         answers["nearest neighbour", init] = nearest_neighbour(fitted[init], classes, tested[init])
+    known = metadata(footage)
+    answers["linear probe", "metadata"] = linear_probe(known[train], classes, known[test], c=config.probe_l2)
     return answers
 
 
-def _metrics(
-    footage: Footage,
-    *,
-    test: Array,
+def figures_of(
     answers: Mapping[tuple[str, str], Array],
+    *,
+    labels: Sequence[str],
+    truth: Array,
+    groups: Array,
+    manifest_sha256: str,
     config: EvaluateConfig,
     seed: int,
 ) -> dict[str, Any]:
-    """The figures of metrics.json."""
-    truth, groups = classes_of(footage, test), footage.texts("group")[test].astype(str)
+    """The figures of metrics.json, but for caveats.
+
+    Args:
+        answers: predicted class numbers [n] by (protocol, init).
+        labels: name of each class.
+        truth: [n] class numbers of the test segments.
+        groups: [n] their groups.
+        manifest_sha256: of the test set.
+        config: clips and resamples.
+        seed: of the random swaps behind p-values.
+    """
     right = {key: (predicted == truth) for key, predicted in answers.items()}
-    support = np.bincount(truth, minlength=len(footage.labels))
-    confusion = np.zeros((len(footage.labels),) * 2, dtype=int)
+    support = np.bincount(truth, minlength=len(labels))
+    majority = float(support.max() / support.sum())
+    confusion = np.zeros((len(labels),) * 2, dtype=int)
     np.add.at(confusion, (truth, answers["fine-tune", "pretrained"]), 1)
-
-    def interval(values: Array) -> dict[str, Any]:
-        found: Interval = group_interval(values.astype(np.float64), groups, resamples=config.resamples, seed=seed)
-        return asdict(found)
-
     return {
         "schema": SCHEMA,
         "protocol": f"{config.clips} evenly spaced clips a segment, centre crop, mean of logits or features",
-        "labels": list(footage.labels),
-        "test": {
-            "segments": len(test),
-            "groups": len(set(groups)),
-            "manifest_sha256": test_manifest_digest(footage, test),
-        },
-        "chance": 1 / len(footage.labels),
-        "majority": float(support.max() / support.sum()),
-        "rows": [
-            {"protocol": protocol, "init": init, "top1": interval(right[protocol, init])}
-            for protocol in PROTOCOLS
-            for init in ("pretrained", "random")
-        ],
-        "differences": [_difference(right, protocol, interval) for protocol in PROTOCOLS],
+        "labels": list(labels),
+        "test": {"segments": len(truth), "groups": len(set(groups)), "manifest_sha256": manifest_sha256},
+        "chance": majority,
+        "majority": majority,
+        "commonest": labels[int(support.argmax())],
+        "rows": [{"protocol": key[0], "init": key[1], "top1": _share(right[key], groups)} for key in ROWS],
+        "differences": [_difference(right, name, groups, resamples=config.resamples, seed=seed) for name in PROTOCOLS],
+        "metadata": _beside_metadata(right["fine-tune", "pretrained"], right["linear probe", "metadata"], groups),
         "per_class": [
-            {"label": label, "support": int(support[n]), "recall": float(confusion[n, n] / max(support[n], 1))}
-            for n, label in enumerate(footage.labels)
+            _recall(label, right["fine-tune", "pretrained"][truth == n], groups[truth == n])
+            for n, label in enumerate(labels)
         ],
         "confusion": confusion.tolist(),
     }
 
 
+def _share(right: Array, groups: Array) -> dict[str, Any]:
+    return asdict(share_interval(right.astype(np.float64), groups))
+
+
+def _beside_metadata(model: Array, metadata: Array, groups: Array) -> dict[str, Any]:
+    """What can be known without seeing a frame, beside the fine-tuned model."""
+    difference = difference_interval(model.astype(np.float64) - metadata.astype(np.float64), groups)
+    return {"top1": _share(metadata, groups), "model - metadata": asdict(difference)}
+
+
+def _recall(label: str, right: Array, groups: Array) -> dict[str, Any]:
+    """The share of a class's segments that is answered rightly; None without a segment."""
+    interval = _share(right, groups) if len(right) else None
+    return {"label": label, "support": len(right), "recall": interval and interval["value"], "interval": interval}
+
+
 def _difference(
-    right: Mapping[tuple[str, str], Array], protocol: str, interval: Callable[[Array], dict[str, Any]]
+    right: Mapping[tuple[str, str], Array], protocol: str, groups: Array, *, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Pretrained against random weights under one protocol, paired by segment."""
-    pretrained, random = right[protocol, "pretrained"], right[protocol, "random"]
+    """Pretrained against random weights under one protocol, paired by segment; p is None with too few groups."""
+    values = right[protocol, "pretrained"].astype(np.float64) - right[protocol, "random"].astype(np.float64)
+    interval = difference_interval(values, groups)
+    enough = interval.groups >= MIN_GROUPS
     return {
         "protocol": protocol,
-        "pretrained - random": interval(pretrained.astype(float) - random.astype(float)),
-        "mcnemar_p": mcnemar_exact(pretrained, random),
+        "pretrained - random": asdict(interval),
+        "p": paired_p(values, groups, resamples=resamples, seed=seed) if enough else None,
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rushes.evaluation.report import interval_text
-from rushes.evaluation.statistics import group_interval
+from rushes.evaluation.statistics import difference_interval, share_interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +33,6 @@ def served_metrics(
     measured: Sequence[str],
     labels: Sequence[str],
     groups: Sequence[str],
-    resamples: int,
-    seed: int,
 ) -> dict[str, Any]:
     """What metrics.json says of the answers to original files, beside evaluation's answers for the same segments.
 
@@ -46,16 +44,14 @@ def served_metrics(
         measured: [n] labels that evaluation predicted from footage.
         labels: [n] the right ones.
         groups: [n] of the segments.
-        resamples: of the intervals.
-        seed: likewise.
     """
     sent = np.array([not answer.absent for answer in answers], dtype=bool)
     served = np.array([answer.label for answer in answers], dtype=object)[sent]
     expected, right = np.array(measured, dtype=object)[sent], np.array(labels, dtype=object)[sent]
     names = np.array(groups, dtype=str)[sent]
 
-    def interval(values: npt.NDArray[Any]) -> dict[str, Any]:
-        return asdict(group_interval(values.astype(np.float64), names, resamples=resamples, seed=seed))
+    def interval(right: npt.NDArray[Any]) -> dict[str, Any]:
+        return asdict(share_interval(right.astype(np.float64), names))
 
     counts = {
         "drawn": len(answers),
@@ -69,7 +65,7 @@ def served_metrics(
     return counts | {
         "footage": interval(on_footage),
         "served": interval(on_files),
-        "difference": interval(on_files.astype(float) - on_footage.astype(float)),
+        "difference": asdict(difference_interval(on_files.astype(np.float64) - on_footage.astype(np.float64), names)),
         "agreement": interval(served == expected),
     }
 

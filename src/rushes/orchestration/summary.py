@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,17 @@ def summary_of(store: Store, *, run: str, endpoint: str, state: str, error: str)
         "state": state,
         "error": "" if state == SUCCEEDED else "; ".join(failures) or error,
         "tried_again": failures if state == SUCCEEDED else [],
+        "caveats": _caveats(store, ended),
         "steps": ended,
         "decision": {name: decided.summary[name] for name in ("decision", "reason")} if decided else None,
         "champion": last.champion.version if last and last.champion else None,
     }
+
+
+def _caveats(store: Store, ended: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the evaluation says of its figures."""
+    evaluated = next((store.find(step["ref"]) for step in reversed(ended) if step["step"] == "evaluate"), None)
+    return list(evaluated.summary.get("caveats", ())) if evaluated else []
 
 
 def page_of(record: Mapping[str, Any]) -> str:
@@ -60,6 +67,8 @@ def page_of(record: Mapping[str, Any]) -> str:
         lines += [f"Decision: {record['decision']['decision']} ({record['decision']['reason']})", ""]
     if record["decision"] or record["champion"]:
         lines += [f"Champion: {champion}", ""]
+    for caveat in record["caveats"]:
+        lines += [f"Mind: {caveat}", ""]
     lines += ["| step | seconds | | output |", "|---|---|---|---|"]
     lines += [
         f"| {step['step']} | {step['seconds']:.1f} | {'already done' if step['cached'] else ''} | `{step['ref']}` |"

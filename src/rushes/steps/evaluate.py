@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from rushes.evaluation.score import Scores
     from rushes.footage.reader import Footage
 
+TRAINED = {"backbone": "pretraining", "classifier": "fine-tuning", "baseline": "fine-tuning from random weights"}
+"""Inputs that were trained, as people call them."""
+
 
 @reported("evaluate")
 def evaluate(
@@ -99,14 +102,12 @@ def _evaluate(
         progress=job.progress,
     )
     served = _served(job, scores, footage=footage, recipe=recipe, bundle=inputs["bundle"], files=files)
-    metrics = scores.metrics | {"served": served}
     job.progress.say(served_sentence(served))
+    histories = {name: json.loads(job.store.path(inputs[name].files["history.json"]).read_text()) for name in TRAINED}
+    caveats = _caveats(scores.metrics, inputs=inputs, histories=histories)
+    metrics = scores.metrics | {"served": served, "caveats": caveats}
     (job.folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     write_predictions(job.folder / "predictions.parquet", scores)
-    histories = {
-        name: json.loads(job.store.path(inputs[name].files["history.json"]).read_text())
-        for name in ("backbone", "classifier", "baseline")
-    }
     write_report(
         job.folder / "report.html",
         metrics=metrics,
@@ -140,6 +141,20 @@ def _served(
         measured=columns["fine-tune, pretrained"],
         labels=columns["label"],
         groups=columns["group"],
-        resamples=config.resamples,
-        seed=recipe.seed,
     )
+
+
+def _caveats(
+    metrics: Mapping[str, Any], *, inputs: Mapping[str, Manifest], histories: Mapping[str, list[dict[str, float]]]
+) -> list[str]:
+    """What to read with the figures, one sentence each."""
+    from rushes.evaluation.caveats import metadata_caveat, training_caveats
+
+    found = [
+        f"{title}: {sentence}"
+        for name, title in TRAINED.items()
+        for sentence in training_caveats(inputs[name], histories[name]).values()
+    ]
+    beside = metrics["metadata"]
+    metadata = metadata_caveat(beside["top1"], difference=beside["model - metadata"])
+    return [*found, metadata] if metadata else found

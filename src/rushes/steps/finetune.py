@@ -93,7 +93,9 @@ def _finetune(
     save_file(outcome.weights, job.folder / "weights.safetensors")
     (job.folder / "model.json").write_text(json.dumps(model | {"labels": segments.labels, "init": init}, indent=1))
     (job.folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
-    return {"init": init, "labels": labelled, "clips": len(data), **outcome.history[outcome.best_epoch - 1]}
+    held_out = {"held_out": validation.windows.extent()} if validation else {}
+    chosen = outcome.history[outcome.best_epoch - 1]
+    return {"init": init, "labels": labelled, "clips": len(data), **held_out, **chosen}
 
 
 def _clips(

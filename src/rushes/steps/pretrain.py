@@ -125,7 +125,9 @@ def _trained(job: Job, *, recipe: Recipe, footage: "Footage", start: InitialWeig
     save_file(weights, job.folder / WEIGHTS)
     (job.folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
     chosen = outcome.history[outcome.best_epoch - 1]
-    return {"task": config.task, "chance": task.chance, "tuples": len(data), "too_short": data.too_short, **chosen}
+    held_out = {"held_out": validation.windows.extent()} if validation else {}
+    tuples = {"tuples": len(data), "too_short": data.too_short}
+    return {"task": config.task, "chance": task.chance, **tuples, **held_out, **chosen}
 
 
 def _settings(recipe: Recipe) -> "TrainingSettings":

@@ -159,6 +159,7 @@ class _Case:
             export=self.exported.summary,
             correct=self._right("fine-tune, pretrained"),
             baseline=self._right("fine-tune, random"),
+            groups=np.array(self.predictions["group"]),
             champion=self._paired(champion) if champion else None,
             config=self.recipe.promote,
             tolerance=self.recipe.export.tolerance,

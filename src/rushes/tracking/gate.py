@@ -17,7 +17,13 @@ import numpy.typing as npt
 
 from rushes.config import PromoteConfig
 from rushes.evaluation.served import served_sentence
-from rushes.evaluation.statistics import lower_bound, mcnemar_exact
+from rushes.evaluation.statistics import (
+    MIN_GROUPS,
+    design_effect,
+    difference_lower_bound,
+    paired_p,
+    share_above_p,
+)
 
 RuleVerdict = Literal["pass", "fail", "inconclusive", "missing"]
 Correct = npt.NDArray[np.bool_]
@@ -56,6 +62,8 @@ class Evidence:
     """[n] whether the challenger is right about each test video."""
     baseline: Correct
     """[n] the same for the network fine-tuned from random weights."""
+    groups: npt.NDArray[np.str_]
+    """[n] group of each test video."""
     champion: PairedCorrectness | str | None
     """Challenger and champion on the same test videos, or why they cannot be compared; None without a champion."""
     config: PromoteConfig
@@ -126,50 +134,52 @@ def as_served(served: Mapping[str, Any] | None, *, config: PromoteConfig) -> Rul
     return Ruling(rule=rule, verdict="pass", sentence=needed)
 
 
-def above_chance(right: Correct, *, majority: float, confidence: float) -> Ruling:
-    """A first champion must be better than always answering the commonest class (one-sided exact binomial test)."""
-    from scipy.stats import binomtest
-
+def above_chance(right: Correct, groups: npt.NDArray[np.str_], *, majority: float, confidence: float) -> Ruling:
+    """A first champion must be better than always answering the commonest class (one-sided, by groups)."""
     if not len(right):
         return _no_video("above chance")
-    p = float(binomtest(int(right.sum()), len(right), majority, alternative="greater").pvalue)
-    verdict: RuleVerdict = "pass" if p < 1 - confidence else "fail"
-    return Ruling(
-        rule="above chance",
-        verdict=verdict,
-        sentence=f"{_share(right)} right of {len(right)}; chance gives {100 * majority:.1f} % (p = {p:.2g})",
+    p, count = share_above_p(right, groups, share=majority), len(np.unique(groups))
+    figures = (
+        f"{_share(right)} right of {len(right)} in {count} groups; the commonest class is {100 * majority:.1f} % "
+        f"(p = {p:.2g})"
     )
+    if p < 1 - confidence:
+        return Ruling(rule="above chance", verdict="pass", sentence=figures)
+    if right.mean() > majority and count < MIN_GROUPS:
+        few = f"{figures}; so few groups show little: label more sources"
+        return Ruling(rule="above chance", verdict="inconclusive", sentence=few)
+    return Ruling(rule="above chance", verdict="fail", sentence=figures)
 
 
-def not_below_random(right: Correct, baseline: Correct) -> Ruling:
+def not_below_random(
+    right: Correct, baseline: Correct, groups: npt.NDArray[np.str_], *, resamples: int, seed: int
+) -> Ruling:
     """A first champion must not be significantly worse than the same network fine-tuned from random weights."""
     if not len(right):
         return _no_video("not below random init")
-    assert len(right) == len(baseline), "one entry per video, in one order"
-    p = mcnemar_exact(right, baseline)
+    assert len(right) == len(baseline) == len(groups), "one entry per video, in one order"
+    p = paired_p(right.astype(np.float64) - baseline.astype(np.float64), groups, resamples=resamples, seed=seed)
     worse = right.mean() < baseline.mean() and p < 0.05
     return Ruling(
         rule="not below random init",
         verdict="fail" if worse else "pass",
-        sentence=f"{_share(right)} right, from random weights {_share(baseline)} (McNemar p = {p:.2g})",
+        sentence=f"{_share(right)} right, from random weights {_share(baseline)} (p = {p:.2g})",
     )
 
 
 def against_champion(comparison: PairedCorrectness, *, config: PromoteConfig, seed: int) -> Ruling:
-    """The paired difference, bounded below by a bootstrap over groups, must be what `config.require` asks for."""
+    """The one-sided lower bound of the paired difference must be what `config.require` asks for."""
     if not len(comparison.groups):
         return _no_video(config.require)
     difference = comparison.challenger.astype(np.float64) - comparison.champion.astype(np.float64)
-    low = lower_bound(
-        difference, comparison.groups, resamples=config.resamples, seed=seed, confidence=config.confidence
-    )
+    low = difference_lower_bound(difference, comparison.groups, confidence=config.confidence)
     needed = 0.0 if config.require == "better" else -config.margin
     groups = len(np.unique(comparison.groups))
-    p = mcnemar_exact(comparison.challenger, comparison.champion)
+    p = paired_p(difference, comparison.groups, resamples=config.resamples, seed=seed)
     figures = (
         f"{_share(comparison.challenger)} against the champion's {_share(comparison.champion)} on {len(difference)} "
         f"videos of {groups} groups; lower bound of the difference {100 * low:+.1f} points, "
-        f"needed above {100 * needed:+.1f} (McNemar p = {p:.2g})"
+        f"needed above {100 * needed:+.1f} (two-sided p = {p:.2g})"
     )
     if low > needed and groups >= config.min_groups:
         return Ruling(rule=config.require, verdict="pass", sentence=figures)
@@ -181,7 +191,8 @@ def against_champion(comparison: PairedCorrectness, *, config: PromoteConfig, se
         )
     mean = float(difference.mean())
     verdict: RuleVerdict = "inconclusive" if mean > needed else "fail"
-    return Ruling(rule=config.require, verdict=verdict, sentence=figures + _videos_needed(difference, mean - needed))
+    more = _videos_needed(difference, comparison.groups, gap=mean - needed)
+    return Ruling(rule=config.require, verdict=verdict, sentence=figures + more)
 
 
 def _against_champion(evidence: Evidence) -> Ruling:
@@ -192,7 +203,17 @@ def _against_champion(evidence: Evidence) -> Ruling:
 
 def _above_chance(evidence: Evidence) -> Ruling:
     majority = max(evidence.metrics["majority"], evidence.metrics["chance"])
-    return above_chance(evidence.correct, majority=majority, confidence=evidence.config.confidence)
+    return above_chance(evidence.correct, evidence.groups, majority=majority, confidence=evidence.config.confidence)
+
+
+def _not_below_random(evidence: Evidence) -> Ruling:
+    return not_below_random(
+        evidence.correct,
+        evidence.baseline,
+        evidence.groups,
+        resamples=evidence.config.resamples,
+        seed=evidence.seed,
+    )
 
 
 Rule = Callable[[Evidence], Ruling]
@@ -204,7 +225,7 @@ PRECONDITIONS: tuple[Rule, ...] = (
 """For every challenger."""
 FIRST_CHAMPION: tuple[Rule, ...] = (
     _above_chance,
-    lambda evidence: not_below_random(evidence.correct, evidence.baseline),
+    _not_below_random,
 )
 """Where an endpoint has no champion yet."""
 CHALLENGER: tuple[Rule, ...] = (_against_champion,)
@@ -215,12 +236,13 @@ def _no_video(rule: str) -> Ruling:
     return Ruling(rule=rule, verdict="missing", sentence="no test video: label some")
 
 
-def _videos_needed(difference: npt.NDArray[np.float64], gap: float) -> str:
-    """How many videos would show a difference of this size (80 % power, one-sided 95 %, unclustered)."""
+def _videos_needed(difference: npt.NDArray[np.float64], groups: npt.NDArray[np.str_], *, gap: float) -> str:
+    """How many videos in such groups would show a difference of this size (80 % power, one-sided 95 %)."""
     if gap <= 0:
         return ""
-    needed = math.ceil((1.645 + 0.842) ** 2 * float(difference.var()) / gap**2)
-    return f"; a difference of this size takes about {max(needed, len(difference))} test videos to show"
+    alone = (1.645 + 0.842) ** 2 * float(difference.var()) / gap**2
+    needed = max(math.ceil(alone * design_effect(difference, groups)), len(difference))
+    return f"; a difference of this size takes about {needed} test videos in groups like these to show"
 
 
 def _share(right: Correct) -> str:

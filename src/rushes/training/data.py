@@ -80,6 +80,11 @@ class Windows:
             )
         return cls(footage, rows, counts, span=span, seed=seed, samples=samples)
 
+    def extent(self) -> dict[str, int]:
+        """Positions per epoch (clips or tuples), and the segments and groups that they are from, as plain data."""
+        groups = len(set(self.footage.texts("group")[self._rows]))
+        return {"clips": self.samples, "segments": self.segments, "groups": groups}
+
     def __getitem__(self, position: Position) -> tuple[FrameRange, np.random.Generator]:
         """The frames that a position is drawn from, and its random generator."""
         epoch, number = position
