@@ -98,6 +98,7 @@ class Made:
             export={"parity": 0.0},
             correct=right,
             baseline=right,
+            groups=np.array([f"g{n}" for n in range(len(right))]),
             champion=None,
             config=self.recipe.promote,
             tolerance=1e-4,
