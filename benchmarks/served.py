@@ -95,11 +95,15 @@ def measure(footage: Manifest, models: dict[str, InProcessModel], found: Answers
         answers += served_answers(models[name], reader, rows, files=files, progress=NullProgress())
     found.labels += [str(label) for label in reader.segments.label[rows]]
     found.groups += [str(group) for group in reader.texts("group")[rows]]
+    time.sleep(1)  # until the graph's threads, which wait for more by spinning, are quiet
+    read = []
     for source in reader.texts("source")[rows][:TIMED]:
         video = (Path(files.root) / source).read_bytes()
         for name, model in models.items():
-            read = found.timed(name, partial(request_clips, video, model.bundle.contract))
-        found.timed("graph", partial(models["raw"].classify, read))
+            clips_of = found.timed(name, partial(request_clips, video, model.bundle.contract))
+        read.append(clips_of)
+    for one in read:
+        found.timed("graph", partial(models["raw"].classify, one))
 
 
 def row(model: str, found: Answers) -> str:

@@ -21,7 +21,8 @@ def show_evaluation(manifest: Manifest, *, metrics: Any, confusion: Any, report:
     figures = json.loads(store.checked(manifest.files["metrics.json"]).read_text())
     for name, top1 in manifest.summary["top1"].items():
         metrics.log_metric(name, top1["value"])
-    if manifest.summary["served"]["sent"]:
-        metrics.log_metric("as served: agreement", manifest.summary["served"]["agreement"]["value"])
+    served = manifest.summary.get("served", {})
+    if "agreement" in served:
+        metrics.log_metric("as served: agreement", served["agreement"]["value"])
     confusion.log_confusion_matrix(figures["labels"], figures["confusion"])
     Path(report.path).write_bytes(store.checked(manifest.files["report.html"]).read_bytes())
