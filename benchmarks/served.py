@@ -3,6 +3,7 @@
     python -m benchmarks.served --videos data/demo --models pace-r2plus1d vcop-r3d
     python -m benchmarks.served --videos ../shared/data/ut_interaction --splits ../shared/data/splits/ut_interaction \
         --folds 1 2 3 --models pace-r2plus1d
+    python -m benchmarks.served --videos ../shared/data/ut_interaction --cost 12
 
 Runs the steps of each model's `cpu` size up to two bundles (found in the store if they are done), and prints one row of
 benchmarks/served.md per model: every labelled test segment counts, over all folds. Milliseconds are CPU time of one
@@ -25,6 +26,7 @@ from benchmarks._runs import processor
 from rushes.config import Recipe, load_recipe
 from rushes.evaluation.report import interval_text
 from rushes.evaluation.served import ServedAnswer, served_metrics
+from rushes.footage.archive import EXTENSIONS
 from rushes.footage.provenance import OriginalFiles
 from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
@@ -40,6 +42,8 @@ from rushes.steps.pretrain import pretrain
 from rushes.steps.sample import sample
 from rushes.store import Manifest
 from rushes.training.data import EvenClips
+from rushes.video.coding import Encoding
+from rushes.video.file_clips import video_clips
 
 T = TypeVar("T")
 TIMED = 60
@@ -125,6 +129,19 @@ def row(model: str, found: Answers) -> str:
     return f"| {' | '.join(cells)} | {decode:.0f} | {both - decode:.0f} | {graph:.0f} |"
 
 
+def cost(folder: Path, *, every: int) -> None:
+    """Prints what encoding adds for every n-th video of a folder, with the geometry of `full` and of `cpu` recipes."""
+    for side, crop, clip_frames in ((128, 112, 16), (56, 48, 8)):
+        encoding = Encoding(codec="h264", short_side=side, qp=26, gop=12)
+        found = Answers()
+        geometry: dict[str, Any] = {"short_side": side, "fps": 25.0, "clips": 10, "clip_frames": clip_frames}
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in EXTENSIONS)[::every]:
+            for name, used in (("raw", None), ("encoded", encoding)):
+                found.timed(name, partial(video_clips, path.read_bytes(), **geometry, crop=crop, encoding=used))
+        raw, both = (statistics.median(found.milliseconds[name]) for name in ("raw", "encoded"))
+        print(f"| {len(found.milliseconds['raw'])} of {folder.name} | {side} | {raw:.0f} | {both - raw:.0f} |")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,7 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", default=["pace-r2plus1d"])
     parser.add_argument("--pretrain-epochs", type=int, default=0, help="0 for the recipe's")
     parser.add_argument("--qp", type=int, default=0, help="quantiser of the footage; 0 for the recipe's")
+    parser.add_argument("--cost", type=int, default=0, help="measure only the time, of every n-th video")
     chosen = parser.parse_args(arguments)
+    if chosen.cost:
+        cost(Path(chosen.videos), every=chosen.cost)
+        return
     for model in chosen.models:
         recipe = load_recipe(model, size="cpu")
         if chosen.pretrain_epochs:
