@@ -58,7 +58,7 @@ class Planner:
         monkeypatch.setattr(export, "encoding_record", lambda _: {})
 
     def _plan(
-        self, step: str, *, kind: str, config: Mapping[str, Any], inputs: Mapping[str, Manifest], out: Path, build: Any
+        self, step: str, *, kind: str, config: Mapping[str, Any], inputs: Mapping[str, Manifest], out: Path, **_: Any
     ) -> Manifest:
         work = identify(step, config=config, inputs=inputs)
         # Without files, an output's content is its ref: work that is done again makes other bytes.
