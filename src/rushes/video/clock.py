@@ -128,6 +128,8 @@ class PacketClock:
         self.end = at + 1
 
     def _place_timed(self, packet: "Packet[VideoStream]") -> None:
+        if self._joined and self.end is not None and self._is_guessed(packet):
+            packet.pts = self.end - self._shift
         at = packet.dts if packet.pts is None else packet.pts
         if at is None:
             return
@@ -144,6 +146,14 @@ class PacketClock:
         self._latest = max(self._latest, at) if self.end is not None else at
         self.end = max(self.end or at, at + (packet.duration or self._frame))
         self._after_key = packet.is_keyframe
+
+    def _is_guessed(self, packet: "Packet[VideoStream]") -> bool:
+        """Whether FFmpeg took the time of a part's last frame from the next part's first."""
+        if packet.is_keyframe or packet.pts is None or packet.dts is None:
+            return False
+        second = round(1 / self.unit)
+        delay = packet.pts - packet.dts
+        return delay > max(second, _MOST_REORDERED * self._longest) or delay < -4 * self._longest
 
     def _begins_anew(self, packet: "Packet[VideoStream]") -> bool:
         """Whether another recording's clock begins here.
