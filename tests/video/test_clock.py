@@ -176,6 +176,7 @@ def check_standing(case: tuple[str, int, int]) -> None:
 @given(LEADS)
 @example(("mp4", 30, 2))
 @example(("matroska", 30, 0))
+@example(("flv", 24, 0))
 def test_a_film_that_begins_after_its_sound_begins_there(case: tuple[str, int, int]) -> None:
     check_lead(case)
 

@@ -79,7 +79,9 @@ def _seconds(video: OpenVideo, clock: PacketClock, start: float) -> float:
         return header
     measured = max(_measured_end(video, clock) - start, 1 / video.rate)
     seconds, share = _AGREES
-    return header if abs(measured - header) <= min(seconds, share * header) else measured
+    # Where the film begins after the sound, a header may say when the sound ends.
+    agrees = start == 0 and abs(measured - header) <= min(seconds, share * header)
+    return header if agrees else measured
 
 
 def _header_seconds(video: OpenVideo, start: float) -> float:
