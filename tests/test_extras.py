@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn"}
 """Packages whose module has another name."""
-TRANSITIVE = {"google", "kfp_server_api", "kubernetes", "urllib3"}
+TRANSITIVE = {"google", "kfp_server_api", "kubernetes", "starlette", "urllib3"}
 """Brought by packages of the extra."""
 GIVEN = {"pipelines", "triton_python_backend_utils"}
 """Of a checkout, and of Triton's own Python."""

@@ -10,7 +10,7 @@ from rushes.errors import UserError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("torch", "torchvision", "safetensors", "scipy", "sklearn", "matplotlib"),
-    "workflow": ("kfp", "kfp_server_api", "kubernetes", "urllib3", "mlflow", "dvc", "docker", "psutil"),
+    "workflow": ("kfp", "kfp_server_api", "kubernetes", "urllib3", "mlflow", "starlette", "dvc", "docker", "psutil"),
     "serve": ("onnx", "onnxruntime", "onnxscript", "tritonclient", "google", "psutil"),
     "s3": ("s3fs",),
 }

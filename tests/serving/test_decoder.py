@@ -103,8 +103,9 @@ def test_a_crash_a_hang_and_too_much_memory_cost_their_video_only(
 ) -> None:
     monkeypatch.setenv(SECONDS_VARIABLE, "1.5")
     monkeypatch.setenv(MEMORY_VARIABLE, "0.3")
+    monkeypatch.setenv(PIXELS_VARIABLE, "100")
     decoder = start()
-    long_film = _bombs.wide_film(seconds=60, width=1280, height=720)
+    long_film = _bombs.wide_film(seconds=120, width=2560, height=1440)  # 6 s of a fast core
     for signal_number, reason in (
         (signal.SIGSEGV, "decoder_crash"),
         (signal.SIGKILL, "decoder_crash"),
@@ -152,9 +153,10 @@ def test_no_process_and_no_memory_stays(start: Callable[[], Decoder], contract: 
 
 
 def test_of_several_long_videos_some_are_put_off_and_short_ones_are_not(
-    start: Callable[[], Decoder], contract: Path, video: bytes
+    start: Callable[[], Decoder], contract: Path, video: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    long_film = _bombs.wide_film(seconds=60, width=1280, height=720)
+    monkeypatch.setenv(PIXELS_VARIABLE, "100")
+    long_film = _bombs.wide_film(seconds=120, width=2560, height=1440)  # 6 s of a fast core
     first, second = start(), start()
     with ThreadPoolExecutor(1) as pool:
         decoding = pool.submit(first.clips, long_film, contract)

@@ -224,7 +224,12 @@ def test_a_frame_stands_until_the_next_in_every_container_with_times(case: tuple
     ids=["leads", "empty", "joined", "longer", "standing"],
 )
 def test_many_of_each_kind(cases: Any, check: Callable[[Any], None]) -> None:
-    MANY(given(cases)(check))()
+    @MANY
+    @given(cases)
+    def each(case: Any) -> None:
+        check(case)
+
+    each()
 
 
 @pytest.mark.parametrize(("muxer", "codec"), [("matroska", "libx264"), ("webm", "libvpx")])
