@@ -198,6 +198,8 @@ def _environment(environment: Path) -> Mapping[str, str]:
     return inherited | {
         "PATH": f"{environment / 'bin'}:{inherited.get('PATH', '')}",
         "LD_LIBRARY_PATH": str(libraries),
+        # With an arena per thread, Triton keeps up to 256 MB of a large request that gRPC has received and freed.
+        "MALLOC_ARENA_MAX": "1",
     }
 
 
