@@ -25,6 +25,7 @@ from torch import nn
 
 from benchmarks import _bombs
 from benchmarks._runs import processor
+from benchmarks._watch import watching
 from rushes.errors import RushesError
 from rushes.ledger import Champion, Ledger, LedgerEntry, now
 from rushes.processes import Server
@@ -62,7 +63,7 @@ def _print_bomb(name: str, data: bytes, port: int) -> None:
         for _ in range(20):
             client.ask(_bombs.sound_film())
         before = memory(server)
-        with watched(server) as watch:
+        with watching(Watch(server)) as watch:
             began = time.monotonic()
             words = client.ask(data, timeout=120.0)
             seconds = time.monotonic() - began
@@ -268,19 +269,6 @@ class Watch:
         """Looks until it is over."""
         while not self.over.wait(0.02):
             self.peak = max([self.peak, *(_field(child, "status", "VmHWM") for child in _family(self.server)[1:])])
-
-
-@contextlib.contextmanager
-def watched(server: Server) -> Iterator[Watch]:
-    """Looks meanwhile."""
-    watch = Watch(server)
-    thread = threading.Thread(target=watch.run)
-    thread.start()
-    try:
-        yield watch
-    finally:
-        watch.over.set()
-        thread.join()
 
 
 def main() -> None:

@@ -6,8 +6,7 @@ Real videos are damaged by a seeded hand; a batch that fails is made again from 
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import av
@@ -15,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from benchmarks._watch import watching
 from rushes.config import SampleConfig
 from rushes.footage import encoding, shard_writer, shards
 from rushes.footage.annotation import Annotation
@@ -74,22 +74,10 @@ def _peak_memory(pid: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-@contextmanager
-def watched() -> Iterator[Watch]:
-    watch = Watch()
-    thread = threading.Thread(target=watch.run)
-    thread.start()
-    try:
-        yield watch
-    finally:
-        watch.over.set()
-        thread.join()
-
-
 def check_damaged(videos: list[Path], sample: Sampler, folder: Path, *, seed: int, count: int) -> Counter[str]:
     """Samples a batch of damaged videos; returns how often each reason occurred, "" for none."""
     write_damaged(videos, folder, seed=seed, count=count)
-    with watched() as watch:
+    with watching(Watch()) as watch:
         footage, _, out = sample(folder, _intervals(folder), config=CONFIG, name=folder.name)
     table, _ = read_index(out / "index.parquet")
     outcomes = Counter(zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True))
