@@ -105,7 +105,7 @@ def test_a_crash_a_hang_and_too_much_memory_cost_their_video_only(
     monkeypatch.setenv(MEMORY_VARIABLE, "0.3")
     monkeypatch.setenv(PIXELS_VARIABLE, "100")
     decoder = start()
-    long_film = _bombs.wide_film(seconds=120, width=2560, height=1440)  # 6 s of a fast core
+    long_film = _bombs.wide_film(seconds=20, width=2560, height=1440)  # seconds of a core
     for signal_number, reason in (
         (signal.SIGSEGV, "decoder_crash"),
         (signal.SIGKILL, "decoder_crash"),
@@ -156,7 +156,7 @@ def test_of_several_long_videos_some_are_put_off_and_short_ones_are_not(
     start: Callable[[], Decoder], contract: Path, video: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PIXELS_VARIABLE, "100")
-    long_film = _bombs.wide_film(seconds=120, width=2560, height=1440)  # 6 s of a fast core
+    long_film = _bombs.wide_film(seconds=20, width=2560, height=1440)  # seconds of a core
     first, second = start(), start()
     with ThreadPoolExecutor(1) as pool:
         decoding = pool.submit(first.clips, long_film, contract)
@@ -167,6 +167,32 @@ def test_of_several_long_videos_some_are_put_off_and_short_ones_are_not(
         assert len(decoding.result()) == 3
     assert len(second.clips(long_film, contract)) == 3, "now it is its turn"
     eventually(lambda: {process.nice() for process in family()} == {os.nice(0)})
+
+
+@pytest.mark.parametrize("draw", [_bombs.wide_film, _bombs.wide_stream])
+def test_a_long_video_that_is_put_off_costs_next_to_nothing(
+    start: Callable[[], Decoder], contract: Path, video: bytes, draw: Callable[..., bytes]
+) -> None:
+    long_film = draw(seconds=14)
+    first, second = start(), start()
+    second.clips(video, contract)
+    server = next(process for process in family() if process.pid == second._process.pid)  # type: ignore[union-attr]
+    with ThreadPoolExecutor(1) as pool:
+        decoding = pool.submit(first.clips, long_film, contract)
+        eventually(lambda: any(process.nice() > os.nice(0) for process in family()))
+        (child,) = server.children()
+        before = child.cpu_times().user
+        for _ in range(3):
+            with pytest.raises(BusyError):
+                second.clips(long_film, contract)
+        assert server.children() == [child], "its priority is not lowered, so that it need not be replaced"
+        assert child.cpu_times().user - before < 0.5, "found out by decoding, each takes half a second of CPU"
+        assert not decoding.done()
+        worker_of_first = [process for process in family() if process.nice() > os.nice(0)]
+        for process in worker_of_first:
+            process.kill()  # what it finds does not matter
+        with pytest.raises(VideoError, match="crashes the decoder"):
+            decoding.result()
 
 
 def test_a_contract_that_is_missing_is_no_fault_of_the_video(

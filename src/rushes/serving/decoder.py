@@ -6,9 +6,9 @@
 A server process imports what decoding needs and forks a worker, which answers request after request. A video that
 crashes the worker, or exceeds its memory or its time, is refused, and the next worker is there in milliseconds.
 
-A video that takes half a second of CPU counts as long: it goes on at a low priority, and half of an endpoint's
-decoders take long videos at a time; others are refused (`BusyError`), to be sent again. So long videos take neither all
-decoders nor all cores. Standard library, numpy and av only; Linux.
+A video that takes half a second of CPU, or whose frames promise to, counts as long: it is decoded at a low priority,
+and half of an endpoint's decoders take long videos at a time; others are refused (`BusyError`), to be sent again. So
+long videos take neither all decoders nor all cores. Standard library, numpy and av only; Linux.
 """
 
 import ctypes
@@ -45,6 +45,8 @@ _GRACE = 2.0
 """Seconds after a worker's deadline at which it is killed from outside."""
 _LONG = 0.5
 """Seconds of CPU after which a video counts as long."""
+_LONG_PIXELS = 150_000_000
+"""Pixels of all frames together which take as long at the least: a core decodes 200 to 400 million per second."""
 _PRIORITY = 15
 """Added to the niceness for a long video."""
 _SPENT_MEMORY = 256 << 20
@@ -262,12 +264,12 @@ class _Worker:
 
     def __init__(self, channel: _Channel, link: socket.socket, in_hand: mmap.mmap) -> None:
         self.channel, self.link, self.in_hand = channel, link, in_hand
-        self.long = self.busy = False
+        self.long = self.interrupted = False
         self.slot: socket.socket | None = None
 
     def run(self) -> int:
         """Returns the exit code."""
-        signal.signal(signal.SIGPROF, self._go_on_as_long)
+        signal.signal(signal.SIGPROF, self._interrupt)
         seconds = request_limits().decode_seconds
         while True:
             data = self.link.recv(_MESSAGE)
@@ -285,16 +287,18 @@ class _Worker:
             deadline(0)
             self.link.send(json.dumps(answer | {"number": request["number"]}).encode())
             self.in_hand[:8] = bytes(8)
-            # A low priority cannot be taken back.
-            if self.long or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > _SPENT_MEMORY:
+            if self._is_spent():
                 return 0
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             video = os.pread(self.channel.video, int(request["size"]), 0)
-            clips = request_clips(video, Contract.read(Path(request["contract"])))
+            contract = Contract.read(Path(request["contract"]))
+            clips = request_clips(video, contract, admit=self._admit)
             _write(self.channel.reply, clips.tobytes())
             return {"shape": clips.shape}
+        except BusyError:
+            return {"busy": True}
         except VideoError as error:
             answer = {"refused": error.reason, "message": str(error)[:2000]}
         except UserError as error:
@@ -304,12 +308,27 @@ class _Worker:
             answer = {"refused": "decode_error", "message": f"video of {size} bytes: it takes more memory than allowed"}
         except Exception as error:
             answer = {"message": f"{type(error).__name__}: {error}"[:2000]}
-        return {"busy": True} if self.busy else answer
+        return {"busy": True} if self.interrupted else answer
 
-    def _go_on_as_long(self, *_: object) -> None:
-        self.long, self.busy = True, not self._take_slot()
-        if self.busy:
+    def _is_spent(self) -> bool:
+        # A low priority cannot be taken back.
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return self.long or self.interrupted or held > _SPENT_MEMORY
+
+    def _admit(self, pixels: int) -> None:
+        if pixels > _LONG_PIXELS:
+            self._go_on_as_long()
+
+    def _interrupt(self, *_: object) -> None:
+        self.interrupted = True  # whatever becomes of the error on its way out of the decoder
+        self._go_on_as_long()
+        self.interrupted = False
+
+    def _go_on_as_long(self) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        if not self._take_slot():
             raise BusyError(BUSY)
+        self.long = True
         os.nice(_PRIORITY)
 
     def _take_slot(self) -> bool:

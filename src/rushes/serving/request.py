@@ -5,6 +5,7 @@ Standard library, numpy and av only: Triton's Python backend imports this.
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from rushes.errors import UserError
@@ -72,14 +73,19 @@ def read_video(path: Path) -> bytes:
         raise VideoError("unreadable", f"{path}: cannot be read ({error.strerror})") from error
 
 
-def request_clips(video: bytes, contract: Contract) -> Frames:
+def request_clips(video: bytes, contract: Contract, *, admit: Callable[[int], None] | None = None) -> Frames:
     """Decodes a request to uint8 `[clips, T, crop * 3/2, crop]`, as the contract says.
+
+    Args:
+        video: a file's bytes.
+        contract: of the model that answers.
+        admit: called before decoding with the pixels of all frames together; it may raise.
 
     Raises:
         VideoError: it cannot be decoded, or exceeds the limits.
         UserError: the contract wants frames encoded, and there is no encoder here.
     """
-    return _clips(video, contract, limits=request_limits())
+    return _clips(video, contract, limits=dataclasses.replace(request_limits(), admit=admit))
 
 
 def segment_clips(source: VideoSource, contract: Contract, *, start: float, end: float) -> Frames:

@@ -75,6 +75,8 @@ class Limits:
     """Wall time inside the decoder."""
     max_decoded_pixels: int = 1 << 62
     """Width times height, summed over the frames that are decoded."""
+    admit: Callable[[int], None] | None = None
+    """Called before anything is decoded with the width times height of all coded frames; it may raise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,8 @@ def open_video(source: VideoSource, limits: Limits | None = None) -> Iterator[Op
             stream = _film(container, source, limits)
             video = OpenVideo(container=container, stream=stream, name=_name(source), limits=limits, head=head)
             video.check_header()
+            if limits.admit is not None:
+                limits.admit(_coded_frames(video, source) * stream.codec_context.width * stream.codec_context.height)
             stream.codec_context.thread_count = 1  # parallel over files; one thread gives the same frames everywhere
             stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             yield video
@@ -238,6 +242,18 @@ def _first_packets(source: VideoSource, limits: Limits) -> dict[int, float]:
             for packet in itertools.islice(container.demux(list(container.streams.video)), _PACKETS):
                 counts[packet.stream.index] += packet.size > 0
     return counts
+
+
+def _coded_frames(video: OpenVideo, source: VideoSource) -> int:
+    """How many frames there are to decode: by mp4's table, else counted, since other headers need not be true."""
+    if "mp4" in video.formats and video.stream.frames:
+        return video.stream.frames
+    with _file(source) as file, _container(_input(file, source), source, video.limits) as container:
+        count = 0
+        with suppress(av.FFmpegError):
+            for packet in container.demux(container.streams[video.stream.index]):
+                count += packet.size > 0
+    return count
 
 
 def _input(file: "BinaryIO | _Remote", source: VideoSource) -> "str | BinaryIO | _Remote":
