@@ -29,11 +29,13 @@ install: $(INSTALLED)
 $(INSTALLED): $(LOCKS) pyproject.toml requirements/install.sh
 	@PYTHON="$(PYTHON)" requirements/install.sh
 
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not soak"
 
 soak: $(INSTALLED)
-	$(BIN)/python -m pytest -m soak
+	$(PYTEST) -m soak
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

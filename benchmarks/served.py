@@ -1,19 +1,20 @@
 """What evaluation measures on footage against an endpoint's answers to the files, with the footage's encoding or not.
 
-    python -m benchmarks.served --videos data/demo --models pace-r2plus1d vcop-r3d
-    python -m benchmarks.served --videos ../shared/data/ut_interaction --splits ../shared/data/splits/ut_interaction \
-        --folds 1 2 3 --models pace-r2plus1d
-    python -m benchmarks.served --videos ../shared/data/ut_interaction --cost 12
+    rushes compare vcop-r3d pace-r2plus1d --size cpu --videos data/demo --folds 1 --labels-per-class 0 --out comparison
+    python -m benchmarks.served comparison
+    python -m benchmarks.served --cost 12 --videos ../shared/data/ut_interaction
 
-Runs the steps of each model's `cpu` size up to two bundles (found in the store if they are done), and prints one row of
-benchmarks/served.md per model: every labelled test segment counts, over all folds. Milliseconds are CPU time of one
-thread, medians over the videos: decoding and scaling, what encoding and decoding again add, the graph.
+Exports the classifiers that a comparison fine-tuned on all labels, and prints one row of benchmarks/served.md per
+model: every labelled test segment counts, over all folds. Milliseconds are CPU time of one thread, medians over the
+videos: decoding and scaling, what encoding and decoding again add, the graph.
 """
 
 import argparse
 import dataclasses
+import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,24 +24,22 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks._runs import processor
-from rushes.config import Recipe, load_recipe
+from rushes.comparing.chain_process import ORDER
+from rushes.config import NO_TASK, Recipe
 from rushes.evaluation.report import interval_text
 from rushes.evaluation.served import ServedAnswer, served_metrics
 from rushes.footage.archive import EXTENSIONS
 from rushes.footage.provenance import OriginalFiles
 from rushes.footage.reader import Footage
-from rushes.footage.reference import DataReference
-from rushes.home import home_folder, open_store
+from rushes.home import open_store
 from rushes.progress import NullProgress
 from rushes.serving.bundle import InProcessModel, fetch_bundle
 from rushes.serving.originals import served_answers
 from rushes.serving.request import request_clips
+from rushes.steps.base import read_input
 from rushes.steps.export import export
-from rushes.steps.finetune import finetune
-from rushes.steps.pin import pin
-from rushes.steps.pretrain import pretrain
-from rushes.steps.sample import sample
 from rushes.store import Manifest
+from rushes.strict import build
 from rushes.training.data import EvenClips
 from rushes.video.coding import Encoding
 from rushes.video.file_clips import video_clips
@@ -69,20 +68,26 @@ class Answers:
         return result
 
 
-def bundles(data: DataReference, recipe: Recipe, folder: Path) -> tuple[Manifest, dict[str, InProcessModel]]:
-    """The footage, and the model with and without the footage's encoding."""
-    at = {name: folder / f"{name}.json" for name in ("pin", "footage", "backbone", "classifier", "encoded", "raw")}
-    pin(data=data, out=at["pin"])
-    footage = sample(recipe=recipe, pin=at["pin"], out=at["footage"])
-    pretrain(recipe=recipe, footage=at["footage"], out=at["backbone"])
-    finetune(recipe=recipe, footage=at["footage"], backbone=at["backbone"], out=at["classifier"])
+def bundles(chain: Path, folder: Path) -> tuple[Manifest, dict[str, InProcessModel]]:
+    """A chain's footage, and its classifier with and without the footage's encoding."""
+    order = json.loads((chain / ORDER).read_text())
+    recipe = build(Recipe, order["recipe"], "recipe")
     models = {}
     for name, encode in (("encoded", True), ("raw", False)):
         changed = dataclasses.replace(recipe, export=dataclasses.replace(recipe.export, encode=encode))
-        made = export(recipe=changed, classifier=at["classifier"], out=at[name])
-        target = folder / f"bundle-{name}-{made.digest}-{os.getpid()}"
-        models[name] = InProcessModel(fetch_bundle(made, open_store(), folder=target))
-    return footage, models
+        made = export(recipe=changed, classifier=chain / "classifier-0.json", out=folder / f"{name}.json")
+        models[name] = InProcessModel(fetch_bundle(made, open_store(), folder=folder / name))
+    return read_input(Path(order["footage"]), "footage"), models
+
+
+def models_of(comparison: Path) -> dict[str, list[Path]]:
+    """The folders of the pretrained models' chains, one per fold and seed."""
+    found: dict[str, list[Path]] = {}
+    for order in sorted(comparison.glob(f"work/*/{ORDER}")):
+        recipe = json.loads(order.read_text())["recipe"]
+        if recipe["pretrain"]["task"] != NO_TASK:
+            found.setdefault(recipe["name"], []).append(order.parent)
+    return found
 
 
 def measure(footage: Manifest, models: dict[str, InProcessModel], found: Answers) -> None:
@@ -145,30 +150,18 @@ def cost(folder: Path, *, every: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", required=True)
-    parser.add_argument("--splits", default="")
-    parser.add_argument("--folds", type=int, nargs="+", default=[1])
-    parser.add_argument("--models", nargs="+", default=["pace-r2plus1d"])
-    parser.add_argument("--pretrain-epochs", type=int, default=0, help="0 for the recipe's")
-    parser.add_argument("--qp", type=int, default=0, help="quantiser of the footage; 0 for the recipe's")
-    parser.add_argument("--cost", type=int, default=0, help="measure only the time, of every n-th video")
+    parser.add_argument("comparison", type=Path, nargs="?", help="the folder that `rushes compare` wrote to")
+    parser.add_argument("--cost", type=int, default=0, help="measure only the time, of every n-th of --videos")
+    parser.add_argument("--videos", type=Path)
     chosen = parser.parse_args(arguments)
     if chosen.cost:
-        cost(Path(chosen.videos), every=chosen.cost)
+        cost(chosen.videos, every=chosen.cost)
         return
-    for model in chosen.models:
-        recipe = load_recipe(model, size="cpu")
-        if chosen.pretrain_epochs:
-            shorter = dataclasses.replace(recipe.pretrain, epochs=chosen.pretrain_epochs)
-            recipe = dataclasses.replace(recipe, pretrain=shorter)
-        if chosen.qp:
-            recipe = dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, qp=chosen.qp))
+    for model, chains in models_of(chosen.comparison).items():
         found = Answers()
-        for fold in chosen.folds:
-            folder = home_folder() / "served" / f"{model}-{fold}-{chosen.qp}"
-            folder.mkdir(parents=True, exist_ok=True)
-            data = DataReference(videos=chosen.videos, splits=chosen.splits, fold=fold)
-            measure(*bundles(data, recipe, folder), found)
+        for chain in chains:
+            with tempfile.TemporaryDirectory() as folder:
+                measure(*bundles(chain, Path(folder)), found)
         print(row(model, found), flush=True)
     print(f"\n{os.cpu_count()} cores of {processor()}, numpy {np.__version__}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from rushes.video.encode import encode_h264
@@ -99,6 +100,16 @@ class Cli:
         """Endings of the last finished run's steps."""
         found: list[dict[str, Any]] = json.loads(sorted(self.home.glob("runs/*/results.json"))[-1].read_text())
         return found
+
+
+def processes_of(cli: Cli) -> list[str]:
+    """Command lines that name the home of this command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if str(cli.home) in words and process.pid != os.getpid():
+            found.append(words)
+    return found
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,21 +1,15 @@
-"""Users' mistakes and a machine's: one clear line, exit code 2 (130 for Ctrl-C), nothing half-done left behind."""
+"""Users' mistakes and a machine's: one clear line, exit code 2, nothing half-done left behind."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from rushes.progress import read_events
 from rushes.serving.environment import can_run_triton
-from rushes.steps import STEPS
-from tests.integration.conftest import QUICK, Cli, write_videos
+from tests.integration.conftest import QUICK, Cli, processes_of, write_videos
 
 pytestmark = pytest.mark.servers
 MODEL = ("run", "pace-r2plus1d", "--size", "cpu", *QUICK)
@@ -28,16 +22,6 @@ def alone(tmp_path: Path, ports: dict[str, str]) -> Iterator[Cli]:
     command = Cli(tmp_path / "home", tmp_path, {"RUSHES_TRITON_PORT": str(first), "RUSHES_MLFLOW_PORT": str(first + 3)})
     yield command
     assert not processes_of(command), "a server was left behind"
-
-
-def processes_of(cli: Cli) -> list[str]:
-    """Command lines that name the home of this command line."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if str(cli.home) in words and process.pid != os.getpid():
-            found.append(words)
-    return found
 
 
 def refusal(cli: Cli, *arguments: object, code: int = 2) -> str:
@@ -172,35 +156,3 @@ def test_a_full_disk(tmp_path: Path, videos: Path, cli: Cli) -> None:
     roomy = Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(tmp_path / "store")})
     roomy.ok("pin", "--videos", videos, "--out", tmp_path / "pin.json")
     roomy.ok("sample", *MODEL[1:], "--pin", tmp_path / "pin.json", "--out", tmp_path / "footage.json")
-
-
-@pytest.mark.parametrize("steps", [("pretrain", "deploy"), pytest.param(STEPS, marks=pytest.mark.soak)])
-def test_ctrl_c_in_a_step(cli: Cli, videos: Path, tmp_path: Path, steps: Sequence[str]) -> None:
-    """Interrupted as each step begins, the run ends with 130 and leaves nothing running; at last it completes."""
-    store = tmp_path / "store"
-    interrupted = Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(store)})
-    command = [*MODEL, "--videos", videos, "--endpoint", "interrupted"]
-    for step in steps:
-        before = set(cli.home.glob("runs/*"))
-        process = interrupted.start(*command)
-        run = wait_for_step(process, cli.home, before, step)
-        process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=60)
-        assert process.returncode == 130, complaint
-        (line,) = complaint.strip().splitlines()
-        assert "interrupted" in line
-        assert not [words for words in processes_of(cli) if str(run) in words]
-    interrupted.ok(*command)
-    assert "interrupted" in interrupted.ok("status")
-
-
-def wait_for_step(process: subprocess.Popen[str], home: Path, before: set[Path], step: str) -> Path:
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        for run in set(home.glob("runs/*")) - before:
-            events, _ = read_events(run / "progress.jsonl")
-            if any(event["event"] == "start" and event["step"] == step for event in events):
-                return run
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError(f"{step} never began")

@@ -1,18 +1,26 @@
 """`rushes run` from a folder of videos to an answer of the endpoint, against real MLflow and Triton servers."""
 
 import json
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 import rushes
 from rushes.errors import UserError
 from rushes.ledger import Ledger
+from rushes.progress import read_events
 from rushes.serving.environment import can_run_triton
 from rushes.steps import STEPS
-from rushes.store import Store
-from tests.integration.conftest import QUICK, Cli
+from rushes.store import Manifest, Store
+from tests.integration.conftest import QUICK, Cli, processes_of
+from tests.integration.wheel import borrowing_environment, built_wheel, run_workflow
+from tests.s3 import S3
 
 pytestmark = pytest.mark.servers
 NEVER_CACHED = ("pin", "choose", "promote", "deploy")
@@ -123,14 +131,16 @@ def test_what_passes_through_kfp_is_kilobytes(cli: Cli, finished: list[dict[str,
     assert [path for path in sizes if "report" in path.parts]
 
 
-def test_of_several_models_the_best_on_validation_goes_on(cli: Cli, videos: Path) -> None:
+def test_of_several_models_the_best_on_validation_goes_on_and_stays_behind_a_champion_as_good(
+    cli: Cli, videos: Path, finished: list[dict[str, Any]]
+) -> None:
     """Whichever is better, only that one is evaluated, which looks at the test split, and registered."""
     flags = [*QUICK, "--sample.val_share", "0.25"]
     overrides = {flag.removeprefix("--"): value for flag, value in zip(flags[::2], flags[1::2], strict=True)} | {
         "finetune.epochs": 1
     }
     also = "untrained=pace-r2plus1d:" + ",".join(f"{name}={value}" for name, value in overrides.items())
-    cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *flags, "--also", also, "--endpoint", "several")
+    cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *flags, "--also", also)
     steps = cli.results()
     (choice,) = [ending["summary"] for ending in steps if ending["step"] == "choose"]
     measured = choice["validation"]
@@ -145,39 +155,53 @@ def test_of_several_models_the_best_on_validation_goes_on(cli: Cli, videos: Path
     assert json.loads((cli.home / "store" / "steps" / f"{bundle}.json").read_text())["inputs"] == {
         "classifier": chosen["ref"]
     }
-
-
-def test_a_recipe_change_runs_its_step_and_what_follows(cli: Cli, videos: Path, finished: list[dict[str, Any]]) -> None:
-    cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *QUICK, "--finetune.batch", "7")
-    changed = cli.results()
-    redone = {ending["step"] for ending in changed if not ending["cached"]} - set(NEVER_CACHED)
-    assert redone == {"finetune", "evaluate", "export", "register"}
-    # As good as the champion is not better: it stays.
-    decision = by_step(changed)["promote"]["summary"]
+    decision = by_step(steps)["promote"]["summary"]
     assert (decision["decision"], decision["champion"]) == ("refused", 1)
-    assert "deploy" not in by_step(changed)
+    assert "deploy" not in by_step(steps)
     assert json.loads(cli.ok("status", "--json"))["endpoints"]["motion"]["served"] == 1
 
 
-def test_a_new_store_gives_the_same_metrics_to_the_last_digit(
-    cli: Cli, videos: Path, finished: list[dict[str, Any]], tmp_path: Path
+def test_an_installed_wheel_with_a_new_store_on_s3_gives_the_same_metrics_to_the_last_digit(
+    cli: Cli,
+    videos: Path,
+    finished: list[dict[str, Any]],
+    s3_server: S3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fresh = Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(tmp_path / "store")})
-    model = ("pace-r2plus1d", "--size", "cpu")
-    fresh.ok("pin", "--videos", videos, "--out", "pin.json")
-    fresh.ok("sample", *model, *QUICK, "--pin", "pin.json", "--out", "footage.json")
-    footage, backbone = ("--footage", "footage.json"), ("--backbone", "backbone.json")
-    fresh.ok("pretrain", *model, *QUICK, *footage, "--out", "backbone.json")
-    for init in ("pretrained", "random"):
-        fresh.ok("finetune", *model, *QUICK, *footage, *backbone, "--init", init, "--out", f"{init}.json")
-    fresh.ok("export", *model, *QUICK, "--classifier", "pretrained.json", "--out", "bundle.json")
-    tested = ("--classifier", "pretrained.json", "--baseline", "random.json", "--bundle", "bundle.json")
-    fresh.ok("evaluate", *model, *QUICK, *footage, *backbone, *tested, "--out", "evaluation.json")
-    first, second = by_step(finished)["evaluate"], json.loads((tmp_path / "evaluation.json").read_text())
-    assert second["summary"] == first["summary"]
-    old = json.loads((cli.home / "store" / "steps" / f"{first['ref']}.json").read_text())
-    assert second["files"]["metrics.json"] == old["files"]["metrics.json"]
-    assert second["files"]["predictions.parquet"] == old["files"]["predictions.parquet"]
+    """The wheel's dependencies are borrowed; a soak test installs them from the lock."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").mkdir("bucket")
+    before = sorted((cli.home / "store").rglob("*"))
+    python = borrowing_environment(tmp_path, built_wheel(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    remote = Cli(cli.home, tmp_path, {**cli.extra, **s3_server.environment, "RUSHES_STORE": "s3://bucket/store"})
+    answer = json.loads(run_workflow(python, tmp_path / "elsewhere", remote, videos))
+    assert answer["labels"] == ["moving", "resting"]
+    assert can_run_triton() is not None or answer["served_by"] == "triton"
+
+    store, endings = Store("s3://bucket/store", cache=tmp_path / "cache"), cli.results()
+    steps, expected = by_step(endings), by_step(finished)["evaluate"]
+    assert steps["promote"]["summary"]["decision"] == "promoted" and steps["deploy"]["summary"]["version"] == 1
+    assert len(store.names("ledger/from_wheel")) == 1
+    assert steps["evaluate"]["ref"] == expected["ref"] and steps["evaluate"]["summary"] == expected["summary"]
+    old, new = Store(str(cli.home / "store")).find(expected["ref"]), store.find(expected["ref"])
+    assert old is not None and new is not None
+    for name in ("metrics.json", "predictions.parquet"):
+        assert new.files[name] == old.files[name]
+    assert sorted((cli.home / "store").rglob("*")) == before
+    pointers = [path for path in run_of(cli, endings).rglob("*") if path.is_file() and _is_pointer(path)]
+    assert len(pointers) >= 9 and sum(path.stat().st_size for path in pointers) < 1e6
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether it is what passes between steps."""
+    try:
+        Manifest.read(path)
+    except UserError:
+        return False
+    return True
 
 
 def test_where_triton_cannot_run_the_same_graph_answers_in_process(
@@ -191,3 +215,40 @@ def test_where_triton_cannot_run_the_same_graph_answers_in_process(
     assert answer["served_by"] == "in-process"
     served = json.loads(cli.ok("predict", videos / "moving" / "v00.mp4", "--endpoint", "motion", "--json"))
     assert answer["probabilities"] == pytest.approx(served["probabilities"], abs=1e-4)
+
+
+@pytest.mark.parametrize("steps", [("pretrain", "deploy"), pytest.param(STEPS, marks=pytest.mark.soak)])
+def test_ctrl_c_in_a_step(
+    cli: Cli, videos: Path, tmp_path: Path, finished: list[dict[str, Any]], steps: Sequence[str]
+) -> None:
+    """Interrupted as a step begins, the run ends with 130 and leaves nothing running; at last it completes.
+
+    Of two steps the first is of a run that is not completed; of all, each is of the run that is.
+    """
+    store = {} if len(steps) == 2 else {"RUSHES_STORE": str(tmp_path / "store")}
+    interrupted = Cli(cli.home, tmp_path, {**cli.extra, **store})
+    command = ["run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, "--endpoint", "interrupted", *QUICK]
+    for step in steps:
+        before = set(cli.home.glob("runs/*"))
+        process = interrupted.start(*command, *(["--seed", "1"] if len(steps) == 2 and step == steps[0] else []))
+        run = wait_for_step(process, cli.home, before, step)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+        assert process.returncode == 130, complaint
+        (line,) = complaint.strip().splitlines()
+        assert "interrupted" in line
+        assert not [words for words in processes_of(cli) if str(run) in words]
+    interrupted.ok(*command)
+    assert "interrupted" in interrupted.ok("status")
+
+
+def wait_for_step(process: subprocess.Popen[str], home: Path, before: set[Path], step: str) -> Path:
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        for run in set(home.glob("runs/*")) - before:
+            events, _ = read_events(run / "progress.jsonl")
+            if any(event["event"] == "start" and event["step"] == step for event in events):
+                return run
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError(f"{step} never began")

@@ -1,6 +1,5 @@
 """Several machines and one store on S3: who begins early, who has no disk, who dies, and who shares the work."""
 
-import json
 import logging
 import os
 import shutil
@@ -13,11 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rushes.errors import UserError
 from rushes.store import Manifest, Store
 from tests.footage.conftest import write_video
 from tests.footage.remote import bytes_of, put_footage
-from tests.integration.conftest import QUICK, Cli, free_ports
 from tests.integration.node import STEPS, Node
 from tests.s3 import S3, running
 
@@ -165,40 +162,6 @@ def test_parts_of_an_archive_on_two_machines_are_joined_on_a_third(cluster: Clus
     assert "4 of 4 shards are complete from an earlier run" in said
     joined, whole = Manifest.read(tmp_path / "joined.json"), Manifest.read(tmp_path / "alone.json")
     assert (joined.ref, joined.files, joined.summary) == (whole.ref, whole.files, whole.summary)
-
-
-@pytest.mark.servers
-def test_the_whole_workflow_with_its_store_on_s3(
-    tmp_path: Path, s3_server: S3, videos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    store = _bucket(tmp_path)
-    (tmp_path / "cwd").mkdir()
-    first, *_, last = free_ports(4)
-    ports = {"RUSHES_TRITON_PORT": str(first), "RUSHES_MLFLOW_PORT": str(last)}
-    cli = Cli(tmp_path / "home", tmp_path / "cwd", s3_server.environment | ports | {"RUSHES_STORE": BUCKET})
-    try:
-        cli.ok("run", "pace-r2plus1d", "--size", "cpu", "--videos", videos, *QUICK)
-        endings = {ending["step"]: ending["summary"] for ending in cli.results()}
-        assert endings["promote"]["decision"] == "promoted" and endings["deploy"]["version"] == 1
-        asked = cli.ok("predict", videos / "moving" / "v00.mp4", "--json", "--endpoint", "motion")
-        assert json.loads(asked.splitlines()[0])["labels"] == ["moving", "resting"]
-    finally:
-        cli("down")
-    assert not (cli.home / "store").exists()
-    assert len(store.names("ledger/motion")) == 1
-    pointers = [path for path in (cli.home / "runs").rglob("*") if path.is_file() and _is_pointer(path)]
-    assert len(pointers) >= 9 and sum(path.stat().st_size for path in pointers) < 1e6
-
-
-def _is_pointer(path: Path) -> bool:
-    """Whether it is what passes between steps."""
-    try:
-        Manifest.read(path)
-    except UserError:
-        return False
-    return True
 
 
 @pytest.mark.soak
