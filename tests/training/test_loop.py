@@ -4,7 +4,11 @@ import itertools
 import math
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -427,3 +431,37 @@ def test_biases_of_layers_may_have_a_rate_of_their_own_and_no_decay(name: Litera
     assert (rest["lr"], rest["weight_decay"], len(rest["params"])) == (0.1, 0.5, 4)
     (alike,) = make_optimizer(net, Optimizer(name=name)).param_groups
     assert len(alike["params"]) == 6
+
+
+LONG = """
+import torch
+from rushes.config import Optimizer
+from rushes.store import Store
+from rushes.training.loop import Checkpoints, TrainingSettings, fit
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+    def __getitem__(self, position):
+        return torch.ones(4), position[1] % 2
+
+optimizer = Optimizer(name="adamw", lr=3e-3)
+plan = TrainingSettings(epochs=2, batch=4, workers=1, seed=0, device="cpu", checkpoint_steps=100, optimizer=optimizer)
+loss = torch.nn.functional.cross_entropy
+checkpoints = Checkpoints(Store("store"), "checkpoints/0")
+fit(torch.nn.Linear(4, 2), loss, data=Data(), validation=None, plan=plan, checkpoints=checkpoints, label="x")
+"""
+
+
+@pytest.mark.parametrize("length", [75, 76, 230])
+def test_a_temporary_folder_of_any_length_does(tmp_path: Path, length: int) -> None:
+    """A worker sends through a socket there, whose path may hold little more than 100 characters."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp")) if length < 80 else tmp_path
+    try:
+        long = folder / "x" / ("y" * (length - len(str(folder)) - 3))
+        long.mkdir(parents=True)
+        assert len(str(long)) == length
+        environment = os.environ | {"TMPDIR": str(long)}
+        subprocess.run([sys.executable, "-c", LONG], env=environment, cwd=tmp_path, timeout=120, check=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

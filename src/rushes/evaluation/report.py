@@ -95,9 +95,10 @@ def _draw_curves(pyplot: Any, histories: Mapping[str, Sequence[Mapping[str, floa
     figure, panels = pyplot.subplots(1, len(histories), figsize=(4 * len(histories), 2.8))
     titles = {"backbone": "pretraining", "classifier": "fine-tuning", "baseline": "fine-tuning from random"}
     for axes, (name, history) in zip(panels, histories.items(), strict=True):
+        epochs, marker = [r["epoch"] for r in history], "o" if len(history) == 1 else ""  # a line needs two points
         for key, style in (("accuracy", "-"), ("val_accuracy", "--")):
             if history and key in history[0]:
-                axes.plot([r["epoch"] for r in history], [r[key] for r in history], style, label=key.replace("_", " "))
+                axes.plot(epochs, [r[key] for r in history], style, marker=marker, label=key.replace("_", " "))
         axes.set_title(titles.get(name, name), size=10)
         axes.set_xlabel("epoch")
         axes.set_ylim(0, 1)

@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,16 +24,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
+from rushes.temporary import holds_sockets
 from rushes.video.guard import limit_memory
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 # Forked from a small server process: a fork of a process with threads (torch, gRPC) may hang, and each spawned process
-# would import everything again. The server's socket is in the temporary folder, and its path may hold little more than
-# 100 characters.
-_FITS = len(tempfile.gettempdir()) < 70
-_CONTEXT = multiprocessing.get_context("forkserver") if _FITS else multiprocessing.get_context("spawn")
+# would import everything again. The server has a socket in the temporary folder.
+_CONTEXT = multiprocessing.get_context("forkserver") if holds_sockets() else multiprocessing.get_context("spawn")
 _CONTEXT.set_forkserver_preload(["rushes.footage.preload"])
 
 

@@ -21,6 +21,7 @@ from rushes.config import Optimizer
 from rushes.errors import RushesError
 from rushes.progress import NullProgress, Progress
 from rushes.store import Store
+from rushes.temporary import make_room_for_sockets
 from rushes.training.data import Batches, Position
 from rushes.training.device import pick_device
 
@@ -289,9 +290,10 @@ def _loader(data: Dataset[tuple[Tensor, int]], batches: Batches, plan: TrainingS
         num_workers=plan.workers if len(batches) else 0,
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare_worker,
     )
 
 
-def _one_thread(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    make_room_for_sockets()
