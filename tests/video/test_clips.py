@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips
+from rushes.video.coding import Encoding
 from rushes.video.encode import encode_h264
 from rushes.video.file_clips import video_clips
 from rushes.video.frames import Frames
+from rushes.video.source import VideoError
 from tests.decoding import decode_all
 
 
@@ -72,3 +74,12 @@ def test_video_clips_are_the_crops_of_the_whole_decode() -> None:
     whole = centre_crop_i420(decode_all(mp4, short_side=64, fps=25.0), size=56)
     assert clips.shape == (3, 8, 84, 56)
     assert (clips == whole[evenly_spaced_clips(20, clips=3, clip_frames=8)]).all()
+
+
+@pytest.mark.parametrize("encoding", [None, Encoding(codec="h264", short_side=64, qp=26, gop=12)])
+def test_a_video_without_a_frame_that_decodes_is_refused(encoding: Encoding | None) -> None:
+    mp4 = encode_h264([np.full((96, 80), 128, dtype=np.uint8)] * 3, fps=25, qp=26, gop=12)
+    with pytest.raises(VideoError, match="no frame that decodes"):
+        video_clips(
+            mp4, short_side=64, fps=25.0, clips=3, clip_frames=8, crop=56, encoding=encoding, start=5.0, end=6.0
+        )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rushes.video.frames import Frames
 from rushes.video.probe import probe
-from rushes.video.source import VideoError
+from rushes.video.source import VideoError, demuxed
 from tests.decoding import decode_all
 
 FORMATS = {"mp4": "mp4", "mov": "mov", "mkv": "matroska", "avi": "avi", "ts": "mpegts"}
@@ -212,3 +212,25 @@ def test_a_browsers_matrix_of_zeros_leaves_the_film_upright(shared_data: Path) -
     frame = decode_all(path, short_side=240, fps=None)[0]
     shown = av.VideoFrame.from_ndarray(frame, format="yuv420p").to_ndarray(format="rgb24")
     assert np.abs(shown[8, 8].astype(int) - plain[8, 8]).max() < 30
+
+
+class Growing:
+    """A container of FFmpeg's in which a stream appears while it is read: PyAV fails at its first packet."""
+
+    def __init__(self, container: Any, *, after: int) -> None:
+        self.container, self.after = container, after
+
+    def demux(self, streams: Any) -> Any:
+        for number, packet in enumerate(self.container.demux(streams)):
+            if number == self.after:
+                self.after = -1
+                raise IndexError("list index out of range")
+            yield packet
+
+
+@pytest.mark.parametrize("after", [1, 10, 29, 30])
+def test_a_stream_that_appears_later_does_not_end_the_film(after: int) -> None:
+    with av.open(io.BytesIO(two_tracks(suffix="ts", codec="h264"))) as container:
+        streams = [container.streams.video[0]]
+        found = demuxed(Growing(container, after=after), streams)  # type: ignore[arg-type]
+        assert sum(packet.size > 0 for packet in found) == (30 if after == 30 else 29)

@@ -285,6 +285,8 @@ class _Worker:
                 answer = {"busy": True}
             signal.setitimer(signal.ITIMER_PROF, 0)
             deadline(0)
+            if self.slot is not None:
+                self.slot.close()  # before the answer, after which the next long video may come
             self.link.send(json.dumps(answer | {"number": request["number"]}).encode())
             self.in_hand[:8] = bytes(8)
             if self._is_spent():

@@ -110,7 +110,7 @@ def _decoded(video: OpenVideo, clock: PacketClock) -> Iterator[VideoFrame]:
 def _packets(video: OpenVideo, clock: PacketClock) -> Iterator[list[VideoFrame] | None]:
     """The frames of each packet, None where it does not decode."""
     try:
-        for packet in video.container.demux(video.stream):
+        for packet in video.packets():
             clock.place(packet)
             try:
                 yield packet.decode()

@@ -55,7 +55,8 @@ def video_clips(
         return _encoded_clips(frames, encoding, short_side=short_side, crop=crop, shape=shape)
     # Cropped one by one: a long video then takes the memory of the crops, not of whole frames.
     cropped = [centre_crop_i420(frame[None], size=crop)[0] for frame in frames]
-    return np.stack(cropped)[_numbers(len(cropped), shape)]
+    numbers = _numbers(len(cropped), shape)
+    return np.stack(cropped)[numbers]
 
 
 def _encoded_clips(

@@ -79,8 +79,9 @@ def _seconds(video: OpenVideo, clock: PacketClock, start: float) -> float:
         return header
     measured = max(_measured_end(video, clock) - start, 1 / video.rate)
     seconds, share = _AGREES
-    # Where the film begins after the sound, a header may say when the sound ends.
-    agrees = start == 0 and abs(measured - header) <= min(seconds, share * header)
+    # A header may say when the sound ends that began before the film, and knows nothing of joints.
+    joined = clock.moved and not in_chunks(video)
+    agrees = start == 0 and not joined and abs(measured - header) <= min(seconds, share * header)
     return header if agrees else measured
 
 
@@ -119,7 +120,7 @@ def _measured_end(video: OpenVideo, clock: PacketClock) -> float:
 def _read_on(video: OpenVideo, clock: PacketClock) -> float:
     """Places all packets from here on; returns the seconds from the container's start to the end of the last one."""
     try:
-        for packet in video.container.demux(video.stream):
+        for packet in video.packets():
             clock.place(packet)
             clock.sent.clear()
     except av.FFmpegError:

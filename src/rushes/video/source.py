@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -103,6 +104,14 @@ class OpenVideo:
             if rate and 0.01 <= rate <= 1000:
                 return float(rate)
         return 25.0
+
+    def packets(self) -> Iterator["Packet[VideoStream]"]:
+        """The film's packets, from where the file stands on, and an empty one at the end.
+
+        Raises:
+            av.FFmpegError: the container is broken from here on.
+        """
+        return demuxed(self.container, [self.stream])
 
     def error(self, reason: str, message: str) -> VideoError:
         """The error about this file."""
@@ -239,9 +248,19 @@ def _first_packets(source: VideoSource, limits: Limits) -> dict[int, float]:
     with _file(source) as file, _container(_input(file, source), source, limits) as container:
         counts = {stream.index: 0.01 for stream in container.streams.video}  # not 0, which is unknown
         with suppress(av.FFmpegError):
-            for packet in itertools.islice(container.demux(list(container.streams.video)), _PACKETS):
+            for packet in itertools.islice(demuxed(container, list(container.streams.video)), _PACKETS):
                 counts[packet.stream.index] += packet.size > 0
     return counts
+
+
+def demuxed(container: InputContainer, streams: list[VideoStream]) -> Iterator["Packet[VideoStream]"]:
+    """Packets of some streams, from where the container stands on."""
+    while True:
+        try:
+            yield from container.demux(streams)  # type: ignore[misc]  # of these streams
+            return
+        except IndexError:  # PyAV's, for a packet of a stream that was not there at the beginning: it is passed over
+            continue
 
 
 def _coded_frames(video: OpenVideo, source: VideoSource) -> int:
@@ -251,7 +270,7 @@ def _coded_frames(video: OpenVideo, source: VideoSource) -> int:
     with _file(source) as file, _container(_input(file, source), source, video.limits) as container:
         count = 0
         with suppress(av.FFmpegError):
-            for packet in container.demux(container.streams[video.stream.index]):
+            for packet in demuxed(container, [s for s in container.streams.video if s.index == video.stream.index]):
                 count += packet.size > 0
     return count
 
