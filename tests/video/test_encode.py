@@ -90,7 +90,7 @@ def test_the_file_shows_the_picture_without_the_padding_to_whole_macroblocks() -
     assert (found.width, found.height, found.fps, found.frames) == (102, 98, 25.0, 5)
     with av.open(io.BytesIO(mp4), mode="r") as container:
         stream = container.streams.video[0]
-        assert stream.sample_aspect_ratio in (None, 1), "a header with another size would stretch it"
+        assert (stream.sample_aspect_ratio or 1) == 1, "a header with another size would stretch it"
         assert not any(frame.pts is None for frame in container.decode(stream))
     assert np.abs(raw_frames(mp4)[0].astype(int) - frames).mean() < 4
 

@@ -237,7 +237,7 @@ class Footage:
 
     def _run(self, container: InputContainer, wanted: Integers, fps: float) -> Iterator[VideoFrame]:
         stream = container.streams.video[0]
-        assert stream.time_base is not None
+        assert stream.time_base
         ticks = 1.0 / (fps * float(stream.time_base))
         container.seek(round(int(wanted[0]) * ticks), stream=stream)
         remaining = iter(wanted)

@@ -61,7 +61,7 @@ def is_raw(video: OpenVideo) -> bool:
 def origin(video: OpenVideo) -> int | None:
     """Timestamp, in the stream's time base, of the container's start; None where it is unknown."""
     unit, start, own = video.stream.time_base, video.container.start_time, video.stream.start_time
-    if unit is None or start is None:
+    if not unit or start is None:  # an unset time base is None, from PyAV 19 on 0/1
         return None
     found = round(Fraction(start, av.time_base) / unit)
     if own is not None and video.formats & _JOINED and (own - found) * unit > _LONGEST_GAP:

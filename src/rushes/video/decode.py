@@ -130,7 +130,7 @@ def _timed_from(start: float, video: OpenVideo) -> Iterator[Timed]:
 def _seek(video: OpenVideo, start: float) -> bool:
     """Goes to a key frame shown before `start`; returns whether decoding from there does show one."""
     zero = origin(video)
-    if zero is None or video.stream.time_base is None:
+    if zero is None or not video.stream.time_base:
         return False
     target = zero + int((start - 0.5) / video.stream.time_base)
     if target <= (video.stream.start_time or zero):

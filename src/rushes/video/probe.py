@@ -75,7 +75,7 @@ def probe(source: VideoSource, *, limits: Limits | None = None) -> Probe:
 def _seconds(video: OpenVideo, clock: PacketClock, start: float) -> float:
     """Length of the film, of which `clock` has placed the first packets."""
     header = _header_seconds(video, start)
-    if header and _was_cut(video) and video.container.size > _LEAST_RATE * header:
+    if header and _was_cut(video) and video.size > _LEAST_RATE * header:
         return header
     measured = max(_measured_end(video, clock) - start, 1 / video.rate)
     seconds, share = _AGREES
@@ -133,7 +133,7 @@ def _read_on(video: OpenVideo, clock: PacketClock) -> float:
 
 def _was_cut(video: OpenVideo) -> bool:
     """Whether the file is shorter than the container says; formats without a size of their own never are."""
-    size = video.container.size
+    size = video.size
     if video.formats & {"mov", "mp4"}:
         samples = video.stream.index_entries
         return len(samples) > 0 and samples[-1].pos + samples[-1].size > size

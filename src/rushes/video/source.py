@@ -43,6 +43,8 @@ _PACKETS = 200
 _LEAST_FRAME = 8  # bytes of a coded frame that repeats the one before
 # A URL is read in blocks of 1 MiB, of which 16 are kept: a file's index and its interleaved streams lie apart.
 _URL_BOXES = 256  # of a file of fragments, looking at all of them would read it whole
+_TAGS: dict[str, str] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""Tags may hold any bytes: PyAV 19 reads them as they are, earlier ones refuse what is not UTF-8."""
 _URL_CACHE = {"block_size": 1 << 20, "cache_type": "blockcache", "cache_options": {"maxblocks": 16}}
 
 
@@ -98,6 +100,11 @@ class OpenVideo:
         return frozenset(self.container.format.name.split(","))
 
     @property
+    def size(self) -> int:
+        """Bytes of the file; 0 where that is unknown."""
+        return max(self.container.size or 0, 0)
+
+    @property
     def rate(self) -> float:
         """Frames per second by the header; 25 where it says nothing plausible."""
         for rate in (self.stream.average_rate, self.stream.guessed_rate, self.stream.base_rate):
@@ -139,7 +146,7 @@ class OpenVideo:
         self.check_pixels(context.width, context.height)
         frames = stream.frames or int(_stream_seconds(stream) * self.rate)
         # A header may be wrong: what cannot be true is left to decoding.
-        if frames * _LEAST_FRAME <= self.container.size:
+        if frames * _LEAST_FRAME <= self.size:
             self.check_decoded_pixels(frames * context.width * context.height, by=f"{frames} frames by the header")
 
     def check_seconds(self, seconds: float) -> None:
@@ -193,7 +200,7 @@ def _container(file: "str | BinaryIO | _Remote", source: VideoSource, limits: Li
                 "protocol_whitelist": "file",
                 "max_pixels": str(limits.max_pixels),  # for the frames that opening decodes
             },
-            metadata_errors="replace",
+            **_TAGS,
         )
     except (av.FFmpegError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
