@@ -43,6 +43,7 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/python -m deploy.versions
 	$(BIN)/python -m pipelines.pipeline --check
 	$(BIN)/python -m pipelines.dvc --check
 	$(BIN)/python -m pipelines.readmes --check

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 FUNCTION_LINES, FILE_LINES, SKIPS = 45, 400, 30
-FOLDERS = ("src", "components", "pipelines", "benchmarks", "examples", "tests")
+FOLDERS = ("src", "components", "deploy", "pipelines", "benchmarks", "examples", "tests")
 
 
 def modules() -> dict[str, Path]:

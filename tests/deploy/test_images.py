@@ -20,7 +20,7 @@ def stages() -> dict[str, list[str]]:
     """Target to its instructions."""
     found: dict[str, list[str]] = {}
     for line in DOCKERFILE.splitlines():
-        start = re.match(r"FROM \S+ AS (\w+)", line)
+        start = re.match(r"FROM \S+ AS ([\w-]+)", line)
         if start:
             found[start[1]] = []
         elif found and line and not line.startswith("#"):
@@ -49,7 +49,9 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 def test_no_image_runs_as_root_and_each_runs_as_its_manifest_says() -> None:
     users = {name: re.findall(r"^USER (\d+):\d+$", "\n".join(lines), re.M) for name, lines in stages().items()}
-    assert users == {"wheel": [], "common": [], "cpu": ["10001"], "gpu": ["10001"], "triton": ["1000"]}
+    run = {target: found for target, found in users.items() if found}
+    assert run == {"cpu": ["10001"], "gpu": ["10001"], "triton": ["1000"]}
+    assert set(users) - set(run) == {"wheel", "common", "av-wheel", "av-lgpl", "av"}, "what only others are made of"
     for deployment, target in {"mlflow": "cpu", "triton": "triton"}.items():
         pod = named(rendered("small"), "Deployment", deployment)["spec"]["template"]["spec"]
         assert str(pod["securityContext"]["runAsUser"]) == users[target][0]
@@ -57,10 +59,12 @@ def test_no_image_runs_as_root_and_each_runs_as_its_manifest_says() -> None:
 
 def test_bases_are_exact_versions_and_build_arguments() -> None:
     arguments = dict(re.findall(r"(?m)^ARG (\w+)=(\S+)$", DOCKERFILE.split("FROM ")[0]))
+    assert arguments.pop("AV") == "wheel"
     assert set(arguments) == {"BASE", "TRITON_BASE"}
     assert all(re.search(r":\d+\.\d+[\w.-]*$", base) for base in arguments.values())
     bases = re.findall(r"(?m)^FROM (\S+) AS", DOCKERFILE)
-    assert bases == ["${BASE}", "${BASE}", "common", "common", "${TRITON_BASE}"]
+    triton = ["${TRITON_BASE}", "${TRITON_BASE}", "av-${AV}", "${TRITON_BASE}"]
+    assert bases == ["${BASE}", "${BASE}", "common", "common", *triton]
 
 
 def test_packages_come_with_hashes_from_locks() -> None:
@@ -71,7 +75,7 @@ def test_packages_come_with_hashes_from_locks() -> None:
     assert len(pips) >= 7
     for pip in pips:
         hashed = "--require-hashes" in pip and ".lock" in pip
-        assert "--no-deps" in pip and (hashed or "/wheels/" in pip or "--index-url" in pip), pip
+        assert "--no-deps" in pip and (hashed or "/wheels/" in pip or "${wheel}" in pip or "--index-url" in pip), pip
     for name in ("image", "torch", "triton-image", "build"):
         text = (REQUIREMENTS / f"{name}.lock").read_text()
         assert text.count("==") > 0 and all("--hash=" in block for block in re.split(r"(?m)^(?=[a-z])", text)[1:]), name

@@ -24,6 +24,7 @@ from rushes.cli import COMMANDS, main, parse
 from rushes.kubeflow.profile import read_profile
 from rushes.serving.control_key import CLOSED_APIS, FLAGS, HEADER, KEY_VARIABLE
 from rushes.serving.environment import environment_folder, is_ready, site_packages
+from rushes.serving.request import LIMITS
 from tests.deploy.manifests import (
     KUBERNETES,
     OVERLAYS,
@@ -298,6 +299,17 @@ def test_the_runbooks_patch_for_a_fixed_pool_of_gpus_replaces_a_pod_in_its_place
     assert strategy == {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 
 
+NEWER_FLAGS = {"--http-max-input-size"}
+"""Flags of the image's release (2.59 brought this one) which the laptop's Triton does not have yet."""
+
+
+def test_a_body_that_holds_the_largest_video_is_not_refused_unread() -> None:
+    """Releases from 2.59 on refuse bodies of more than 64 MiB by themselves, and a body is more than its video."""
+    command = triton(rendered("production"))["containers"][0]["command"]
+    (limit,) = (int(a.split("=")[1]) for a in command if a.startswith("--http-max-input-size="))
+    assert LIMITS.max_bytes + (1 << 16) <= limit <= LIMITS.max_bytes + (1 << 20)
+
+
 def test_triton_knows_its_flags() -> None:
     if not is_ready():
         pytest.skip("no Triton here: `make demo` or the serving tests bring it")
@@ -308,7 +320,9 @@ def test_triton_knows_its_flags() -> None:
         [str(binary), "--help"], capture_output=True, text=True, env=libraries, timeout=60, check=False
     )
     for argument in triton(rendered("production"))["containers"][0]["command"][1:]:
-        assert re.search(rf"(?m)^  {argument.split('=')[0]}( <|$)", told.stdout + told.stderr), argument
+        flag = argument.split("=")[0]
+        known = re.search(rf"(?m)^  {flag}( <|$)", told.stdout + told.stderr)
+        assert bool(known) != (flag in NEWER_FLAGS), argument
 
 
 def test_production_grows_with_what_waits_and_spreads_over_zones() -> None:

@@ -1,5 +1,6 @@
 """`rushes doctor`: each check finds what is wrong, and finds nothing where nothing is."""
 
+import json
 import os
 import tempfile
 import time
@@ -20,6 +21,7 @@ from rushes.doctor import findings
 from rushes.doctor.checks import CHECKS
 from rushes.doctor.findings import Environment, Finding, examine
 from rushes.doctor.installed import check_package
+from rushes.doctor.triton import OLDEST
 from rushes.errors import UserError
 from tests.kubeflow.server import Kubeflow, serving
 from tests.s3 import S3
@@ -331,6 +333,51 @@ def test_a_real_mlflow_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
     finally:
         processes.stop(name="mlflow", home=home)
     assert "none runs here" in look("mlflow server").found
+
+
+def test_no_triton_is_no_failure() -> None:
+    finding = look("triton")
+    assert finding.verdict == "ok" and "none runs here" in finding.found and "--triton" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("release", "verdict"),
+    [("2.51.0", "failed"), ("2.70.9", "failed"), (OLDEST, "ok"), ("2.72.0", "ok"), ("2.100.0", "ok"), ("3.0", "ok")],
+)
+def test_an_old_triton_is_named(release: str, verdict: str) -> None:
+    with Answers(json.dumps({"name": "triton", "version": release}).encode()) as url:
+        for given in (url, url.removeprefix("http://") + "/"):
+            finding = look("triton", triton=given)
+            assert finding.verdict == verdict and f"{url}: version {release}" in finding.found
+            assert (
+                (f"older than {OLDEST}" in finding.found) == (verdict == "failed") == ("make image" in finding.remedy)
+            )
+
+
+def test_another_server_is_not_triton() -> None:
+    for body in (b"<html>Log in</html>", b"{}", b"[]", b'{"version": "latest"}'):
+        with Answers(body) as url:
+            finding = look("triton", triton=url)
+            assert finding.verdict == "failed" and "not as Triton" in finding.found
+    finding = look("triton", triton=CLOSED)
+    assert finding.verdict == "failed" and CLOSED in finding.found and "8000" in finding.remedy
+
+
+@pytest.mark.servers
+def test_the_laptops_triton_is_old_and_cannot_be_renewed(home: Path) -> None:
+    from rushes.serving.environment import can_run_triton
+    from rushes.serving.server import start_triton, stop_triton
+    from tests.integration.conftest import free_ports
+
+    if reason := can_run_triton():
+        pytest.skip(f"no Triton here: {reason}")
+    server = start_triton(home=home, port=free_ports(3)[0])
+    try:
+        finding = look("triton")
+        assert finding.verdict == "warning" and f"{server.url('http')}: version 2.51.0, older" in finding.found
+        assert "loopback" in finding.remedy and "image" in finding.remedy
+    finally:
+        stop_triton(home=home)
 
 
 # The machine and the profile -----------------------------------------------------------------------------------------

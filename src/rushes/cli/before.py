@@ -18,12 +18,14 @@ class Doctor:
     """Profile of the cluster: cpu, gpu, or a YAML file."""
     host: str = ""
     """URL of Kubeflow Pipelines. Default: the profile's, then KF_PIPELINES_ENDPOINT."""
+    triton: str = ""
+    """URL of a Triton's HTTP port. Default: of the one that `rushes up` started."""
 
     def execute(self) -> int:
         from rushes.commands.doctor import doctor
         from rushes.doctor.findings import Environment
 
-        return doctor(Environment(profile=self.profile, host=self.host))
+        return doctor(Environment(profile=self.profile, host=self.host, triton=self.triton))
 
 
 @dataclass(frozen=True, kw_only=True)

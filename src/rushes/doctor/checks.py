@@ -12,6 +12,7 @@ from rushes.doctor.installed import check_git, check_package, check_python, chec
 from rushes.doctor.machine import check_gpu, check_profile, check_shared_memory
 from rushes.doctor.servers import check_kubeflow, check_mlflow
 from rushes.doctor.storage import check_cache, check_store
+from rushes.doctor.triton import check_triton
 
 CHECKS: Mapping[str, Check] = {
     "python": check_python,
@@ -27,6 +28,7 @@ CHECKS: Mapping[str, Check] = {
     "cache": check_cache,
     "mlflow server": check_mlflow,
     "kubeflow": check_kubeflow,
+    "triton": check_triton,
     "profile": check_profile,
     "gpu": check_gpu,
     "shared memory": check_shared_memory,

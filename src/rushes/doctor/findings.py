@@ -39,6 +39,8 @@ class Environment:
     """Name or file of a profile; empty where none is given."""
     host: str = ""
     """URL of Kubeflow Pipelines; empty where none is given."""
+    triton: str = ""
+    """URL of a Triton's HTTP port; empty where none is given."""
     devices: Path = Path("/dev")
     """Where the system's devices are."""
     limit: float = 60.0
