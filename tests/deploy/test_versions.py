@@ -1,4 +1,4 @@
-"""deploy/versions.yaml: `make check` fails where a release is older than allowed, or is pinned in one of two files only."""
+"""deploy/versions.yaml: `make check` fails where a release is older than allowed, or is pinned in one file only."""
 
 import re
 import shutil

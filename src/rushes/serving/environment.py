@@ -1,7 +1,10 @@
 """Triton's own Python environment: made once, from a lock file with hashes, and shared by all projects of a user.
 
-It is separate because nvidia-pytriton, which ships Triton's binary, requires numpy below 2, and because it must equal
-the container image: numpy, av, onnxruntime, no torch. It lies in the cache folder under the digest of the lock file.
+It is separate because nvidia-pytriton, which ships Triton's binary, requires numpy below 2, and because it must hold
+what the image holds: numpy, av, onnxruntime, no torch. It lies in the cache folder under the digest of the lock file.
+
+Its Triton is 2.51 (24.10), the last that PyPI has, so it cannot be renewed: for one user, on loopback. What serves others
+is the image (deploy/Dockerfile), whose release is kept current (deploy/versions.yaml).
 """
 
 import hashlib
