@@ -3,8 +3,8 @@
 It is separate because nvidia-pytriton, which ships Triton's binary, requires numpy below 2, and because it must hold
 what the image holds: numpy, av, onnxruntime, no torch. It lies in the cache folder under the digest of the lock file.
 
-Its Triton is 2.51 (24.10), the last that PyPI has, so it cannot be renewed: for one user, on loopback. What serves others
-is the image (deploy/Dockerfile), whose release is kept current (deploy/versions.yaml).
+Its Triton is 2.51 (24.10), the last that PyPI has, so it cannot be renewed: for one user, on loopback. The image that
+serves others (deploy/Dockerfile) is kept on a current release (deploy/versions.yaml).
 """
 
 import hashlib
