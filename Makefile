@@ -2,6 +2,7 @@
 # make test    every property with small counts       make soak   the large counts
 # make check   lint, types, layers, committed files    make down   stop the servers
 # make docs    the documentation as a site, in site/
+# make sbom    after `make lock`: the licences of all packages, and what each image holds
 # make image   the image of the pipeline's steps, by Docker; image-gpu and image-triton: deploy/Dockerfile
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ TAG = $(shell $(BIN)/python -m rushes.orchestration.image)
 BASE ?=
 DOCKER_BUILD := DOCKER_BUILDKIT=1 docker build --file deploy/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(DOCKER_FLAGS)
 
-.PHONY: demo install test soak check format compile lock docs build image image-gpu image-triton up down status clean
+.PHONY: demo install test soak check format compile lock sbom docs build image image-gpu image-triton up down status clean
 
 demo: $(INSTALLED)
 	@$(BIN)/rushes demo $(MODEL) --size $(SIZE)
@@ -44,6 +45,7 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/python -m deploy.versions
+	$(BIN)/python -m deploy.sbom --check
 	$(BIN)/python -m pipelines.pipeline --check
 	$(BIN)/python -m pipelines.dvc --check
 	$(BIN)/python -m pipelines.readmes --check
@@ -59,6 +61,9 @@ compile: $(INSTALLED)
 
 lock:
 	requirements/lock.sh
+
+sbom: $(INSTALLED)
+	$(BIN)/python -m deploy.sbom
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
