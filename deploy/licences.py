@@ -88,7 +88,7 @@ def spdx(metadata: Mapping[str, Any]) -> str | None:
         classifiers = []
     for said in filter(None, (expression, text)):
         if re.fullmatch(r"LicenseRef-[\w.-]+", said):
-            return said
+            return str(said)
         try:
             return str(_SPDX.parse(said, validate=True, strict=True))
         except (ExpressionError, AttributeError):

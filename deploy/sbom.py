@@ -126,7 +126,8 @@ def _version_inside(part: Mapping[str, Any], package: Package, root: Path) -> st
     """Of a library within a wheel, where it is known."""
     if "from" in part:
         return _argument(part["name"].upper(), root)
-    return part.get("versions", {}).get(package.version)
+    version: str | None = part.get("versions", {}).get(package.version)
+    return version
 
 
 def _argument(name: str, root: Path) -> str:

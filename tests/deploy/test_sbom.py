@@ -94,6 +94,18 @@ def test_every_locked_package_has_a_licence_and_none_is_listed_that_is_not_locke
     assert set(record) <= keys and set(by_hand) <= names and not {key.split("==")[0] for key in record} & set(by_hand)
 
 
+def test_the_page_names_every_package_that_is_copyleft() -> None:
+    """All that is under a GPL, LGPL or EPL in an image, but for those that one may take under another licence."""
+    page = (REPOSITORY / "docs" / "licences.md").read_text()
+    packages = {package for package, locks in all_locked(REPOSITORY).items() if {*locks} & {"image", "triton-image"}}
+    known = licences(packages, REPOSITORY)
+    copyleft = {p.name for p, licence in known.items() if "GPL" in licence and "Apache-2.0" not in licence}
+    assert copyleft == {"asyncssh", "grandalf", "psycopg2-binary", "pygit2"}
+    assert all(name in page for name in copyleft)
+    everything = licences(all_locked(REPOSITORY), REPOSITORY).values()
+    assert not any("AGPL" in licence for licence in everything) and "no package here is under the AGPL" in page
+
+
 # PyAV ----------------------------------------------------------------------------------------------------------------
 
 

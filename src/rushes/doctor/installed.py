@@ -48,7 +48,10 @@ def check_video(environment: Environment) -> Finding:
 
     codecs = f"libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
     if "libx264" not in av.codecs_available:
-        remedy = "Install PyAV's own wheel (pip install --force-reinstall av), which brings FFmpeg with libx264."
+        remedy = (
+            "Install PyAV's own wheel (pip install --force-reinstall av), which brings FFmpeg with libx264. Without "
+            "it, nothing is sampled, and only models exported with --export.no-encode are served."
+        )
         return Finding(verdict="failed", found=f"{codecs} without libx264", remedy=remedy)
     frames = np.full((4, 48, 32), 128, dtype=np.uint8)
     size = len(encode_h264(frames, fps=25.0, qp=26, gop=12))

@@ -43,7 +43,7 @@ _PACKETS = 200
 _LEAST_FRAME = 8  # bytes of a coded frame that repeats the one before
 # A URL is read in blocks of 1 MiB, of which 16 are kept: a file's index and its interleaved streams lie apart.
 _URL_BOXES = 256  # of a file of fragments, looking at all of them would read it whole
-_TAGS: dict[str, str] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+_TAGS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """Tags may hold any bytes: PyAV 19 reads them as they are, earlier ones refuse what is not UTF-8."""
 _URL_CACHE = {"block_size": 1 << 20, "cache_type": "blockcache", "cache_options": {"maxblocks": 16}}
 
@@ -192,7 +192,7 @@ def _ffmpeg_errors(source: VideoSource) -> Iterator[None]:
 
 def _container(file: "str | BinaryIO | _Remote", source: VideoSource, limits: Limits) -> InputContainer:
     try:
-        return av.open(
+        opened: InputContainer = av.open(
             file,
             mode="r",
             options={
@@ -202,6 +202,7 @@ def _container(file: "str | BinaryIO | _Remote", source: VideoSource, limits: Li
             },
             **_TAGS,
         )
+        return opened
     except (av.FFmpegError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise VideoError("not_a_video", f"{_name(source)}: not a video that can be opened ({why})") from error
