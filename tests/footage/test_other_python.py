@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from packaging.markers import Marker
 
+from tests.conftest import SHARED_DATA
 from tests.damage import drawn_videos
 
 ROOT = Path(__file__).parents[2]
+REAL = SHARED_DATA / "odd_videos"
 PYTHONS = ("3.11", "3.12")
 NEEDED = [
     "av",
@@ -39,6 +41,7 @@ WORK = """
 import hashlib, json, sys
 from pathlib import Path
 import av, numpy
+import itertools
 import pyarrow.parquet as pq
 from rushes.config import Recipe, SampleConfig
 from rushes.footage.catalogue import INDEX, SHARDS
@@ -47,13 +50,22 @@ from rushes.home import open_store
 from rushes.steps.pin import pin
 from rushes.steps.sample import sample
 from rushes.video.decode import decode_i420
+from rushes.video.source import VideoError
+
+def digest(path):
+    # Of the first frames, or the reason for which there are none.
+    try:
+        frames = list(itertools.islice(decode_i420(path, short_side=32, fps=12.5), 60))
+    except VideoError as error:
+        return error.reason
+    if not frames:
+        return "none"
+    return hashlib.sha256(numpy.stack(frames).tobytes()).hexdigest()
 
 if __name__ == "__main__":
     videos, out = Path(sys.argv[1]), Path(sys.argv[2])
-    frames = {
-        path.name: hashlib.sha256(numpy.stack(list(decode_i420(path, short_side=32, fps=12.5))).tobytes()).hexdigest()
-        for path in sorted(videos.iterdir())
-    }
+    real = sorted(path for path in Path(sys.argv[3]).rglob("*") if path.is_file()) if sys.argv[3] else []
+    frames = {str(path): digest(path) for path in [*sorted(videos.iterdir()), *real]}
     pin(data=DataReference(videos=str(videos)), out=out / "pin.json")
     recipe = Recipe(name="small", sample=SampleConfig(workers=1))
     made = sample(recipe=recipe, pin=out / "pin.json", out=out / "footage.json")
@@ -100,7 +112,7 @@ def worked(minor: str, videos: Path, folder: Path) -> dict[str, Any]:
     subprocess.run([*pip, "-r", str(folder / "pins.lock")], check=True, capture_output=True)
     variables = {"PYTHONPATH": str(ROOT / "src"), "RUSHES_HOME": str(folder / "home")}
     ran = subprocess.run(
-        [inside, str(folder / "work.py"), str(videos), str(folder / "out")],
+        [inside, str(folder / "work.py"), str(videos), str(folder / "out"), str(REAL) if REAL.is_dir() else ""],
         env={"PATH": os.environ["PATH"], **variables},
         capture_output=True,
         text=True,
