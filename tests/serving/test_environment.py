@@ -1,15 +1,16 @@
 """Triton's environment: where it can be, what it needs of this package, and that nothing half-made counts."""
 
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from rushes.errors import ServiceError
-from rushes.serving import environment
-from rushes.serving.environment import can_run_triton, ensure_environment, is_ready
+from rushes.errors import ServiceError, UserError
+from rushes.serving import environment, server
+from rushes.serving.environment import can_run_triton, ensure_environment, is_ready, site_packages
 
 SERVED = "import rushes.serving.request, rushes.serving.routing, rushes.serving.contract, rushes.errors; "
 
@@ -65,6 +66,20 @@ def test_the_environment_imports_this_package_through_one_link(triton_possible: 
     code += "import onnxruntime, numpy; print(numpy.__version__)"
     found = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path).stdout
     assert found.startswith("1.26")
+
+
+@pytest.mark.servers
+def test_a_python_process_that_lacks_a_library_is_noticed_before_triton_waits_for_it(
+    triton_possible: None, tmp_path: Path
+) -> None:
+    """As with a Python that was built without libpython; here it is another library, which it has elsewhere."""
+    tritonserver = site_packages(ensure_environment()) / "pytriton" / "tritonserver"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = tritonserver / "python_backend_stubs" / version / "triton_python_backend_stub"
+    shutil.copy2(stub, tmp_path)
+    server._check_stub(stub, server._environment(ensure_environment()))
+    with pytest.raises(UserError, match=r"cannot start \(libcudart\S+: cannot open .*libpython3.*RUSHES_NO_TRITON=1"):
+        server._check_stub(tmp_path / stub.name, {"PATH": "/bin"})
 
 
 @pytest.mark.servers

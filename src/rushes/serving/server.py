@@ -11,6 +11,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from rushes.errors import UserError
 from rushes.processes import LOOPBACK, Server
 from rushes.progress import Progress
 from rushes.serving.control_key import FLAGS, KEY_VARIABLE, closing_arguments, make_key, read_key
-from rushes.serving.environment import can_run_triton, ensure_environment, environment_folder, site_packages
+from rushes.serving.environment import OFF, can_run_triton, ensure_environment, environment_folder, site_packages
 from rushes.serving.repository import BACKENDS, models_folder
 from rushes.serving.shell_paths import check_triton_paths
 
@@ -150,6 +151,7 @@ def _prepare(home: Path, environment: Path) -> None:
         shutil.copy2(source, python)
     stub = f"python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}/triton_python_backend_stub"
     shutil.copy2(pytriton / stub, python)
+    _check_stub(python / Path(stub).name, _environment(environment))
     shutil.copytree(
         BACKENDS / "onnxruntime", triton / "backends" / "onnxruntime", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -158,6 +160,22 @@ def _prepare(home: Path, environment: Path) -> None:
     shutil.rmtree(library, ignore_errors=True)
     library.mkdir()
     (library / "rushes").symlink_to(Path(__file__).parents[1])
+
+
+def _check_stub(stub: Path, variables: Mapping[str, str]) -> None:
+    """Runs the program of Triton's Python processes; where it lacks a library, Triton would wait for it without end.
+
+    Raises:
+        UserError: it lacks one, which is libpython where Python was built without a shared library.
+    """
+    said = subprocess.run([str(stub)], env=dict(variables), capture_output=True, text=True, check=False)
+    if said.returncode == 127:
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise UserError(
+            f"triton: its Python processes cannot start ({said.stderr.strip().rpartition('libraries: ')[2]}): install "
+            f"Python {python} with its shared library (libpython{python}.so; pyenv builds it with --enable-shared), or "
+            f"answer in process ({OFF}=1)"
+        )
 
 
 def _argv(home: Path, environment: Path, first: int) -> list[str]:
