@@ -146,6 +146,21 @@ except Exception as error:
     assert ran.stdout == "EndpointConnectionError\n", "what a store that is away comes to; anything else is an import"
 
 
+def test_the_stage_that_builds_pyav_takes_its_lines_of_the_lock_and_no_others() -> None:
+    (expression,) = re.findall(r"sed -n '(\S+)' /requirements/triton-image.lock", DOCKERFILE)
+    lock = REQUIREMENTS / "triton-image.lock"
+    taken = subprocess.run(["sed", "-n", expression, str(lock)], capture_output=True, text=True, check=True).stdout
+    (block,) = (block for block in re.split(r"(?m)^(?=[a-z])", lock.read_text()) if block.startswith("av=="))
+    assert taken == block and taken.count("--hash=") > 5
+
+
+def test_an_image_without_x264_has_no_layer_with_it() -> None:
+    """The wheel and its replacement are installed in one step, which fails if x264 is left."""
+    (step,) = (line for line in stages()["triton"] if "triton-image.lock" in line and line.startswith("RUN"))
+    assert "from=av" in step and step.index("triton-image.lock") < step.index("--force-reinstall")
+    assert "'libx264' in av.codecs_available" in step
+
+
 def test_docker_is_given_what_the_wheel_is_made_of_and_no_more() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     bundled = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
