@@ -11,6 +11,7 @@ def chain(plan: dsl.Input[dsl.Artifact], name: str, answers: dsl.Output[dsl.Arti
     from pathlib import Path
 
     from rushes.comparing.tasks import write_answers
+    from rushes.orchestration.metadata import metadata_of
 
     manifest = write_answers(plan=Path(plan.path), chain=name, out=Path(answers.path))
-    answers.metadata.update(chain=name, ref=manifest.ref, **manifest.summary)
+    answers.metadata.update(metadata_of(manifest, chain=name))

@@ -20,6 +20,7 @@ def choose(
     from pathlib import Path
 
     from rushes.orchestration.candidates import pass_on, recipe_of
+    from rushes.orchestration.metadata import metadata_of
     from rushes.steps.choose import choose as step
 
     manifest = step(
@@ -27,7 +28,7 @@ def choose(
         out=Path(choice.path),
     )
     chosen = manifest.summary["chosen"]
-    choice.metadata.update(ref=manifest.ref, **manifest.summary)
+    choice.metadata.update(metadata_of(manifest))
     pass_on(chosen, backbones, backbone)
     pass_on(chosen, classifiers, classifier)
     return recipe_of(chosen, models)

@@ -13,6 +13,7 @@ def deploy(recipe: dict[str, Any], decision: dsl.Input[dsl.Artifact], deployment
     from pathlib import Path
 
     from rushes.config import parse_recipe
+    from rushes.orchestration.metadata import metadata_of
     from rushes.steps.deploy import deploy as step
 
     manifest = step(
@@ -20,4 +21,4 @@ def deploy(recipe: dict[str, Any], decision: dsl.Input[dsl.Artifact], deployment
         decision=Path(decision.path),
         out=Path(deployment.path),
     )
-    deployment.metadata.update(ref=manifest.ref, **manifest.summary)
+    deployment.metadata.update(metadata_of(manifest))

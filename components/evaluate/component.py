@@ -35,5 +35,4 @@ def evaluate(
         bundle=Path(bundle.path),
         out=Path(evaluation.path),
     )
-    evaluation.metadata["ref"] = manifest.ref
     show_evaluation(manifest, metrics=evaluation, confusion=confusion, report=report)

@@ -17,6 +17,7 @@ def export(
     from pathlib import Path
 
     from rushes.config import parse_recipe
+    from rushes.orchestration.metadata import metadata_of
     from rushes.steps.export import export as step
 
     manifest = step(
@@ -24,4 +25,4 @@ def export(
         classifier=Path(classifier.path),
         out=Path(bundle.path),
     )
-    bundle.metadata.update(ref=manifest.ref, **manifest.summary)
+    bundle.metadata.update(metadata_of(manifest))

@@ -19,6 +19,7 @@ def finetune(
     from pathlib import Path
 
     from rushes.config import parse_recipe
+    from rushes.orchestration.metadata import metadata_of
     from rushes.steps.finetune import finetune as step
 
     manifest = step(
@@ -28,4 +29,4 @@ def finetune(
         backbone=Path(backbone.path),
         out=Path(classifier.path),
     )
-    classifier.metadata.update(model=recipe["name"], ref=manifest.ref, **manifest.summary)
+    classifier.metadata.update(metadata_of(manifest, model=recipe["name"]))

@@ -13,9 +13,10 @@ def pin(
     from pathlib import Path
 
     from rushes.footage.reference import DataReference
+    from rushes.orchestration.metadata import metadata_of
     from rushes.steps.pin import pin as step
 
     data = DataReference(videos=videos, labels=labels, splits=splits, fold=fold, revision=revision)
     manifest = step(data=data, out=Path(pinned.path))
-    pinned.metadata.update(ref=manifest.ref, **manifest.summary)
+    pinned.metadata.update(metadata_of(manifest))
     return [f"{part}/{partitions}" for part in range(1, partitions + 1)]

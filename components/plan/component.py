@@ -25,6 +25,7 @@ def plan(
     from rushes.comparing.comparison_plan import ComparisonSettings, numbers_of
     from rushes.comparing.tasks import write_plan
     from rushes.footage.reference import DataReference
+    from rushes.orchestration.metadata import storable
 
     data, numbers = DataReference(videos=videos, labels=labels, splits=splits), numbers_of(labels_per_class)
     planned = write_plan(
@@ -33,5 +34,5 @@ def plan(
         out=Path(plan.path),
         pin=Path(first.path),
     )
-    plan.metadata.update(folds=folds, chains=len(planned.chains))
+    plan.metadata.update(storable({"folds": folds, "chains": len(planned.chains)}))
     return [f"{part}/{partitions}" for part in range(1, partitions + 1)]

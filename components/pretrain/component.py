@@ -13,6 +13,7 @@ def pretrain(recipe: dict[str, Any], footage: dsl.Input[dsl.Dataset], backbone: 
     from pathlib import Path
 
     from rushes.config import parse_recipe
+    from rushes.orchestration.metadata import metadata_of
     from rushes.steps.pretrain import pretrain as step
 
     manifest = step(
@@ -20,4 +21,4 @@ def pretrain(recipe: dict[str, Any], footage: dsl.Input[dsl.Dataset], backbone: 
         footage=Path(footage.path),
         out=Path(backbone.path),
     )
-    backbone.metadata.update(model=recipe["name"], ref=manifest.ref, **manifest.summary)
+    backbone.metadata.update(metadata_of(manifest, model=recipe["name"]))

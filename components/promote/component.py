@@ -20,6 +20,7 @@ def promote(
     from pathlib import Path
 
     from rushes.config import parse_recipe
+    from rushes.orchestration.metadata import metadata_of
     from rushes.steps.promote import promote as step
 
     manifest = step(
@@ -30,5 +31,5 @@ def promote(
         footage=Path(footage.path),
         out=Path(decision.path),
     )
-    decision.metadata.update(ref=manifest.ref, **manifest.summary)
+    decision.metadata.update(metadata_of(manifest))
     return str(manifest.summary["decision"])

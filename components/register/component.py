@@ -19,6 +19,7 @@ def register(
     from pathlib import Path
 
     from rushes.config import parse_recipe
+    from rushes.orchestration.metadata import metadata_of
     from rushes.steps.register import register as step
 
     manifest = step(
@@ -28,4 +29,4 @@ def register(
         evaluation=Path(evaluation.path),
         out=Path(version.path),
     )
-    version.metadata.update(ref=manifest.ref, **manifest.summary)
+    version.metadata.update(metadata_of(manifest))

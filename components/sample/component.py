@@ -17,6 +17,7 @@ def sample(
     from pathlib import Path
 
     from rushes.comparing.members import sampling_recipe
+    from rushes.orchestration.metadata import metadata_of
     from rushes.steps.sample import sample as step
 
     manifest = step(
@@ -25,4 +26,4 @@ def sample(
         partition=partition,
         out=Path(footage.path),
     )
-    footage.metadata.update(ref=manifest.ref, **manifest.summary)
+    footage.metadata.update(metadata_of(manifest))
