@@ -25,6 +25,7 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
     """Sets a task's image, retries, limits, environment and volumes; returns the task."""
     needs = NEEDS[task.component_spec.name.replace("-", "_")]  # KFP spells names with dashes
+    resources = _resources(needs, profile)
     trains = needs == "gpu"
     task.set_caching_options(False)
     task.set_container_image(_image(profile, gpu=trains and profile.gpu.count > 0))
@@ -32,9 +33,9 @@ def placed(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
         profile.retry.count,
         backoff_duration=profile.retry.wait,
         backoff_factor=2.0,
-        backoff_max_duration=profile.retry.longest,
+        backoff_max_duration=f"{profile.retry.seconds_for_all(60 * resources.timeout_minutes)}s",
     )
-    _limit(task, _resources(needs, profile))
+    _limit(task, resources)
     kubernetes.set_security_context(task, run_as_user=profile.user, run_as_group=profile.user, run_as_non_root=True)
     if profile.pull_secret:
         kubernetes.set_image_pull_secrets(task, [profile.pull_secret])

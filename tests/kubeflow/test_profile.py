@@ -45,7 +45,7 @@ def test_what_is_allowed_is_compiled(tmp_path: Path) -> None:
         f'light: {{cpu: "0.5", memory: 512Mi, timeout_minutes: {most // 60}}}\n'
         'cpu: {cpu: 1500m, memory: "1000000000"}\n'
         f'train: {{cpu: "{10**9 - 1}.125", memory: 16G}}\nuser: {most}\npartitions: {most}\nparallel: {most}\n'
-        f"retry: {{count: {most}, wait: 1s, longest: {10**9 - 1}s}}\n"
+        f"retry: {{count: 1, wait: {10**9 - 1}s, pending_minutes: 1}}\n"
         f"gpu: {{count: {most}, shared_memory: 1.5Gi, node_selector: {{example.com/gpus: '8'}}, tolerations: "
         "[{key: '', operator: Exists}, {key: pool, operator: Equal}]}\n"
         "volumes: {a: /cache, b: /cache/inner}\nlabels: {team: '', cost.example.com/center: R-7.a_b}\n"
@@ -121,8 +121,10 @@ def test_no_key_and_any_value_is_every_taint() -> None:
             "user: 99999999999999999999",
             "user: 99999999999999999999 is not allowed; the UID of somebody who is not root, 1 to 2147483647",
         ),
-        ("retry: {count: 99999999999}", "retry: count: 99999999999 is not allowed; since nodes may go away, 1 to 2147"),
-        ("retry: {longest: 9999999999s}", "retry: longest: '9999999999s' is not allowed; seconds, such as 60s, of at"),
+        ("retry: {count: 31}", "retry: count: 31 is not allowed; since nodes may go away, 1 to 30"),
+        ("retry: {wait: 9999999999s}", "retry: wait: '9999999999s' is not allowed; seconds, such as 60s, of at"),
+        ("retry: {longest: 600s}", "unknown key 'longest'"),
+        ("retry: {pending_minutes: 0}", "retry: pending_minutes: 0 is not allowed; 1 to 35791394"),
         ("gpu: {count: 99999999999}", "gpu: count: 99999999999 is not allowed; 0 to 2147483647"),
         ("parallel: 99999999999", "parallel: 99999999999 is not allowed; 1 to 2147483647"),
         ("partitions: 0", "partitions: 0 is not allowed; 1 to 2147483647"),

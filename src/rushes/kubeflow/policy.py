@@ -1,6 +1,6 @@
 """The rules of every compiled pipeline, whatever its profile: checked when it is compiled, and by a test.
 
-- every task: retries, a timeout, no root, an image that cannot be moved, resource limits, no KFP cache
+- every task: a timeout, retries that each have all of it, no root, an image that cannot be moved, limits, no KFP cache
 - every task that requests GPUs: their number, a toleration, /dev/shm in memory
 - secrets by reference: nothing that looks like one in the environment or the arguments
 
@@ -56,8 +56,11 @@ def _of_any(task: Mapping[str, Json], container: Mapping[str, Json], own: Mappin
     retry = task.get("retryPolicy", {})
     if retry.get("maxRetryCount", 0) < 1 or "backoffDuration" not in retry:
         yield "is not tried again: profile retry"
-    if int(own.get("activeDeadlineSeconds", 0)) < 1:
+    timeout = int(own.get("activeDeadlineSeconds", 0))
+    if timeout < 1:
         yield "has no timeout: profile timeout_minutes"
+    elif retry and (given := _seconds(retry, "backoffMaxDuration")) < (needed := _needed(retry, timeout)):
+        yield f"has {given} s for all attempts, which need {needed} s, the first one included: profile retry"
     security = own.get("securityContext", {})
     if not security.get("runAsNonRoot") or int(security.get("runAsUser", 0)) < 1:
         yield "may run as root: profile user"
@@ -69,6 +72,16 @@ def _of_any(task: Mapping[str, Json], container: Mapping[str, Json], own: Mappin
             yield f"{name} is missing: profile cpu and memory"
     if task.get("cachingOptions", {}).get("enableCache"):
         yield "is cached by KFP, whose key leaves out the code: set_caching_options(False)"
+
+
+def _needed(retry: Mapping[str, Json], timeout: int) -> int:
+    """Seconds that all attempts take, each with its whole timeout, and the waits between them."""
+    count, factor = int(retry.get("maxRetryCount", 0)), int(retry.get("backoffFactor", 2))
+    return (count + 1) * timeout + sum(_seconds(retry, "backoffDuration") * factor**number for number in range(count))
+
+
+def _seconds(retry: Mapping[str, Json], name: str) -> int:
+    return int(float(retry.get(name, "0s").removesuffix("s")))
 
 
 def _of_gpu(container: Mapping[str, Json], own: Mapping[str, Json]) -> Iterator[str]:

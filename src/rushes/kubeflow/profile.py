@@ -37,6 +37,8 @@ _VALUE = re.compile(rf"({_LABEL})?")
 _LABELLING = "up to 63 letters, digits, -, _ and ., no sign at either end"
 _MOST = 2**31 - 1
 """What Kubernetes and kfp take where they take a number."""
+_LONGEST = 2**63 // 10**9
+"""Seconds in Go's longest duration."""
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
 
@@ -106,17 +108,34 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """Retries of a failed task. It resumes from its checkpoint, which is in the store."""
+    """Retries of a failed task. It resumes from its checkpoint, which is in the store.
+
+    Which failures are tried again is a setting of the server (docs/runbook.md).
+    """
 
     count: int = 2
+    """Attempts after the first."""
     wait: str = "60s"
     """Before the first retry; twice as long before each further one."""
-    longest: str = "600s"
+    pending_minutes: int = 24 * 60
+    """How long each attempt may wait for a node. Longer waits take time from later attempts, which Argo ends when the
+    time of all of them together is over."""
 
     def __post_init__(self) -> None:
-        _require_in(self.count, "retry: count", 1, _MOST, "since nodes may go away, ")
-        for name in ("wait", "longest"):
-            _require(_DURATION, getattr(self, name), f"retry: {name}", "seconds, such as 60s, of at most nine digits")
+        _require_in(self.count, "retry: count", 1, 30, "since nodes may go away, ")
+        _require(_DURATION, self.wait, "retry: wait", "seconds, such as 60s, of at most nine digits")
+        _require_in(self.pending_minutes, "retry: pending_minutes", 1, _MOST // 60)
+
+    def seconds_for_all(self, timeout: int) -> int:
+        """Seconds from the first attempt's creation in which all attempts fit, each with its whole timeout.
+
+        Argo (`backoff.maxDuration`) starts no attempt later than that, and ends a later attempt at that moment.
+
+        Args:
+            timeout: seconds that one attempt may run.
+        """
+        waits = int(self.wait.removesuffix("s")) * (2**self.count - 1)
+        return (self.count + 1) * (timeout + 60 * self.pending_minutes) + waits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +182,8 @@ class Profile:
         _require_in(self.user, "user", 1, _MOST, "the UID of somebody who is not root, ")
         for name in ("partitions", "parallel"):
             _require_in(getattr(self, name), name, 1, _MOST)
+        for name in ("light", "cpu", "train"):
+            _check_total(self.retry, getattr(self, name), name)
         _check_volumes(self.volumes)
         _check_labels(self.labels, "labels")
 
@@ -196,6 +217,16 @@ def _check_image(image: str, name: str) -> None:
         raise UserError(
             f"{name}: {image!r} is not allowed, since a tag can be moved: a name alone, which gets this code's own "
             "tag, or NAME@sha256:<64 hex characters>"
+        )
+
+
+def _check_total(retry: Retry, resources: Resources, name: str) -> None:
+    """Refuses attempts that together take longer than Argo can count."""
+    total = retry.seconds_for_all(60 * resources.timeout_minutes)
+    if total > _LONGEST:
+        raise UserError(
+            f"retry: count, wait and pending_minutes, with {name}: timeout_minutes, make {total} s for all attempts; "
+            f"at most {_LONGEST}"
         )
 
 
