@@ -1,18 +1,34 @@
 """What the steps of a run did, in the store: one record per step, readable wherever the run was executed.
 
-    <store>/runs/<run>/<time>-<step>.json    {event: end | error, step, seconds, cached, ref} or {..., message}
+    <store>/runs/<run>/<time>-<step>.json    {event: start, step, of} or {event: end, ..., seconds, cached, ref}
+                                             or {event: error, ..., message}
 
-`RUSHES_RUN` names the run; without it, nothing is written.
+`of` is the partition, the model or the chain that the step was for, where a run has several. `RUSHES_RUN` names the
+run; without it, nothing is written.
 """
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from rushes.errors import UserError
 from rushes.store import Store
 
 RUN = "RUSHES_RUN"
+_OF: ContextVar[str] = ContextVar("of", default="")
+
+
+@contextlib.contextmanager
+def work_of(name: str) -> Iterator[None]:
+    """Records that are added inside say that they are of this partition, model or chain; an outer name stays."""
+    token = _OF.set(_OF.get() or name)
+    try:
+        yield
+    finally:
+        _OF.reset(token)
 
 
 class Journal:
@@ -23,7 +39,7 @@ class Journal:
 
     def add(self, event: str, *, step: str, **fields: Any) -> None:
         """Adds a record."""
-        record = {"event": event, "step": step, "time": round(time.time(), 3), **fields}
+        record = {"event": event, "step": step, "of": _OF.get(), "time": round(time.time(), 3), **fields}
         self.store.write(f"{self._folder}/{time.time_ns()}-{step}.json", json.dumps(record).encode())
 
     def events(self) -> list[dict[str, Any]]:

@@ -121,7 +121,8 @@ def test_the_summary_tells_each_step_and_speaks_of_nothing_that_is_served(piped:
     (page,) = piped.artifacts("summary", "page")
     text = page.read_text()
     assert text.startswith("# piped: succeeded") and "Champion" not in text
-    assert text.count("| measure |") == 4 and text.count("| finetune |") == 8
+    assert text.count("| measure ") == 4 and text.count("| finetune ") == 8
+    assert "| measure vcop, fold 2, seed 0 |" in text and "| comparison |" in text
 
 
 def test_a_chain_that_is_tried_again_finds_what_it_did(

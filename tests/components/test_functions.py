@@ -163,4 +163,4 @@ def test_the_summary_of_a_success_holds_no_error_of_a_step_that_was_tried_again(
     assert "Mind: pretraining: the pretext task stayed at chance" in page
     assert "**" not in page and "Tried again: pretrain: node went away" in page
     failed = summary_of(store, run="r", endpoint="g", state="FAILED", error="exit 1")
-    assert (failed["error"], failed["tried_again"]) == ("pretrain: node went away", [])
+    assert (failed["error"], failed["tried_again"]) == ("exit 1", ["pretrain: node went away"])

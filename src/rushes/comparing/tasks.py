@@ -11,11 +11,13 @@ from rushes.comparing.comparison_plan import ComparisonPlan, ComparisonSettings,
 from rushes.comparing.members import Member, parse_models
 from rushes.comparing.report import write_comparison
 from rushes.comparing.result import result_of
-from rushes.home import open_store
+from rushes.journal import work_of
+from rushes.steps.base import Context, reported
 from rushes.store import Manifest
 from rushes.strict import Json
 
 
+@reported("plan")
 def write_plan(
     *, models: Sequence[Mapping[str, Json]], settings: ComparisonSettings, out: Path, pin: Path
 ) -> ComparisonPlan:
@@ -38,6 +40,7 @@ def write_plan(
     return plan
 
 
+@reported("folds")
 def write_folds(*, plan: Path, out: Path) -> list[str]:
     """Samples the videos for each fold. Shards do not depend on folds: encoded ones are found, not encoded again.
 
@@ -64,13 +67,14 @@ def write_answers(*, plan: Path, chain: str, out: Path) -> Manifest:
     """
     planned = ComparisonPlan.read(plan)
     (own,) = [one for one in planned.chains if one.name == chain]
-    with tempfile.TemporaryDirectory(prefix="rushes-compare-") as work:
+    with work_of(chain), tempfile.TemporaryDirectory(prefix="rushes-compare-") as work:
         footage_in(Path(work), fold=own.fold).write_text(planned.footage[own.fold - 1])
         manifest = run_chain(own.write_order(Path(work)))
     manifest.write(out)
     return manifest
 
 
+@reported("comparison")
 def write_result(*, plan: Path, answers: Mapping[str, Path], name: str, command: str, page: Path, tables: Path) -> None:
     """Makes the tables from the chains' answers: comparison.html, .md, .csv and .json.
 
@@ -82,14 +86,15 @@ def write_result(*, plan: Path, answers: Mapping[str, Path], name: str, command:
         page: where a copy of the page goes.
         tables: where a copy of the tables in Markdown goes.
     """
+    context = Context(step="comparison")
     result = result_of(ComparisonPlan.read(plan), {chain: Manifest.read(path) for chain, path in answers.items()})
-    store = open_store()
     with tempfile.TemporaryDirectory(prefix="rushes-compare-") as folder:
         write_comparison(Path(folder), result, command=command)
         for file in Path(folder).iterdir():
-            store.write(f"{stored_at(name)}/{file.name}", file.read_bytes())
+            context.store.write(f"{stored_at(name)}/{file.name}", file.read_bytes())
         shutil.copyfile(Path(folder) / "comparison.html", page)
         shutil.copyfile(Path(folder) / "comparison.md", tables)
+    context.end(stored_at(name))
 
 
 def stored_at(name: str) -> str:

@@ -9,9 +9,8 @@ from typing import Any
 from rushes.home import open_store
 from rushes.journal import RUN, Journal
 from rushes.ledger import Ledger
+from rushes.orchestration.outcome import name_of, outcome_of
 from rushes.store import Store
-
-SUCCEEDED = "SUCCEEDED"
 
 
 def write_summary(*, endpoint: str, state: str, error: str, out: Path) -> None:
@@ -19,7 +18,7 @@ def write_summary(*, endpoint: str, state: str, error: str, out: Path) -> None:
 
     Args:
         endpoint: name of the endpoint, or of a comparison, which serves nothing.
-        state: SUCCEEDED, FAILED or CANCELLED.
+        state: Kubeflow Pipelines' word for the state of the run.
         error: Kubeflow Pipelines' message on a failure; empty without one.
         out: path of the page.
     """
@@ -32,20 +31,19 @@ def write_summary(*, endpoint: str, state: str, error: str, out: Path) -> None:
 
 def summary_of(store: Store, *, run: str, endpoint: str, state: str, error: str) -> dict[str, Any]:
     """The summary as plain data."""
-    steps = Journal(store, run).events() if run else []
-    failures = [f"{step['step']}: {step['message']}" for step in steps if step["event"] == "error"]
-    ended = [step for step in steps if step["event"] == "end"]
+    events = Journal(store, run).events() if run else []
+    ended = [event for event in events if event["event"] == "end"]
+    outcome = outcome_of(store, events, word=state, message=error)
     last = Ledger(store, endpoint).last()
-    decided = next((store.find(step["ref"]) for step in reversed(ended) if step["step"] == "promote"), None)
     return {
         "run": run,
         "endpoint": endpoint,
-        "state": state,
-        "error": "" if state == SUCCEEDED else "; ".join(failures) or error,
-        "tried_again": failures if state == SUCCEEDED else [],
+        "state": outcome.state,
+        "error": outcome.error,
+        "tried_again": list(outcome.tried_again),
         "caveats": _caveats(store, ended),
         "steps": ended,
-        "decision": {name: decided.summary[name] for name in ("decision", "reason")} if decided else None,
+        "decision": outcome.decision,
         "champion": last.champion.version if last and last.champion else None,
     }
 
@@ -71,7 +69,7 @@ def page_of(record: Mapping[str, Any]) -> str:
         lines += [f"Mind: {caveat}", ""]
     lines += ["| step | seconds | | output |", "|---|---|---|---|"]
     lines += [
-        f"| {step['step']} | {step['seconds']:.1f} | {'already done' if step['cached'] else ''} | `{step['ref']}` |"
+        f"| {name_of(step)} | {step['seconds']:.1f} | {'already done' if step['cached'] else ''} | `{step['ref']}` |"
         for step in record["steps"]
     ]
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 from rushes import plugins
 from rushes.errors import RushesError, UserError, disk_error
 from rushes.home import home_folder, open_store
-from rushes.journal import RUN, Journal
+from rushes.journal import RUN, Journal, work_of
 from rushes.progress import EventLog, NullProgress, Progress
 from rushes.steps.identity import find_output, identify, libraries
 from rushes.store import File, Manifest, Store, sha256_file
@@ -52,6 +52,8 @@ class Context:
         self.started = time.monotonic()
         if self.log:
             self.log.emit("start")
+        if self.journal:
+            self.journal.add("start", step=step)
 
     def publish(
         self,
@@ -92,16 +94,16 @@ class Context:
     def done(self, manifest: Manifest, out: Path, *, cached: bool) -> Manifest:
         """Writes the pointer to `out` and reports the end."""
         manifest.write(out)
-        ended: dict[str, Any] = {
-            "seconds": round(time.monotonic() - self.started, 2),
-            "cached": cached,
-            "ref": manifest.ref,
-        }
+        self.end(manifest.ref, cached=cached, summary=manifest.summary)
+        return manifest
+
+    def end(self, ref: str, *, cached: bool = False, summary: Mapping[str, Any] | None = None) -> None:
+        """Reports the end; `ref` names what was made."""
+        ended: dict[str, Any] = {"seconds": round(time.monotonic() - self.started, 2), "cached": cached, "ref": ref}
         if self.log:
-            self.log.emit("end", **ended, summary=dict(manifest.summary))
+            self.log.emit("end", **ended, summary=dict(summary or {}))
         if self.journal:
             self.journal.add("end", step=self.step, **ended)
-        return manifest
 
 
 def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -110,22 +112,31 @@ def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def wrap(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                return function(*args, **kwargs)
-            except RushesError as error:
-                _report(step, str(error), error.exit_code)
-                raise
-            except Exception as error:
-                message = disk_error(error)
-                if message is None:
-                    _report(step, f"{type(error).__name__}: {error}", 1)
+            with work_of(_work_of(step, kwargs)):
+                try:
+                    return function(*args, **kwargs)
+                except RushesError as error:
+                    _report(step, str(error), error.exit_code)
                     raise
-                _report(step, message, UserError.exit_code)
-                raise UserError(message) from error
+                except Exception as error:
+                    message = disk_error(error)
+                    if message is None:
+                        _report(step, f"{type(error).__name__}: {error}", 1)
+                        raise
+                    _report(step, message, UserError.exit_code)
+                    raise UserError(message) from error
 
         return wrapped
 
     return wrap
+
+
+def _work_of(step: str, given: Mapping[str, Any]) -> str:
+    """The partition that a step samples, or the model that it trains; a run has several of them."""
+    if step in ("pretrain", "finetune") and "recipe" in given:
+        name: str = given["recipe"].name
+        return f"{name} from random weights" if given.get("init") == "random" else name
+    return str(given.get("partition", ""))
 
 
 def _report(step: str, message: str, exit_code: int) -> None:
