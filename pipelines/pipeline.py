@@ -76,7 +76,9 @@ def make_pipeline(profile: Profile) -> Callable[..., Any]:
                 encoded = place(sample(models=models, pin=source, partition=part))
                 encoded.set_display_name("sample a part")
             parts = dsl.Collected(encoded.outputs["footage"])
-            footage = place(sample(models=models, pin=source, parts=parts)).outputs["footage"]
+            joined = place(sample(models=models, pin=source, parts=parts))
+            joined.set_display_name("sample")
+            footage = joined.outputs["footage"]
             with dsl.ParallelFor(models, name="models", parallelism=profile.parallel) as model:
                 backbone = place(pretrain(recipe=model, footage=footage)).outputs["backbone"]
                 tuned = place(finetune(recipe=model, init="pretrained", footage=footage, backbone=backbone))

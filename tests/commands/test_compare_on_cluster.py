@@ -13,7 +13,7 @@ import pytest
 
 from rushes.cli import main
 from rushes.commands import compare as commands
-from rushes.commands import pipeline
+from rushes.commands import follow
 from rushes.comparing.comparison_plan import ComparisonPlan
 from rushes.comparing.members import named_recipes, parse_member
 from rushes.comparing.tasks import write_answers
@@ -147,7 +147,7 @@ def test_a_chain_that_is_tried_again_finds_what_it_did(
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kubeflow]:
-    monkeypatch.setattr(pipeline, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(follow, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(commands, "named_now", lambda name: f"{name}-now")
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
     for name in ("RUSHES_STORE", "RUSHES_CACHE"):
@@ -213,9 +213,9 @@ def test_a_result_that_can_be_read_from_here_is_shown_and_written(
 def test_a_comparison_that_fails_is_an_exit_status(
     server: Kubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.fate = [("FAILED", {"plan": "FAILED"})]
+    server.fate = [("FAILED", {"plan": "FAILED(main: Error (exit code 2))"})]
     assert submit(server, tmp_path / "out") == 1
-    assert "run: failed: a task failed" in " ".join(capsys.readouterr().err.split())
+    assert "run: failed: plan: main: Error (exit code 2); the steps'" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,16 @@
 
 No live server is at hand, so what the requests look like is checked against what `kfp_server_api` says of them: a
 field that a model does not have, or of another type, is refused, at any depth. Beyond that it behaves as the sources
-of Kubeflow's server do where schedules depend on it: names are looked up by filter and lists come in pages, int64 is
-text in answers, versions are unique by name, parameters must be the pipeline's, deleting a recurring run ends its runs
-unless told otherwise.
+of Kubeflow's server do where we depend on it:
+
+- names are looked up by filter, lists come in pages, int64 is text in answers; pipelines have unique names, and a
+  pipeline's versions among themselves
+- parameters must be the pipeline's, and of its types; numbers may be of either kind
+- a cron expression is parsed when a recurring run is made (`tests.kubeflow.robfig`)
+- deleting a recurring run ends its runs, unless told otherwise, by a server of 2.16 or later
+- a run's details are Argo's nodes, and neither they nor the run have a message (`tests.kubeflow.workflows`); the API's
+  earlier version gives the whole workflow
+- a file has up to 32 MB
 """
 
 import email
@@ -12,7 +19,7 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,13 +32,28 @@ from google.protobuf import json_format
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
+from tests.kubeflow.robfig import parse as parse_cron
+from tests.kubeflow.workflows import Tasks, details_of, workflow_of
+
 Record = dict[str, Any]
-Look = tuple[str, Mapping[str, str | Sequence[str]]] | int
-"""A run's state with its tasks', of which several may have one name; or a fault, as in `Kubeflow.faults`."""
+Look = tuple[str, Tasks] | int
+"""A run's state with its tasks'; or a fault, as in `Kubeflow.faults`."""
+_MOST_UPLOADED = 32 << 20
 LOGIN = "<!DOCTYPE html><html><form>Log in</form></html>"
 _INT64 = {("V2beta1RecurringRun", "max_concurrency"), ("V2beta1PeriodicSchedule", "interval_second")}
 """Fields that the models call text, since answers have them so; requests may have numbers."""
 _PLAIN: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+
+
+_PARAMETERS: Mapping[str, type | tuple[type, ...]] = {
+    "STRING": str,
+    "NUMBER_INTEGER": (int, float),
+    "NUMBER_DOUBLE": (int, float),
+    "BOOLEAN": bool,
+    "LIST": list,
+    "STRUCT": dict,
+}
+"""What the server takes for each type of a pipeline's parameters."""
 
 
 class RefusedError(Exception):
@@ -102,7 +124,13 @@ class Kubeflow:
         self.gate: tuple[str, threading.Barrier] | None = None
         """Requests of this kind wait for each other."""
         self.url = ""
+        self.broken: list[Exception] = []
+        """Errors of this stand-in itself."""
         self.release = "2.17.0"
+        self.retry_policy = "OnError"
+        """What the workflow controller's defaults say; empty where it has none, as before 2.17."""
+        self.earlier_api = True
+        """Whether the API's earlier version answers, too."""
         self._lock = threading.Lock()
 
     @property
@@ -164,6 +192,7 @@ class Kubeflow:
             "GET /runs": lambda query: _page(self.runs, "runs", query),
             "POST /runs": self._create_run,
             "GET /runs/([^/:]+)": lambda key, query: self._advance(_known(self.runs, key)),
+            "GET /apis/v1beta1/runs/([^/:]+)": self._workflow,
         }
 
     def _create_experiment(self, query: Mapping[str, str]) -> Record:
@@ -173,12 +202,18 @@ class Kubeflow:
         return _add(self.experiments, "experiment_id", record)
 
     def _create_pipeline(self, query: Mapping[str, str]) -> Record:
-        return _add(self.pipelines, "pipeline_id", _body(query, "V2beta1Pipeline"))
+        record = _body(query, "V2beta1Pipeline")
+        if any(known["display_name"] == record["display_name"] for known in self.pipelines.values()):
+            raise RefusedError(409, "the pipeline is there")
+        return _add(self.pipelines, "pipeline_id", record)
 
     def _upload_version(self, query: Mapping[str, str]) -> Record:
         _known(self.pipelines, query["pipelineid"])
-        if any(known["display_name"] == query["name"] for known in self.versions.values()):
+        own = [known for known in self.versions.values() if known["pipeline_id"] == query["pipelineid"]]
+        if any(known["display_name"] == query["name"] for known in own):
             raise RefusedError(409, "the version is there")
+        if len(query["file"].encode()) > _MOST_UPLOADED:
+            raise RefusedError(400, "the file is too large")
         spec, *platforms = yaml.safe_load_all(query["file"])
         json_format.ParseDict(spec, PipelineSpec())
         for platform in platforms:
@@ -200,8 +235,10 @@ class Kubeflow:
         self._check_run(record)
         if not 1 <= int(record["max_concurrency"]) <= 10:
             raise RefusedError(400, "max_concurrency: 1 to 10")
-        if not record["trigger"]["cron_schedule"]["cron"]:
-            raise RefusedError(400, "cron: missing")
+        try:
+            parse_cron(record["trigger"]["cron_schedule"]["cron"])
+        except ValueError as error:
+            raise RefusedError(400, f"Schedule cron is not a supported format. Error: {error}") from error
         record["max_concurrency"] = str(record["max_concurrency"])
         record["status"] = f"{record['mode']}D"
         return _add(self.recurring, "recurring_run_id", record)
@@ -211,9 +248,14 @@ class Kubeflow:
         conform(policy, "V2beta1DeletePropagationPolicy", "propagation_policy")
         _known(self.recurring, key)
         del self.recurring[key]
-        if policy != "ORPHAN":
+        if policy != "ORPHAN" or not self.knows_policy:
             self.runs = {k: run for k, run in self.runs.items() if run.get("recurring_run_id") != key}
         return {}
+
+    @property
+    def knows_policy(self) -> bool:
+        """Whether runs outlive the recurring run that made them."""
+        return tuple(map(int, self.release.split(".")[:2])) >= (2, 16)
 
     def _switch(self, key: str, verb: str, query: Mapping[str, str]) -> Record:
         record = _known(self.recurring, key)
@@ -233,17 +275,28 @@ class Kubeflow:
         if isinstance(look, int):
             raise RefusedError(look, "out of order")
         state, tasks = look
-        named = [(name, [states] if isinstance(states, str) else states) for name, states in tasks.items()]
-        details = [
-            {"task_id": f"{name} {number}", "display_name": name, "state": task}
-            for name, states in named
-            for number, task in enumerate(states)
-        ]
-        run |= {"state": state, "run_details": {"task_details": details}}
-        if state == "FAILED":
-            run |= {"error": {"code": 2, "message": "a task failed"}}
-        conform(run, "V2beta1Run", "run")
-        return run
+        version = self.versions.get(run.get("pipeline_version_reference", {}).get("pipeline_version_id", ""))
+        if version:
+            run["workflow"] = workflow_of(
+                version["pipeline_spec"],
+                state=state,
+                tasks=tasks,
+                retry_policy=self.retry_policy,
+            )
+            run["run_details"] = {"task_details": details_of(run["workflow"])}
+        if run.get("state") != state:
+            run.setdefault("state_history", []).append({"update_time": datetime.now(UTC).isoformat(), "state": state})
+        run["state"] = state
+        answer = {name: value for name, value in run.items() if name != "workflow"}
+        conform(answer, "V2beta1Run", "run")
+        return answer
+
+    def _workflow(self, key: str, query: Mapping[str, str]) -> Record:
+        """A run as the API's earlier version gives it."""
+        if not self.earlier_api:
+            raise RefusedError(404, "no such thing")
+        workflow = json.dumps(_known(self.runs, key).get("workflow") or {})
+        return {"run": {"id": key}, "pipeline_runtime": {"workflow_manifest": workflow}}
 
     def _check_run(self, record: Record) -> None:
         """What the server checks of runs and recurring runs alike."""
@@ -258,6 +311,10 @@ class Kubeflow:
             raise RefusedError(400, f"unknown parameters: {unknown}")
         if missing := {name for name, one in inputs.items() if not one.get("isOptional")} - given.keys():
             raise RefusedError(400, f"missing parameters: {missing}")
+        for name, value in given.items():
+            kind = inputs[name]["parameterType"]
+            allowed = isinstance(value, _PARAMETERS[kind]) and (kind == "BOOLEAN") == isinstance(value, bool)
+            _require(allowed, f"input parameter {name}", value, f"of type {kind}")
 
 
 def _body(query: Mapping[str, str], model: str) -> Record:
@@ -318,7 +375,9 @@ def serving() -> Iterator[Kubeflow]:
                 status, text = error.status, json.dumps({"code": 3, "message": str(error)})
                 if status == 200:
                     text, kind = LOGIN, "text/html"
-            except (ConnectionAbortedError, threading.BrokenBarrierError):
+            except Exception as error:
+                if not isinstance(error, ConnectionAbortedError | threading.BrokenBarrierError):
+                    state.broken.append(error)
                 self.close_connection = True
                 return
             self.send_response(status)
@@ -340,3 +399,4 @@ def serving() -> Iterator[Kubeflow]:
     finally:
         server.shutdown()
         server.server_close()
+    assert not state.broken, f"the stand-in itself failed: {state.broken!r}"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from rushes.cli import main
-from rushes.commands import pipeline as commands
+from rushes.commands import follow as commands
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile
@@ -168,42 +168,24 @@ def test_a_run_is_followed_to_its_end(server: Kubeflow, capsys: pytest.CaptureFi
     server.fate = [
         ("PENDING", {}),
         ("RUNNING", {"pin": "RUNNING"}),
-        ("RUNNING", {"pin": "SUCCEEDED", "sample": "RUNNING"}),
-        ("SUCCEEDED", {"pin": "SUCCEEDED", "sample": "SUCCEEDED"}),
+        ("RUNNING", {"pin": "SUCCEEDED", "sample": ["RUNNING", "PENDING"]}),
+        ("SUCCEEDED", {"pin": "SUCCEEDED", "sample": ["SUCCEEDED", "SUCCEEDED"], "sample-2": "SUCCEEDED"}),
     ]
     assert submit(server, "--runner", "cluster", verb="run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.startswith(("pin:", "sample:"))] == [
+    assert [line for line in lines if re.match("[a-z].*: ", line)] == [
         "pin: running",
         "pin: succeeded",
-        "sample: running",
+        "sample a part 1/4: running",
+        "sample a part 2/4: pending",
+        "sample a part 1/4: succeeded",
+        "sample a part 2/4: succeeded",
         "sample: succeeded",
     ]
 
 
-def test_a_run_that_fails_is_an_exit_status(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
-    server.fate = [("RUNNING", {"pin": "RUNNING"}), ("FAILED", {"pin": "FAILED"})]
-    assert submit(server, "--wait") == 1
-    assert "run: failed: a task failed" in " ".join(capsys.readouterr().err.split())
-
-
 def lines_of(task: str, shown: str) -> list[str]:
     return [line.removeprefix(f"{task}: ") for line in shown.splitlines() if line.startswith(f"{task}: ")]
-
-
-def test_tasks_of_one_name_are_told_apart(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:
-    part = "sample a part"
-    server.fate = [
-        ("RUNNING", {part: "RUNNING"}),
-        ("RUNNING", {part: ["RUNNING"] * 3}),
-        ("RUNNING", {part: ["FAILED", "RUNNING", "RUNNING"]}),
-        ("RUNNING", {part: ["FAILED", "RUNNING", "RUNNING"]}),
-        ("FAILED", {"pin": "SUCCEEDED", part: ["FAILED", "SUCCEEDED", "SUCCEEDED"]}),
-    ]
-    assert submit(server, "--wait") == 1
-    shown = capsys.readouterr().out
-    assert lines_of(part, shown) == ["running", "3 running", "1 failed, 2 running", "1 failed, 2 succeeded"]
-    assert re.findall(r"^ *(failed|succeeded) +(\d+) *$", shown, re.MULTILINE) == [("failed", "1"), ("succeeded", "3")]
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(server: Kubeflow, capsys: pytest.CaptureFixture[str]) -> None:

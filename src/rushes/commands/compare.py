@@ -12,7 +12,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from rushes.commands.pipeline import Destination, follow, named_now, start
+from rushes.commands.follow import follow
+from rushes.commands.pipeline import Destination, named_now, start
 from rushes.comparing.chain_process import ANSWERS
 from rushes.comparing.chains import Chains
 from rushes.comparing.comparison_plan import ComparisonPlan, ComparisonSettings, make_plan, sample_folds
@@ -53,7 +54,8 @@ def submit_compare(members: Sequence[Member], settings: ComparisonSettings, *, t
     """
     check_remote(settings.data)
     # Finds mistakes before the server is contacted.
-    initialisations_of(members, common_sample(members), budget=settings.budget)
+    made = initialisations_of(members, common_sample(members), budget=settings.budget)
+    chains = [chain.name for chain in ComparisonPlan(settings=settings, initialisations=tuple(made), pins=()).chains]
     name = named_now("comparison")
     arguments = {
         "videos": settings.data.videos,
@@ -67,7 +69,7 @@ def submit_compare(members: Sequence[Member], settings: ComparisonSettings, *, t
         "name": name,
         "command": _command(),
     }
-    follow(*start(arguments, to=to, name=name))
+    follow(start(arguments, to=to, name=name, chains=chains))
     console.print(f"\nIn the cluster's store: {stored_at(name)}/comparison.html, .md, .csv, .json", markup=False)
     if _fetch(name, out):
         _show(json.loads((out / "comparison.json").read_text()), out)

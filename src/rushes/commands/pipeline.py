@@ -3,19 +3,18 @@
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from rich.table import Table
 
+from rushes.commands.follow import Started, follow
 from rushes.config import Recipe
 from rushes.console import console
-from rushes.errors import RushesError, ServiceError, UserError
+from rushes.errors import UserError
 from rushes.footage.reference import DataReference, check_remote
-from rushes.kubeflow.cluster import Cluster, Progressing
+from rushes.kubeflow.cluster import Cluster
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile, read_profile
@@ -24,9 +23,8 @@ from rushes.orchestration.run import Arguments
 from rushes.resources import bundle
 from rushes.strict import Json
 
-_POLL_SECONDS = 5.0
-_PATIENCE = 600.0
-"""Seconds without an answer after which a run is no longer followed."""
+_MOST_LABELS = 10_000
+"""Partitions that are named; a workflow with as many tasks would be refused anyway."""
 _SUFFIXES = (".yaml", ".yml")
 """Formats that kfp compiles to; its JSON would lack the settings for Kubernetes."""
 
@@ -83,9 +81,9 @@ def submit(*, models: tuple[Recipe, ...], data: DataReference, endpoint: str, to
     """
     check_remote(data)
     arguments = Arguments(models=models, endpoint=endpoint, data=data).to_record()
-    cluster, run = start(arguments, to=to, name=named_now(endpoint))
+    started = start(arguments, to=to, name=named_now(endpoint))
     if wait:
-        follow(cluster, run)
+        follow(started)
     return 0
 
 
@@ -94,16 +92,14 @@ def named_now(name: str) -> str:
     return f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
-def start(arguments: Mapping[str, Json], *, to: Destination, name: str) -> tuple[Cluster, str]:
+def start(arguments: Mapping[str, Json], *, to: Destination, name: str, chains: Sequence[str] = ()) -> Started:
     """Starts a run; uploads the compiled pipeline if the server does not have it.
 
     Args:
         arguments: all that the pipeline is given, but for what the profile says.
         to: where.
         name: of the run.
-
-    Returns:
-        The cluster, and the run's ID.
+        chains: of a comparison: their names, in order.
     """
     settings, compiled = read_profile(to.profile), Pipeline.read(to.pipeline)
     if unknown := [name for name in arguments if name not in compiled.inputs]:
@@ -117,72 +113,13 @@ def start(arguments: Mapping[str, Json], *, to: Destination, name: str) -> tuple
         description=compiled.digest,
     )
     console.print(f"Run {name} ({run}) of {compiled.version} in experiment {settings.experiment}.", markup=False)
-    return cluster, run
-
-
-class LeftError(RushesError):
-    """The command that followed a run was interrupted; the run continues."""
-
-    exit_code = 130
-
-
-def follow(cluster: Cluster, run: str) -> None:
-    """Prints a line whenever a task's state changes, until the run has ended.
-
-    Raises:
-        LeftError: Ctrl-C.
-        RushesError: the run failed, or the server did not answer for too long.
-    """
-    known: Mapping[str, str] = {}
-    try:
-        for now in _looks(cluster, run):
-            states = _states(now)
-            for name, state in states.items():
-                if known.get(name) != state:
-                    console.print(f"{name}: {state}", markup=False)
-            known = states
-            if now.ended:
-                _show_end(now)
-                return
-    except KeyboardInterrupt:
-        raise LeftError(f"interrupted: {_goes_on(cluster, run)}") from None
-
-
-def _looks(cluster: Cluster, run: str) -> Iterator[Progressing]:
-    """The run's state, again and again; waits for a server that does not answer for a while."""
-    silent: float | None = None
-    while True:
-        try:
-            now = cluster.progress(run)
-        except ServiceError as error:
-            if silent is None:
-                silent = time.monotonic()
-                console.print(f"No news, but the run goes on, and this asks again: {error}", markup=False)
-            elif time.monotonic() - silent > _PATIENCE:
-                minutes = f"{_PATIENCE / 60:g} minutes"
-                raise ServiceError(f"no news for {minutes}: {_goes_on(cluster, run)}: {error}") from error
-        else:
-            silent = None
-            yield now
-        time.sleep(_POLL_SECONDS)
-
-
-def _goes_on(cluster: Cluster, run: str) -> str:
-    return f"run {run} goes on without this command, and Kubeflow shows it under experiment {cluster.experiment!r}"
-
-
-def _states(run: Progressing) -> dict[str, str]:
-    """State of the task of each name, such as `running`; of several: `1 failed, 2 running`."""
-    found: dict[str, Counter[str]] = {}
-    for task in run.tasks:
-        found.setdefault(task.name, Counter())[task.state.lower()] += 1
-    return {name: _counted(states) for name, states in found.items()}
-
-
-def _counted(states: Counter[str]) -> str:
-    if states.total() == 1:
-        return next(iter(states))
-    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    partitions = min(settings.partitions, _MOST_LABELS)
+    labels = {
+        "models": [model["name"] for model in arguments["models"]],
+        "sample-parts": [f"{part}/{settings.partitions}" for part in range(1, partitions + 1)],
+        "chains": chains,
+    }
+    return Started(cluster=cluster, run=run, pipeline=compiled, labels=labels)
 
 
 def _check_out(out: Path) -> None:
@@ -201,12 +138,3 @@ def _compile(profile: Profile, out: Path, *, comparison: bool) -> None:
     from pipelines.pipeline import compile_to, make_pipeline
 
     compile_to(out, profile, make=make_comparison if comparison else make_pipeline)
-
-
-def _show_end(run: Progressing) -> None:
-    table = Table("tasks", "", box=None, header_style="bold")
-    for state, count in sorted(Counter(task.state.lower() for task in run.tasks).items()):
-        table.add_row(state, str(count))
-    console.print(table)
-    if run.state != "SUCCEEDED":
-        raise RushesError(f"run: {run.state.lower()}{f': {run.error}' if run.error else ''}: its summary says at what")

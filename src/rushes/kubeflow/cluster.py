@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rushes.errors import ServiceError, UserError
 from rushes.kubeflow.client import connect, one_line_errors, quiet
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.schedules import Schedule
+from rushes.kubeflow.workflow import Workflow
 from rushes.strict import Json
 
 _SECONDS = 60.0
@@ -34,22 +36,15 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """A task of a run."""
-
-    name: str
-    """Not unique: all iterations of a loop have the same."""
-    state: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Progressing:
     """How far a run is."""
 
     state: str
-    """PENDING, RUNNING, SUCCEEDED, FAILED, CANCELED, ..."""
-    error: str
-    tasks: tuple[Task, ...]
+    """PENDING, RUNNING, CANCELING, SUCCEEDED, FAILED, ..."""
+    terminated: bool
+    """Whether a person ended it, after which its state is FAILED."""
+    nodes: tuple[tuple[str, str], ...]
+    """Name and state of each of the nodes that Argo has made of the tasks: `pin-driver`, `pin`, `executor`, ..."""
 
     @property
     def ended(self) -> bool:
@@ -157,11 +152,30 @@ class Cluster:
         if record.run_id != run:  # a login may expire while the run is followed
             raise self._no_kubeflow()
         details = (record.run_details.task_details if record.run_details else None) or ()
+        states = {record.state, *(one.state for one in record.state_history or ())}
         return Progressing(
             state=record.state or "PENDING",
-            error=(record.error.message if record.error else None) or "",
-            tasks=tuple(Task(name=task.display_name, state=task.state or "PENDING") for task in details),
+            terminated=bool(states & {"CANCELING", "CANCELED"}),
+            nodes=tuple((detail.display_name or "", detail.state or "PENDING") for detail in details),
         )
+
+    @one_line_errors()
+    def workflow(self, run: str) -> Workflow | None:
+        """A run's Argo workflow, which only the API's earlier version gives; None where the server has none."""
+        from kfp_server_api import ApiException
+
+        try:
+            answer = self._client.runs.api_client.call_api(
+                f"/apis/v1beta1/runs/{quote(run, safe='')}",
+                "GET",
+                response_type="object",
+                auth_settings=["Bearer"],
+                _return_http_data_only=True,
+                _request_timeout=(_LOOK_SECONDS, _LOOK_SECONDS),
+            )
+            return Workflow.parse(answer["pipeline_runtime"]["workflow_manifest"])
+        except (ApiException, KeyError, TypeError, ValueError):
+            return None
 
     # Changing --------------------------------------------------------------------------------------------------------
 

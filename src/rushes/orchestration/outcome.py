@@ -39,6 +39,8 @@ class Outcome:
     state: RunState
     error: str
     """Why it did not succeed; empty for a success."""
+    has_step_error: bool
+    """Whether `error` is what steps reported."""
     tried_again: tuple[str, ...]
     """Errors of attempts after which a later one succeeded."""
     decision: Mapping[str, str] | None
@@ -71,6 +73,7 @@ def outcome_of(store: Store, events: Sequence[Event], *, word: str = "", message
     return Outcome(
         state=state,
         error="" if state == "SUCCEEDED" else _error(failed, last, message),
+        has_step_error=bool(failed),
         tried_again=tuple(line for line in _lines(errors) if line not in failed),
         decision=decision,
     )
