@@ -14,6 +14,7 @@ from typing import Any
 
 import fsspec
 import pytest
+import yaml
 from fsspec.implementations.memory import MemoryFileSystem
 
 from rushes.cli import main
@@ -23,7 +24,9 @@ from rushes.doctor.findings import Environment, Finding, examine
 from rushes.doctor.installed import check_package
 from rushes.doctor.triton import OLDEST
 from rushes.errors import UserError
+from rushes.orchestration.local import compiled_pipeline
 from tests.kubeflow.server import Kubeflow, serving
+from tests.kubeflow.workflows import workflow_of
 from tests.s3 import S3
 
 CLOSED = "http://127.0.0.1:9"
@@ -90,7 +93,8 @@ def test_a_row_a_check_and_status_1_only_where_something_failed(
     assert main(["doctor", "--profile", "cpu", "--host", kubeflow.url]) == 0
     shown = capsys.readouterr().out
     assert all(f" {name} " in shown for name in CHECKS)
-    assert f"{len(CHECKS)} ok" in shown.splitlines()[-1]
+    (line,) = (line for line in shown.splitlines() if line.startswith("warning"))
+    assert " retries " in line and f"{len(CHECKS) - 1} ok, 1 warning" in shown.splitlines()[-1]
     assert main(["doctor", "--profile", "cpu", "--host", CLOSED]) == 1
     shown = capsys.readouterr().out
     (line,) = (line for line in shown.splitlines() if line.startswith("failed"))
@@ -282,17 +286,52 @@ def test_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.verdict == "failed" and CLOSED in finding.found and "MLFLOW_TRACKING_URI" in finding.remedy
 
 
-def test_kubeflow_of_the_same_minor_version(kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    major, minor, *_ = version("kfp").split(".")
-    kubeflow.release = f"{major}.{minor}.99"
-    assert look("kubeflow", host=kubeflow.url).verdict == "ok"
-    assert look("kubeflow", host=kubeflow.url.removeprefix("http://") + "/").verdict == "ok"
+@pytest.mark.parametrize(
+    ("release", "verdict", "words"),
+    [
+        ("2.17.0", "ok", "version 2.17.0"),
+        ("2.16.1", "ok", "version 2.16.1"),
+        ("v2.16.0-rc.1", "ok", "version v2.16.0-rc.1"),
+        ("2.15.0", "warning", "older than 2.16: what is compiled says nothing about the pods' user there"),
+        ("2.14.3", "warning", "settings of the profile that may be missing have to be there"),
+        ("2.5.0", "failed", "refuses our runs, since it knows no final status of tasks: upgrade it to 2.16 or later"),
+        ("2.18.0", "warning", "version 2.18.0, newer than those looked at"),
+        ("unknown", "warning", "does not say its version ('unknown')"),
+    ],
+)
+def test_versions_of_kubeflow(
+    release: str, verdict: str, words: str, kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeflow.release = release
+    finding = look("kubeflow", host=kubeflow.url)
+    assert finding.verdict == verdict and words in finding.found and (verdict == "ok") == (not finding.remedy)
+    assert look("kubeflow", host=kubeflow.url.removeprefix("http://") + "/") == finding
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", kubeflow.url)
-    assert kubeflow.release in look("kubeflow").found
-    kubeflow.release = f"{major}.{int(minor) + 1}.0"
-    assert look("kubeflow").verdict == "warning" and "minor" in look("kubeflow").remedy
-    kubeflow.release = "unknown"
-    assert look("kubeflow").verdict == "warning"
+    assert look("kubeflow") == finding
+
+
+@pytest.mark.parametrize(
+    ("release", "policy", "verdict", "words"),
+    [
+        ("2.16.0", "", "warning", "OnFailure, as 2.16.0 installs it; no run shows it: a step that fails is tried"),
+        ("2.17.0", "", "warning", "OnError, as 2.17.0 installs it; no run shows it: a pod that vanished with its node"),
+        ("2.17.0", "OnError", "warning", "OnError, as its last run shows: a pod that vanished with its node is tried"),
+        ("2.17.0", "Always", "ok", "Always, as its last run shows: both a step that fails and a pod that vanished"),
+        ("2.16.0", "none", "warning", "OnFailure, as its last run shows"),
+    ],
+)
+def test_what_is_tried_again_is_seen_in_the_last_run(
+    release: str, policy: str, verdict: str, words: str, kubeflow: Kubeflow
+) -> None:
+    kubeflow.release = release
+    if policy:
+        spec = next(yaml.safe_load_all(compiled_pipeline().read_text()))
+        given = policy if policy != "none" else ""
+        workflow = workflow_of(spec, state="RUNNING", tasks={"pin": "RUNNING"}, retry_policy=given)
+        kubeflow.runs["r"] = {"run_id": "r", "display_name": "r", "state": "RUNNING", "workflow": workflow}
+    finding = look("retries", host=kubeflow.url)
+    assert finding.verdict == verdict and words in finding.found
+    assert ("What is tried again" in finding.remedy) == (verdict != "ok")
 
 
 def test_the_profiles_host_is_asked(kubeflow: Kubeflow, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ class Kubeflow:
             "POST /recurringruns": self._create_recurring,
             "DELETE /recurringruns/([^/:]+)": self._delete_recurring,
             "POST /recurringruns/([^/:]+):(enable|disable)": self._switch,
-            "GET /runs": lambda query: _page(self.runs, "runs", query),
+            "GET /runs": lambda query: _page({key: _shown(run) for key, run in self.runs.items()}, "runs", query),
             "POST /runs": self._create_run,
             "GET /runs/([^/:]+)": lambda key, query: self._advance(_known(self.runs, key)),
             "GET /apis/v1beta1/runs/([^/:]+)": self._workflow,
@@ -287,7 +287,7 @@ class Kubeflow:
         if run.get("state") != state:
             run.setdefault("state_history", []).append({"update_time": datetime.now(UTC).isoformat(), "state": state})
         run["state"] = state
-        answer = {name: value for name, value in run.items() if name != "workflow"}
+        answer = _shown(run)
         conform(answer, "V2beta1Run", "run")
         return answer
 
@@ -333,6 +333,10 @@ def _known(table: Mapping[str, Record], key: str) -> Record:
     if key not in table:
         raise RefusedError(404, f"{key} is not there")
     return table[key]
+
+
+def _shown(run: Record) -> Record:
+    return {name: value for name, value in run.items() if name != "workflow"}
 
 
 def _page(table: Mapping[str, Record], name: str, query: Mapping[str, str]) -> Record:

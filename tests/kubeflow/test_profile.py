@@ -141,6 +141,12 @@ def test_no_key_and_any_value_is_every_taint() -> None:
             "volumes: {a: /dev/shm}",
             "volumes: a: '/dev/shm' is not allowed; it is where training's shared memory is mounted",
         ),
+        (
+            "volumes: {a: /tmp/}",
+            "volumes: a: '/tmp/' is not allowed; it is where a volume of Kubeflow Pipelines' own is",
+        ),
+        ("volumes: {a: /.cache}", "volumes: a: '/.cache' is not allowed; it is where a volume of Kubeflow"),
+        ("volumes: {a: /var//run/argo}", "it is where a volume of Kubeflow Pipelines' own is mounted"),
         ("gpu: {count: 1}\nlabels: {a: b}\ngpu: {count: 2}", "line 3: 'gpu' is given twice: keep one"),
         ("gpu: {count: 1, count: 2}", "line 1: 'count' is given twice: keep one"),
         ("secrets:\n- {name: a, name: b}", "line 2: 'name' is given twice"),

@@ -18,6 +18,7 @@ from rushes.kubeflow.cluster import Cluster
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile, read_profile
+from rushes.kubeflow.sizes import size_warning
 from rushes.orchestration.image import with_tag
 from rushes.orchestration.run import Arguments
 from rushes.resources import bundle
@@ -49,6 +50,7 @@ def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
             raise UserError(f"profile {profile!r}: " + "; ".join(broken))
         compiled.replace(out)
     pipeline = Pipeline.read(out)
+    warn(size_warning(partitions=settings.partitions, models=1))
     console.print(f"Wrote {out}: {pipeline.version}", markup=False)
     console.print(f"pipeline: {pipeline.digest}    the name of it in a schedule", markup=False, soft_wrap=True)
     verb = "compare MODEL MODEL --runner cluster" if comparison else "pipeline submit MODEL"
@@ -87,6 +89,12 @@ def submit(*, models: tuple[Recipe, ...], data: DataReference, endpoint: str, to
     return 0
 
 
+def warn(*sentences: str) -> None:
+    """Prints what is not a mistake and should be known; empty sentences are left out."""
+    for sentence in filter(None, sentences):
+        console.print(f"Mind: {sentence}", markup=False, soft_wrap=True)
+
+
 def named_now(name: str) -> str:
     """Name of a run, with the time of its start."""
     return f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
@@ -104,7 +112,13 @@ def start(arguments: Mapping[str, Json], *, to: Destination, name: str, chains: 
     settings, compiled = read_profile(to.profile), Pipeline.read(to.pipeline)
     if unknown := [name for name in arguments if name not in compiled.inputs]:
         raise UserError(f"pipeline: {str(to.pipeline)!r} takes no {unknown[0]!r}: it was compiled for another command")
+    models = [model["name"] for model in arguments["models"]]
     cluster = Cluster(to.host or settings.host, experiment=settings.experiment)
+    warn(
+        *cluster.warnings,
+        *violations(list(yaml.safe_load_all(compiled.text))),
+        size_warning(partitions=settings.partitions, models=len(models), chains=len(chains)),
+    )
     cluster.provide(compiled)
     run = cluster.submit(
         {**arguments, "partitions": settings.partitions},
@@ -115,7 +129,7 @@ def start(arguments: Mapping[str, Json], *, to: Destination, name: str, chains: 
     console.print(f"Run {name} ({run}) of {compiled.version} in experiment {settings.experiment}.", markup=False)
     partitions = min(settings.partitions, _MOST_LABELS)
     labels = {
-        "models": [model["name"] for model in arguments["models"]],
+        "models": models,
         "sample-parts": [f"{part}/{settings.partitions}" for part in range(1, partitions + 1)],
         "chains": chains,
     }

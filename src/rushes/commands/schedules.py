@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from rushes.commands.pipeline import warn
 from rushes.console import console
 from rushes.errors import RushesError, UserError
 from rushes.home import open_store
@@ -29,6 +30,7 @@ def apply(file: Path, *, pipelines: Sequence[Path], host: str) -> int:
     """Shows the changes, and makes them."""
     schedules = _read(file, pipelines)
     cluster = Cluster(host, experiment=schedules.experiment)
+    warn(*cluster.warnings)
     actions = make_plan(cluster, schedules)
     _show(actions)
     carry_out(cluster, schedules, actions)

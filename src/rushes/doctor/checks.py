@@ -10,7 +10,7 @@ from functools import partial
 from rushes.doctor.findings import Check
 from rushes.doctor.installed import check_git, check_package, check_python, check_video
 from rushes.doctor.machine import check_gpu, check_profile, check_shared_memory
-from rushes.doctor.servers import check_kubeflow, check_mlflow
+from rushes.doctor.servers import check_kubeflow, check_mlflow, check_retries
 from rushes.doctor.storage import check_cache, check_store
 from rushes.doctor.triton import check_triton
 
@@ -28,6 +28,7 @@ CHECKS: Mapping[str, Check] = {
     "cache": check_cache,
     "mlflow server": check_mlflow,
     "kubeflow": check_kubeflow,
+    "retries": check_retries,
     "triton": check_triton,
     "profile": check_profile,
     "gpu": check_gpu,

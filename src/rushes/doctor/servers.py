@@ -3,18 +3,30 @@
 import json
 import os
 import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from importlib import metadata
 
 from packaging.version import InvalidVersion, Version
 
 from rushes.doctor import findings
 from rushes.doctor.findings import Environment, Finding
+from rushes.errors import ServiceError
 from rushes.home import home_folder
+from rushes.kubeflow.versions import check_version, is_newer, retried_by_default
+from rushes.kubeflow.workflow import Workflow
 from rushes.processes import status
 from rushes.tracking.server import NAME as MLFLOW
 from rushes.tracking.server import tracking_url
 
+_MOST = 1 << 26
+"""Bytes of a run's workflow."""
+_RETRIED: Mapping[str, str] = {
+    "OnFailure": "a step that fails is tried again, a pod that vanished with its node is not",
+    "OnError": "a pod that vanished with its node is tried again; a step that fails, for lack of memory too, is not",
+    "Always": "both a step that fails and a pod that vanished are tried again",
+}
 _IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 
 
@@ -37,12 +49,10 @@ def check_mlflow(environment: Environment) -> Finding:
 
 def check_kubeflow(environment: Environment) -> Finding:
     """The answer of Kubeflow Pipelines, and its minor version against the SDK's."""
-    given = environment.host or environment.cluster.host or os.environ.get("KF_PIPELINES_ENDPOINT", "")
-    host = given or (_IN_CLUSTER if environment.in_pod else "")
-    if not host:
+    url = _kubeflow(environment)
+    if not url:
         remedy = "To run on a cluster: --host URL, the profile's host, or KF_PIPELINES_ENDPOINT."
         return Finding(verdict="ok", found="not configured", remedy=remedy)
-    url = host.rstrip("/") if "://" in host else f"http://{host.rstrip('/')}"
     try:
         answer = json.loads(_get(f"{url}/apis/v2beta1/healthz"))
     except urllib.error.HTTPError as error:
@@ -55,15 +65,67 @@ def check_kubeflow(environment: Environment) -> Finding:
         return Finding(verdict="failed", found=f"{url} answers, but not as Kubeflow Pipelines does", remedy=remedy)
     except OSError as error:
         return _silent(url, error, remedy="Start it, or correct --host, the profile's host or KF_PIPELINES_ENDPOINT.")
-    ours = metadata.version("kfp")
-    remedy = f"What kfp {ours} compiles may not run there: bring both to the same minor version."
-    return _matched(url, str(answer.get("tag_name") or "unknown"), ours=ours, parts=2, remedy=remedy)
+    return _judged(url, str(answer.get("tag_name") or "unknown"))
 
 
-def _get(url: str) -> bytes:
+def _judged(url: str, version: str) -> Finding:
+    """The finding for a server of Kubeflow Pipelines of this version."""
+    remedy = "Upgrade it; what it lacks is in docs/runbook.md."
+    try:
+        lost = check_version(version)
+    except ServiceError as error:
+        return Finding(verdict="failed", found=f"{url}: {error}", remedy=remedy)
+    if lost:
+        return Finding(verdict="warning", found=f"{url}: {lost[0]}", remedy=remedy)
+    if is_newer(version):
+        remedy = "Try a small run first: what this version does was not compared with what is compiled."
+        return Finding(verdict="warning", found=f"{url}: version {version}, newer than those looked at", remedy=remedy)
+    return Finding(verdict="ok", found=f"{url}: version {version}")
+
+
+def check_retries(environment: Environment) -> Finding:
+    """Which failures the server of Kubeflow Pipelines tries again: as its last run shows, or by its version."""
+    url = _kubeflow(environment)
+    if not url:
+        return Finding(verdict="ok", found="Kubeflow is not configured")
+    try:
+        version = str(json.loads(_get(f"{url}/apis/v2beta1/healthz")).get("tag_name") or "unknown")
+    except (OSError, ValueError):
+        return Finding(verdict="ok", found=f"{url} does not say it, see kubeflow")
+    policy, source = _last_policy(url), "as its last run shows"
+    if not policy:
+        policy, source = retried_by_default(version), f"as {version} installs it; no run shows it"
+    found = f"{policy}, {source}: {_RETRIED[policy]}"
+    if policy == "Always":
+        return Finding(verdict="ok", found=found)
+    remedy = "Set the policy to Always: docs/runbook.md, What is tried again."
+    return Finding(verdict="warning", found=found, remedy=remedy)
+
+
+def _last_policy(url: str) -> str:
+    """The retry policy in the workflow of the newest run; empty where none can be read."""
+    space = os.environ.get("RUSHES_KFP_NAMESPACE", "")
+    query = urllib.parse.urlencode({"page_size": 1, "sort_by": "created_at desc", "namespace": space})
+    try:
+        (run,) = json.loads(_get(f"{url}/apis/v2beta1/runs?{query}")).get("runs") or [{}]
+        detail = json.loads(_get(f"{url}/apis/v1beta1/runs/{run['run_id']}", most=_MOST))
+        policy = Workflow.parse(detail["pipeline_runtime"]["workflow_manifest"]).retry_policy
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return policy if policy in _RETRIED else ""
+
+
+def _kubeflow(environment: Environment) -> str:
+    """URL of the server; empty where none is configured."""
+    given = environment.host or environment.cluster.host or os.environ.get("KF_PIPELINES_ENDPOINT", "")
+    host = given or (_IN_CLUSTER if environment.in_pod else "")
+    return host.rstrip("/") if "://" in host or not host else f"http://{host.rstrip('/')}"
+
+
+def _get(url: str, *, most: int = 1 << 16) -> bytes:
     request = urllib.request.Request(url)  # noqa: S310 - the user's own servers
     with urllib.request.urlopen(request, timeout=findings.TIMEOUT) as response:  # noqa: S310
-        body: bytes = response.read(1 << 16)
+        body: bytes = response.read(most)
         return body
 
 

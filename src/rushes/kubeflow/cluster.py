@@ -17,6 +17,7 @@ from rushes.errors import ServiceError, UserError
 from rushes.kubeflow.client import connect, one_line_errors, quiet
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.schedules import Schedule
+from rushes.kubeflow.versions import check_version
 from rushes.kubeflow.workflow import Workflow
 from rushes.strict import Json
 
@@ -72,7 +73,13 @@ class Cluster:
     Args:
         host: the server's URL; empty for KF_PIPELINES_ENDPOINT or the cluster that this pod runs in.
         experiment: name of the experiment.
+
+    Raises:
+        ServiceError: no answer, or that of a server that refuses our runs.
     """
+
+    warnings: list[str]
+    """What the server's version lacks."""
 
     def __init__(self, host: str, *, experiment: str) -> None:
         self.host = host or os.environ.get("KF_PIPELINES_ENDPOINT", "") or "the cluster's own server"
@@ -82,12 +89,13 @@ class Cluster:
             self._check_server()
 
     def _check_server(self) -> None:
-        """Raises unless Kubeflow Pipelines answers: kfp takes a login page for a server without any runs."""
+        """Raises unless a supported server answers: kfp takes a login page for a server without any runs."""
         answer = self._client.healthzs.healthz_service_get_healthz(_preload_content=False)
         try:
-            json.loads(answer.data)
+            record = json.loads(answer.data)
         except ValueError as error:
             raise self._no_kubeflow() from error
+        self.warnings = check_version(str(record.get("tag_name") or "unknown"))
 
     def _no_kubeflow(self) -> ServiceError:
         remedy = "give the URL of the API itself: a login page or another server answers here"

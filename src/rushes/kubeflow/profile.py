@@ -37,6 +37,11 @@ _VALUE = re.compile(rf"({_LABEL})?")
 _LABELLING = "up to 63 letters, digits, -, _ and ., no sign at either end"
 _MOST = 2**31 - 1
 """What Kubernetes and kfp take where they take a number."""
+_OF_KUBEFLOW = (
+    *("/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config", "/kfp-launcher", "/var/run/argo"),
+    "/tmp",  # noqa: S108
+)
+"""Where its launcher and Argo mount volumes: a pod with two volumes at one path is refused."""
 _LONGEST = 2**63 // 10**9
 """Seconds in Go's longest duration."""
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108
@@ -232,7 +237,8 @@ def _check_total(retry: Retry, resources: Resources, name: str) -> None:
 
 def _check_volumes(volumes: Mapping[str, str]) -> None:
     """Refuses a mount path that is not absolute, or that is used twice."""
-    taken = {_SHARED_MEMORY: "training's shared memory"}
+    taken = dict.fromkeys(_OF_KUBEFLOW, "a volume of Kubeflow Pipelines' own")
+    taken[_SHARED_MEMORY] = "training's shared memory"
     for claim, folder in volumes.items():
         if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
             raise UserError(f"volumes: {claim}: {folder!r} is not allowed; a whole path to mount it at, no colon in it")
