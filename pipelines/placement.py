@@ -6,6 +6,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from rushes.home import RENAMED
 from rushes.kubeflow.profile import Keys, Profile, Resources
 from rushes.orchestration.image import PLACEHOLDER
 from rushes.steps import STEP_TRAITS, Needs
@@ -76,7 +77,12 @@ def _set_environment(task: dsl.PipelineTask, profile: Profile) -> None:
 def _refer(use: Callable[..., Any], task: dsl.PipelineTask, source: Keys) -> None:
     for keys, optional in ((source.keys, False), (source.optional, True)):
         if keys:
-            use(task, source.name, {key: key for key in keys}, optional=optional)
+            use(task, source.name, {key: variable(key) for key in keys}, optional=optional)
+
+
+def variable(key: str) -> str:
+    """Name of a key in a pod's environment: not the object store's own names, which KFP's launcher would take too."""
+    return f"{RENAMED}{key}" if key.startswith("AWS_") else key
 
 
 def _place_training(task: dsl.PipelineTask, profile: Profile) -> None:

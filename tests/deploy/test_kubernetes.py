@@ -357,6 +357,25 @@ def test_names_are_asked_of_the_cluster_and_of_the_node() -> None:
 
 
 @pytest.mark.parametrize("overlay", ["small", "production"])
+def test_kubeflow_lets_the_check_in_that_goes_out_to_it(overlay: str) -> None:
+    resources = rendered(overlay)
+    (into,) = named(rendered("kubeflow"), "NetworkPolicy", "rushes-schedules")["spec"]["ingress"]
+    target = rendered("kubeflow")[0]
+    policy = named(resources, "NetworkPolicy", "schedules")
+    (out,) = policy["spec"]["egress"]
+    (to,), (source,) = out["to"], into["from"]
+    assert out["ports"] == into["ports"] == [{"port": 8888, "protocol": "TCP"}]
+    namespace = "kubernetes.io/metadata.name"
+    assert to["namespaceSelector"]["matchLabels"] == {namespace: target["metadata"]["namespace"]}
+    assert to["podSelector"] == target["spec"]["podSelector"]
+    assert source["namespaceSelector"]["matchLabels"] == {namespace: policy["metadata"]["namespace"]}
+    assert source["podSelector"] == policy["spec"]["podSelector"]
+    template = named(resources, "CronJob", "schedules-check")["spec"]["jobTemplate"]["spec"]["template"]
+    assert source["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert "kubectl apply -k deploy/kubernetes/kubeflow" in RUNBOOK
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
 def test_the_object_stores_port_is_open(overlay: str) -> None:
     resources = rendered(overlay)
     url = urlsplit(named(resources, "ConfigMap", "rushes-settings")["data"]["AWS_ENDPOINT_URL"])

@@ -93,9 +93,7 @@ def test_a_run_that_outgrows_a_workflow_is_told_when_compiled_and_when_submitted
         assert ("and Argo ends a run at 1 MB" in capsys.readouterr().out) == too_many
 
 
-@pytest.mark.parametrize(
-    ("partitions", "models", "chains"), [(175, 1, 0), (85, 8, 0), (4, 2, 215)]
-)
+@pytest.mark.parametrize(("partitions", "models", "chains"), [(175, 1, 0), (85, 8, 0), (4, 2, 215)])
 def test_the_estimate_agrees_with_what_was_computed_from_the_compiled_texts(
     partitions: int, models: int, chains: int
 ) -> None:

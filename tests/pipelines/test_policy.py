@@ -100,6 +100,12 @@ ANY = {
     "MLFLOW_TRACKING_PASSWORD from a ConfigMap": _set(
         settings, [{"keyToEnv": [{"envVar": "MLFLOW_TRACKING_PASSWORD"}]}], "configMapAsEnv"
     ),
+    "takes AWS_ENDPOINT_URL, which KFP's launcher would use for its own store": _set(
+        settings, [{"keyToEnv": [{"envVar": "AWS_ENDPOINT_URL"}]}], "configMapAsEnv"
+    ),
+    "takes AWS_ACCESS_KEY_ID, which KFP's launcher would use for its own store": _set(
+        settings, [{"keyToEnv": [{"envVar": "AWS_ACCESS_KEY_ID"}]}], "secretAsEnv"
+    ),
     "RUSHES_TRITON_KEY from a ConfigMap": _set(
         settings, [{"keyToEnv": [{"envVar": "RUSHES_TRITON_KEY"}]}], "configMapAsEnv"
     ),

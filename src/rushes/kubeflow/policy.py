@@ -3,6 +3,7 @@
 - every task: a timeout, retries that each have all of it, no root, an image that cannot be moved, limits, no KFP cache
 - every task that requests GPUs: their number, a toleration, /dev/shm in memory
 - secrets by reference: nothing that looks like one in the environment or the arguments
+- the object store's settings under other names than those that KFP's launcher, in the same pod, takes for its own store
 
 That no image can be moved is checked again whenever a compiled file is read to be submitted.
 """
@@ -101,6 +102,10 @@ def _of_secrets(task: Mapping[str, Json], container: Mapping[str, Json], own: Ma
     for variable in container.get("env", []):
         if _SECRET.search(variable["name"]):
             yield f"holds {variable['name']} in its environment: profile secrets"
+    for source in (*own.get("secretAsEnv", []), *own.get("configMapAsEnv", [])):
+        for key in source.get("keyToEnv", []):
+            if key["envVar"].startswith("AWS_"):
+                yield f"takes {key['envVar']}, which KFP's launcher would use for its own store: RUSHES_{key['envVar']}"
     for source in own.get("configMapAsEnv", []):
         for key in source.get("keyToEnv", []):
             if _SECRET.search(key["envVar"]):

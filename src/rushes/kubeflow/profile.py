@@ -49,7 +49,7 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """A ConfigMap or Secret; each key becomes an environment variable of that name."""
+    """A ConfigMap or Secret; each key becomes an environment variable of that name, AWS_... RUSHES_AWS_..."""
 
     name: str
     keys: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from rushes import plugins
 from rushes.errors import RushesError, UserError, disk_error
-from rushes.home import home_folder, open_store
+from rushes.home import home_folder, open_store, take_store_settings
 from rushes.journal import RUN, Journal, work_of
 from rushes.progress import EventLog, NullProgress, Progress
 from rushes.steps.identity import find_output, identify, libraries
@@ -112,6 +112,7 @@ def reported(step: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def wrap(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            take_store_settings()
             with work_of(_work_of(step, kwargs)):
                 try:
                     return function(*args, **kwargs)
