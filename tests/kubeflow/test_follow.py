@@ -207,7 +207,7 @@ def test_a_pod_that_no_node_takes_is_reported_once(
 ) -> None:
     monkeypatch.setattr(follow, "_WAITING_SECONDS", 0.0)
     waiting = {"pretrain": ["PENDING(Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.)"]}
-    server.fate = [("RUNNING", waiting)] * 5 + [("SUCCEEDED", {"pretrain": ["SUCCEEDED"]})]
+    server.fate = [*(("RUNNING", waiting) for _ in range(5)), ("SUCCEEDED", {"pretrain": ["SUCCEEDED"]})]
     assert wait(server) == 0
     told = capsys.readouterr().out.splitlines()
     (line,) = [line for line in told if "nothing ends that" in line]

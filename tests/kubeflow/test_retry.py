@@ -106,7 +106,7 @@ def test_which_failures_are_tried_again_is_the_servers_setting(retried: Any, end
 def test_a_budget_that_is_too_small_by_a_second_breaks_the_policy(pipeline: str) -> None:
     for name, task, timeout in tasks(COMMITTED[pipeline]):
         needed = 3 * timeout + 60 + 120
-        policy: dict[str, Any] = task["retryPolicy"]  # type: ignore[assignment]
+        policy: dict[str, Any] = task["retryPolicy"]
         kept = policy["backoffMaxDuration"]
         policy["backoffMaxDuration"] = f"{needed}s"
         assert violations(COMMITTED[pipeline]) == []

@@ -181,7 +181,7 @@ def test_mlflow_takes_the_names_of_metrics(shown: Any) -> None:
 
     metrics, _ = shown(labels=2)
     for name in metrics.metadata:
-        _validate_metric_name(name)
+        _validate_metric_name(name)  # type: ignore[no-untyped-call]
 
 
 def test_a_confusion_matrix_that_the_metadata_server_would_refuse_is_left_to_the_report(shown: Any) -> None:

@@ -78,7 +78,8 @@ def _of_any(task: Mapping[str, Json], container: Mapping[str, Json], own: Mappin
 def _needed(retry: Mapping[str, Json], timeout: int) -> int:
     """Seconds that all attempts take, each with its whole timeout, and the waits between them."""
     count, factor = int(retry.get("maxRetryCount", 0)), int(retry.get("backoffFactor", 2))
-    return (count + 1) * timeout + sum(_seconds(retry, "backoffDuration") * factor**number for number in range(count))
+    wait = _seconds(retry, "backoffDuration")
+    return (count + 1) * timeout + sum(wait * int(factor**number) for number in range(count))
 
 
 def _seconds(retry: Mapping[str, Json], name: str) -> int:

@@ -139,7 +139,7 @@ class Retry:
         Args:
             timeout: seconds that one attempt may run.
         """
-        waits = int(self.wait.removesuffix("s")) * (2**self.count - 1)
+        waits = int(self.wait.removesuffix("s")) * ((1 << self.count) - 1)
         return (self.count + 1) * (timeout + 60 * self.pending_minutes) + waits
 
 
