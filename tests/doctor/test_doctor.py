@@ -316,7 +316,8 @@ def test_versions_of_kubeflow(
         ("2.16.0", "", "warning", "OnFailure, as 2.16.0 installs it; no run shows it: a step that fails is tried"),
         ("2.17.0", "", "warning", "OnError, as 2.17.0 installs it; no run shows it: a pod that vanished with its node"),
         ("2.17.0", "OnError", "warning", "OnError, as its last run shows: a pod that vanished with its node is tried"),
-        ("2.17.0", "Always", "ok", "Always, as its last run shows: both a step that fails and a pod that vanished"),
+        ("2.17.0", "Always 2", "warning", "Always, as its last run shows, of each layer around a step too: a step"),
+        ("2.17.0", "Always 0", "ok", "Always, as its last run shows: both a step that fails and a pod that vanished"),
         ("2.16.0", "none", "warning", "OnFailure, as its last run shows"),
     ],
 )
@@ -326,8 +327,9 @@ def test_what_is_tried_again_is_seen_in_the_last_run(
     kubeflow.release = release
     if policy:
         spec = next(yaml.safe_load_all(compiled_pipeline().read_text()))
-        given = policy if policy != "none" else ""
-        workflow = workflow_of(spec, state="RUNNING", tasks={"pin": "RUNNING"}, retry_policy=given)
+        given, _, limit = policy.removeprefix("none").partition(" ")
+        tasks = {"pin": "RUNNING"}
+        workflow = workflow_of(spec, state="RUNNING", tasks=tasks, retry_policy=given, limit=limit or "2")
         kubeflow.runs["r"] = {"run_id": "r", "display_name": "r", "state": "RUNNING", "workflow": workflow}
     finding = look("retries", host=kubeflow.url)
     assert finding.verdict == verdict and words in finding.found

@@ -1,7 +1,10 @@
 """Every attempt that a profile allows has its whole timeout, by Argo's rules (`tests.kubeflow.argo`)."""
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +16,11 @@ from pipelines.pipeline import COMPARISON, COMPILED
 from rushes.errors import UserError
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile, Resources, Retry
+from rushes.kubeflow.workflow import Workflow
 from rushes.orchestration.image import with_tag
 from tests.kubeflow.argo import Fate, Strategy, attempts, seconds
 
+RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 Documents = list[Mapping[str, Any]]
 COMMITTED = {path.stem: list(yaml.safe_load_all(with_tag(path.read_text()))) for path in (COMPILED, COMPARISON)}
 
@@ -129,3 +134,12 @@ def test_what_argo_cannot_count_is_refused(settings: Any) -> None:
         UserError, match=r"retry: count, wait and pending_minutes, with \w+: timeout_minutes, make .* s"
     ):
         Profile(**settings)
+
+
+def test_the_runbooks_patch_makes_it_always_and_multiplies_nothing() -> None:
+    (patch,) = re.findall(r"COMPILED_PIPELINE_SPEC_PATCH='(.*)'", RUNBOOK.read_text())
+    workflow = Workflow.parse(json.dumps({"metadata": {"name": "w"}, "spec": json.loads(patch)}))
+    assert workflow.retry_policy == "Always" and not workflow.layers_retried
+    for limit in ({}, {"limit": "2"}, {"limit": 1}):
+        defaults = {"templateDefaults": {"retryStrategy": {"retryPolicy": "Always", **limit}}}
+        assert Workflow.parse(json.dumps({"metadata": {"name": "w"}, "spec": defaults})).layers_retried

@@ -132,8 +132,10 @@ def _attempt(text: str) -> tuple[str, str]:
     return match[1], match[2] or ""
 
 
-def workflow_of(spec: Mapping[str, Any], *, state: str, tasks: Tasks, retry_policy: str = "") -> Record:
-    """The workflow of a run of a compiled pipeline, with a retry policy that the controller's defaults set."""
+def workflow_of(
+    spec: Mapping[str, Any], *, state: str, tasks: Tasks, retry_policy: str = "", limit: str = "2"
+) -> Record:
+    """The workflow of a run of a compiled pipeline, with a retry strategy that the defaults of the server set."""
     name, wrapped = "rushes-x7k2p", bool(retry_policy)
     begun = state if state in ("SUCCEEDED", "FAILED") else "RUNNING"
     builder = Builder(spec=spec, workflow=name, tasks=tasks, failed=state == "FAILED", wrapped=wrapped)
@@ -142,7 +144,7 @@ def workflow_of(spec: Mapping[str, Any], *, state: str, tasks: Tasks, retry_poli
         start = f"{name}(0)" if wrapped else name
         builder.add(f"{start}.root-driver", "Pod", "Succeeded", parent=start)
         builder.dag("root", builder.add(f"{start}.root", "DAG", begun, parent=start), begun)
-    strategy = {"limit": "2", "retryPolicy": retry_policy}
+    strategy = {"limit": limit, "retryPolicy": retry_policy}
     defaults = {"templateDefaults": {"retryStrategy": strategy}} if retry_policy else {}
     return {
         "metadata": {"name": name, "namespace": "kubeflow"},

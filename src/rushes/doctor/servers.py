@@ -92,27 +92,30 @@ def check_retries(environment: Environment) -> Finding:
         version = str(json.loads(_get(f"{url}/apis/v2beta1/healthz")).get("tag_name") or "unknown")
     except (OSError, ValueError):
         return Finding(verdict="ok", found=f"{url} does not say it, see kubeflow")
-    policy, source = _last_policy(url), "as its last run shows"
-    if not policy:
-        policy, source = retried_by_default(version), f"as {version} installs it; no run shows it"
+    last = _last_workflow(url)
+    policy = last.retry_policy if last else retried_by_default(version)
+    source = "as its last run shows" if last else f"as {version} installs it; no run shows it"
     found = f"{policy}, {source}: {_RETRIED[policy]}"
-    if policy == "Always":
-        return Finding(verdict="ok", found=found)
     remedy = "Set the policy to Always: docs/runbook.md, What is tried again."
+    if policy == "Always":
+        if last is None or not last.layers_retried:
+            return Finding(verdict="ok", found=found)
+        found = f"{policy}, {source}, of each layer around a step too: a step that fails may begin hundreds of times"
+        remedy = 'Set the limit of templateDefaults to "0": docs/runbook.md, What is tried again.'
     return Finding(verdict="warning", found=found, remedy=remedy)
 
 
-def _last_policy(url: str) -> str:
-    """The retry policy in the workflow of the newest run; empty where none can be read."""
+def _last_workflow(url: str) -> Workflow | None:
+    """The workflow of the newest run; None where none can be read, or where its retry policy is unknown."""
     space = os.environ.get("RUSHES_KFP_NAMESPACE", "")
     query = urllib.parse.urlencode({"page_size": 1, "sort_by": "created_at desc", "namespace": space})
     try:
         (run,) = json.loads(_get(f"{url}/apis/v2beta1/runs?{query}")).get("runs") or [{}]
         detail = json.loads(_get(f"{url}/apis/v1beta1/runs/{run['run_id']}", most=_MOST))
-        policy = Workflow.parse(detail["pipeline_runtime"]["workflow_manifest"]).retry_policy
+        workflow = Workflow.parse(detail["pipeline_runtime"]["workflow_manifest"])
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return policy if policy in _RETRIED else ""
+        return None
+    return workflow if workflow.retry_policy in _RETRIED else None
 
 
 def _kubeflow(environment: Environment) -> str:

@@ -72,6 +72,8 @@ class Workflow:
     nodes: tuple[Node, ...]
     retry_policy: str
     """Which failures are tried again where a task does not say it: OnFailure, OnError, Always."""
+    layers_retried: bool
+    """Whether the defaults also retry the templates around a step, each of which multiplies its attempts."""
 
     @classmethod
     def parse(cls, manifest: str) -> Self:
@@ -89,6 +91,7 @@ class Workflow:
             return cls(
                 nodes=tuple(_node(node, name) for node in found),
                 retry_policy=defaults.get("retryPolicy") or "OnFailure",
+                layers_retried=bool(defaults) and str(defaults.get("limit")) != "0",
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no workflow: {type(error).__name__}: {error}") from error
