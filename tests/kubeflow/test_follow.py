@@ -55,6 +55,7 @@ def shown(text: str) -> list[str]:
 
 
 @given(
+    at_once=st.booleans(),
     policy=st.sampled_from(["", "OnError", "Always"]),
     pin=st.sampled_from(["RUNNING", "SUCCEEDED", "FAILED>RUNNING"]),
     parts=st.lists(
@@ -63,10 +64,13 @@ def shown(text: str) -> list[str]:
     models=st.lists(st.sampled_from(["RUNNING", "SUCCEEDED", "FAILED>FAILED>PENDING"]), min_size=1, max_size=2),
 )
 def test_every_task_that_has_begun_is_found_once_by_its_name(
-    policy: str, pin: str, parts: list[str], models: list[str]
+    at_once: bool, policy: str, pin: str, parts: list[str], models: list[str]
 ) -> None:
     tasks = {"pin": pin, "sample": parts, "sample-2": "SUCCEEDED", "pretrain": models, "finetune-2": "RUNNING"}
     record = workflow_of(SPEC, state="RUNNING", tasks=tasks, retry_policy=policy)
+    if at_once:
+        nodes = record["status"]["nodes"]
+        record["status"]["nodes"] = {key: nodes[key] | {"startedAt": "2026-11-30T10:00:00Z"} for key in sorted(nodes)}
     workflow = Workflow.parse(json.dumps(record))
     found = workflow.tasks(PIPELINE.tasks, LABELS)
     names = [f"sample a part {part}/4" for part in range(1, len(parts) + 1)]
@@ -136,6 +140,21 @@ def test_a_driver_that_fails_is_its_tasks_failure(either: Kubeflow, capsys: pyte
     either.fate = [("FAILED", {"pin": "DRIVER(main: Error (exit code 1))"})]
     assert wait(either) == 1
     assert "run: failed: pin: main: Error (exit code 1)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_driver_that_waits_is_its_tasks_state() -> None:
+    record = workflow_of(SPEC, state="RUNNING", tasks={"pin": "RUNNING"})
+    nodes = record["status"]["nodes"]
+    record["status"]["nodes"] = {
+        key: node for key, node in nodes.items() if "root.exit-handler-1.pin." not in node["name"]
+    }
+    for key, node in list(record["status"]["nodes"].items()):
+        if node["displayName"] == "pin":
+            del record["status"]["nodes"][key]
+        elif node["displayName"] == "pin-driver":
+            node |= {"phase": "Pending", "message": "Unschedulable: quota"}
+    (task,) = Workflow.parse(json.dumps(record)).tasks(PIPELINE.tasks, LABELS)
+    assert (task.name, task.state, task.message) == ("pin", "PENDING", "Unschedulable: quota")
 
 
 def recorded(run: str, *events: tuple[str, str, str]) -> None:

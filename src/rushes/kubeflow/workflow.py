@@ -87,7 +87,7 @@ class Workflow:
             name, spec = str(record["metadata"]["name"]), record["spec"]
             nodes = (record.get("status") or {}).get("nodes") or {}
             defaults = (spec.get("templateDefaults") or {}).get("retryStrategy") or {}
-            found = sorted(nodes.values(), key=lambda node: str(node.get("startedAt")))
+            found = sorted(nodes.values(), key=lambda node: (str(node.get("startedAt")), node["name"]))
             return cls(
                 nodes=tuple(_node(node, name) for node in found),
                 retry_policy=defaults.get("retryPolicy") or "OnFailure",
@@ -97,7 +97,7 @@ class Workflow:
             raise ValueError(f"no workflow: {type(error).__name__}: {error}") from error
 
     def tasks(self, declared: Mapping[str, PipelineTask], labels: Labels) -> tuple[Task, ...]:
-        """The tasks that have begun, or whose driver failed, in the order in which they began.
+        """The tasks that have begun, or whose driver failed or waits, in the order in which they began.
 
         Args:
             declared: the compiled pipeline's tasks that run pods, by their names in it.
@@ -107,7 +107,7 @@ class Workflow:
         for node in self.nodes:
             if path := _task_path(node, declared):
                 found.setdefault(path, []).append(node)
-        tasks = (_task(nodes, declared[path[-1]], labels) for path, nodes in found.items())
+        tasks = (_task(path[-1], nodes, declared[path[-1]], labels) for path, nodes in found.items())
         return tuple(task for task in tasks if task is not None)
 
 
@@ -134,7 +134,7 @@ def _node(record: Mapping[str, Any], workflow: str) -> Node:
         path=tuple(record["name"].removeprefix(workflow).strip(".").split(".")),
         phase=str(record.get("phase") or "").upper(),
         message=record.get("message") or "",
-        pod=f"{workflow}-{record['templateName']}-{number}" if record.get("type") == "Pod" else "",
+        pod=f"{workflow}-{record.get('templateName')}-{number}" if record.get("type") == "Pod" else "",
     )
 
 
@@ -147,15 +147,15 @@ def _task_path(node: Node, declared: Mapping[str, PipelineTask]) -> tuple[str, .
     return ()
 
 
-def _task(nodes: Sequence[Node], declared: PipelineTask, labels: Labels) -> Task | None:
-    driver = [node for node in nodes if node.names[-1].endswith("-driver") and node.phase in ("FAILED", "ERROR")]
-    own = [node for node in nodes if not any(name.endswith("-driver") for name in node.names)]
-    started = [node for node in own if node.phase not in ("OMITTED", "SKIPPED")]
+def _task(name: str, nodes: Sequence[Node], declared: PipelineTask, labels: Labels) -> Task | None:
+    drivers = [node for node in nodes if f"{name}-driver" in node.names]
+    driver = [node for node in drivers if node.phase in ("FAILED", "ERROR", "PENDING")]
+    started = [node for node in nodes if node not in drivers and node.phase not in ("OMITTED", "SKIPPED")]
     if not started and not driver:
         return None
     pods = [node for node in started if node.names[-1] == "executor" and node.pod]
     last = (pods or driver or started)[-1]
-    phase = started[0].phase if started else driver[-1].phase
+    phase = next((node.phase for node in started if node.path[-1] == name), (driver or started)[-1].phase)
     waits = bool(pods) and phase == "RUNNING" and last.phase in ("PENDING", "")
     return Task(
         name=f"{declared.shown} {_label(labels.get(declared.loop, ()), last.iteration)}".rstrip(),
