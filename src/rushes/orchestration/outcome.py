@@ -1,4 +1,4 @@
-"""How a run ended: told from the journal, since the words of Kubeflow Pipelines do not say it.
+"""How a run ended, by its journal: the words of Kubeflow Pipelines do not say it.
 
 What KFP gives an exit task is a word of its metadata server: COMPLETE for a success, but often RUNNING for a run that
 has ended, and FAILED while a step that was tried again has succeeded. kfp.local says SUCCEEDED. So a run has succeeded
