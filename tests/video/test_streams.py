@@ -54,7 +54,7 @@ def two_tracks(
             stream.width, stream.height = STILL if name == "still" else FILM
             stream.pix_fmt = "yuvj420p" if stream.codec_context.name == "mjpeg" else "yuv420p"
             stream.codec_context.options = (
-                {"x265-params": "log-level=none:frame-threads=1:pools=none"}
+                {"x265-params": "log-level=none:frame-threads=1:pools=none:bframes=0"}
                 if name == "still" and codec == "hevc"
                 else {}
             )
