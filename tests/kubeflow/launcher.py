@@ -17,6 +17,7 @@ kfp.local resolves inputs, loops, conditions and the exit task. Here is what the
 No scheduling, no images, no volumes, and not the API server: `tests.kubeflow.server` stands for that.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -256,15 +257,17 @@ def _no_constant(text: str) -> float:
     raise ValueError(f"invalid value {text}")
 
 
-def _other_user() -> list[str]:
-    """Another user, who may read everything, as from an image that holds it; nobody else where this is not root's."""
-    if os.geteuid() or shutil.which("setpriv") is None:
-        return []
+@functools.cache
+def _other_user() -> tuple[str, ...]:
+    """Another user, who may read everything, as from an image that holds it; nobody else where this cannot be."""
     reads = "-all,+dac_read_search"
-    return [
+    command = (
         *("setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--no-new-privs"),
         *("--inh-caps", reads, "--ambient-caps", reads, "--bounding-set", reads),
-    ]
+    )
+    if shutil.which("setpriv") is None:
+        return ()
+    return () if subprocess.run([*command, sys.executable, "-c", ""], capture_output=True).returncode else command
 
 
 @contextmanager
