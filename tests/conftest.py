@@ -16,7 +16,7 @@ settings.load_profile("rushes")
 
 # kfp asks for its caller's name 73 times per pipeline. Under pytest, with its deep stack and some thousand modules,
 # looking up the sources of all frames each time makes a compilation of .2 s one of 8 s.
-inspect.stack = functools.partial(inspect.stack, 0)
+inspect.stack = functools.partial(inspect.stack, context=0)
 
 # The longest files, which begin first: a long file that begins last leaves the other processes idle.
 BEGIN_FIRST = (
