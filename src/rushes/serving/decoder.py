@@ -6,8 +6,8 @@
 A server process imports what decoding needs and forks a worker, which answers request after request. A video that
 crashes the worker, or exceeds its memory or its time, is refused, and the next worker is there in milliseconds.
 
-A video that takes half a second of CPU, or whose frames promise to, counts as long: it is decoded at a low priority,
-and half of an endpoint's decoders take long videos at a time; others are refused (`BusyError`), to be sent again. So
+A video that takes half a second of CPU, or has so many pixels that it may, counts as long: it has a low priority, and
+half of an endpoint's decoders take long videos at a time; others are refused (`BusyError`), to be sent again. So
 long videos take neither all decoders nor all cores. Standard library, numpy and av only; Linux.
 """
 
@@ -46,7 +46,7 @@ _GRACE = 2.0
 _LONG = 0.5
 """Seconds of CPU after which a video counts as long."""
 _LONG_PIXELS = 150_000_000
-"""Pixels of all frames together which take as long at the least: a core decodes 200 to 400 million per second."""
+"""Pixels of all frames together from which a video is long before it is decoded: .2 to 1.4 s of a core."""
 _PRIORITY = 15
 """Added to the niceness for a long video."""
 _SPENT_MEMORY = 256 << 20
