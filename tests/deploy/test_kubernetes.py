@@ -25,6 +25,7 @@ from rushes.kubeflow.profile import read_profile
 from rushes.serving.control_key import CLOSED_APIS, FLAGS, HEADER, KEY_VARIABLE
 from rushes.serving.environment import environment_folder, is_ready, site_packages
 from rushes.serving.request import LIMITS
+from rushes.tracking.same_origin import APP_NAME
 from tests.deploy.manifests import (
     KUBERNETES,
     OVERLAYS,
@@ -376,6 +377,37 @@ def test_kubeflow_lets_the_check_in_that_goes_out_to_it(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", ["small", "production"])
+def test_those_come_in_whose_namespaces_the_runbook_labels(overlay: str) -> None:
+    resources = rendered(overlay)
+    labelled = re.findall(r"kubectl label namespace \S+ (rushes/\w+)=(true)", RUNBOOK)
+    pipelines, clients = (("rushes/pipelines", "true"), ("rushes/clients", "true"))
+    assert sorted(labelled) == sorted([pipelines, clients])
+    assert _comers(resources, "mlflow") == {pipelines: [5000]}
+    prometheus = ("kubernetes.io/metadata.name", "monitoring")
+    assert _comers(resources, "triton") == {clients: [8000, 8001], prometheus: [8002], pipelines: [8080]}
+
+
+def _comers(resources: list[Resource], name: str) -> dict[tuple[str, str], list[int]]:
+    """The label of the namespaces that a policy lets in, to the ports."""
+    rules = named(resources, "NetworkPolicy", name)["spec"]["ingress"]
+    return {
+        label: [port["port"] for port in rule["ports"]]
+        for rule in rules
+        for source in rule["from"]
+        for label in source["namespaceSelector"]["matchLabels"].items()
+    }
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
+def test_mlflow_answers_to_the_name_that_pods_know_and_refuses_other_pages(overlay: str) -> None:
+    (container,) = pod(rendered(overlay), "Deployment", "mlflow")["containers"]
+    host = urlsplit(named(rendered("pipelines"), "ConfigMap", "rushes-settings")["data"]["MLFLOW_TRACKING_URI"]).netloc
+    flags = dict(argument.split("=", 1) for argument in container["command"] if "=" in argument)
+    assert flags["--app-name"] == APP_NAME
+    assert host in flags["--allowed-hosts"].split(",") and "*" not in flags["--allowed-hosts"]
+
+
+@pytest.mark.parametrize("overlay", ["small", "production"])
 def test_the_object_stores_port_is_open(overlay: str) -> None:
     resources = rendered(overlay)
     url = urlsplit(named(resources, "ConfigMap", "rushes-settings")["data"]["AWS_ENDPOINT_URL"])
@@ -423,6 +455,16 @@ def test_an_overlay_says_where_each_of_its_images_is(overlay: str) -> None:
     assert images == places
     ours = [entry for entry in entries if entry["name"].startswith("rushes/")]
     assert ours and all("." in entry["newName"].split("/")[0] for entry in ours), "a registry's host, to be edited"
+
+
+def test_what_the_runbook_installs_it_removes() -> None:
+    installed, removed = RUNBOOK.split("## Remove")
+    for overlay in re.findall(r"kubectl apply -k deploy/kubernetes/([\w$]+)", installed):
+        assert f"kubectl delete -k deploy/kubernetes/{overlay}" in removed
+    kinds = {"PersistentVolumeClaim": "pvc"}
+    made = [(resource["kind"], resource["metadata"]["name"]) for resource in rendered("pipelines")]
+    made += [("Secret", name) for name in re.findall(r"-n \$PIPELINES create secret generic (\S+)", installed)]
+    assert [f"{kind}/{name}" for kind, name in made if f" {kinds.get(kind, kind.lower())}/{name}" not in removed] == []
 
 
 def test_the_runbook_makes_every_secret_that_is_referenced() -> None:

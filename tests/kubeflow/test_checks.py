@@ -182,6 +182,25 @@ def test_of_two_that_fetch_a_revision_at_once_both_have_it(
     assert [path.name for path in revision.iterdir()] == ["videos"]
 
 
+def test_a_home_that_lasts_fetches_a_revision_once(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.api import DVCFileSystem
+
+    monkeypatch.setenv("RUSHES_STORE", str(tmp_path / "store"))
+    fetch, fetched = DVCFileSystem.get, list[str]()
+
+    def counted(self: Any, source: str, *arguments: Any, **options: Any) -> None:
+        fetched.append(source)
+        fetch(self, source, *arguments, **options)
+
+    monkeypatch.setattr(DVCFileSystem, "get", counted)
+    for home, number in (("one", 1), ("one", 1), ("another", 2)):
+        monkeypatch.setenv("RUSHES_HOME", str(tmp_path / home))
+        pin(data=DataReference(videos=str(archive / "videos"), revision="main"), out=tmp_path / "pin.json")
+        assert fetched == ["videos"] * number
+
+
 # Folders -------------------------------------------------------------------------------------------------------------
 
 

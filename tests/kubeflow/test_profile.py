@@ -1,5 +1,6 @@
 """Profiles: strict, and a mistake is told with file and field."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,3 +181,17 @@ def test_keys_that_are_merged_may_be_set_again_and_a_list_may_hold_itself(tmp_pa
 def test_one_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(UserError, match=r"profile: 'nope' cannot be read .*: cpu, gpu, or a file.yaml"):
         read_profile("nope")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config", "/kfp-launcher", "/var/run/argo", "/tmp", "/dev/shm"],
+)
+def test_no_volume_is_mounted_where_a_pod_has_one_already(path: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    for written in (path, f"{path}/", f"/{path[1:].replace('/', '//')}"):
+        file.write_text(f"volumes: {{archive: {written}}}")
+        with pytest.raises(UserError, match=f"volumes: archive: '{re.escape(written)}' is not allowed; it is where"):
+            read_profile(str(file))
+    file.write_text(f"volumes: {{archive: {path}-of-ours}}")
+    assert read_profile(str(file)).volumes == {"archive": f"{path}-of-ours"}

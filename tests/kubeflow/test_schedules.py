@@ -381,6 +381,17 @@ def test_what_changed_is_made_anew_and_what_is_under_way_goes_on(
     assert applied(entry(**changes), entry("other")) == []
 
 
+def test_before_2_16_a_changed_schedule_ends_its_runs_and_that_is_said(
+    server: Kubeflow, applied: Applied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.release = "2.15.0"
+    applied(entry())
+    run = server.fire("nightly")
+    assert "a changed schedule ends the runs that it has started" in " ".join(capsys.readouterr().out.split())
+    applied(entry(cron="0 0 3 * * *"))
+    assert run not in server.runs
+
+
 def test_another_pipeline_is_another_version_of_it(
     server: Kubeflow, applied: Applied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,16 @@ def test_a_run_that_outgrows_a_workflow_is_told_when_compiled_and_when_submitted
         assert ("and Argo ends a run at 1 MB" in capsys.readouterr().out) == too_many
 
 
+def test_a_comparison_that_outgrows_a_workflow_is_told_when_submitted(
+    server: Kubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["compare", "vcop-r3d", "pace-r2plus1d", "--size", "cpu", *VIDEOS, "--runner", "cluster"]
+    for seeds, too_many in ((1, False), (30, True)):
+        out = str(tmp_path / "out")
+        assert main([*command, "--host", server.url, "--out", out, "--seeds", str(seeds)]) == 0
+        assert ("chains make a workflow of" in capsys.readouterr().out) == too_many
+
+
 @pytest.mark.parametrize(("partitions", "models", "chains"), [(175, 1, 0), (85, 8, 0), (4, 2, 215)])
 def test_the_estimate_agrees_with_what_was_computed_from_the_compiled_texts(
     partitions: int, models: int, chains: int

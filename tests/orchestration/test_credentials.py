@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rushes.kubeflow.client import connect, quiet, server_url
 from rushes.kubeflow.cluster import Cluster
 from rushes.kubeflow.compiled import Pipeline
 from rushes.orchestration.local import compiled_pipeline
@@ -51,3 +52,23 @@ def test_what_is_made_is_in_the_profiles_namespace(
     server = provided(tmp_path, monkeypatch, namespace=namespace)
     made = [*server.experiments.values(), *server.pipelines.values()]
     assert [record.get("namespace") or "" for record in made] == [namespace] * 2
+
+
+def test_in_a_pod_the_clusters_own_server_is_asked_whatever_the_users_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+    monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("RUSHES_KFP_NAMESPACE", "team")
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
+    with quiet():
+        client = connect("")
+    assert (client._existing_config.host, client.get_user_namespace()) == (own, "team")
+    monkeypatch.delenv("RUSHES_KFP_NAMESPACE")
+    assert server_url("") == own
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://named")
+    assert (server_url(""), server_url("http://given")) == ("http://named", "http://given")
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    assert server_url("") == ""

@@ -1,5 +1,6 @@
 """What is committed is what the sources compile to, and dvc.yaml says the same."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ def tasks_of(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, task in component.get("dag", {}).get("tasks", {}).items():
             if "executorLabel" in spec["components"][task["componentRef"]["name"]]:
                 yield name, task
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    documents: Iterator[dict[str, Any]] = yaml.safe_load_all(path.read_text())
+    return documents
 
 
 def step_of(task: dict[str, Any]) -> str:
@@ -96,6 +102,17 @@ def test_only_what_was_promoted_is_deployed(compiled: dict[str, Any]) -> None:
     assert condition["triggerPolicy"]["condition"].endswith("== 'promoted'")
     inside = compiled["components"][condition["componentRef"]["name"]]["dag"]["tasks"]
     assert [step_of(task) for task in inside.values()] == ["deploy"]
+
+
+def test_parts_and_models_run_side_by_side(compiled: dict[str, Any], tmp_path: Path) -> None:
+    few = dataclasses.replace(read_profile(DEFAULT), parallel=2)
+    compile_to(tmp_path / "few.yaml", few)
+    for spec, limit in ((compiled, read_profile(DEFAULT).parallel), (next(_read(tmp_path / "few.yaml")), 2)):
+        tasks = [task for c in spec["components"].values() for task in c.get("dag", {}).get("tasks", {}).values()]
+        loops = {task["taskInfo"]["name"]: task for task in tasks if "parameterIterator" in task}
+        assert sorted(loops) == ["models", "sample-parts"]
+        assert "iteratorPolicy" not in loops["sample-parts"], "as many as there are parts"
+        assert loops["models"]["iteratorPolicy"] == {"parallelismLimit": limit}
 
 
 def test_the_summary_is_written_however_a_run_ends(compiled: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from rushes.doctor import findings
 from rushes.doctor.findings import Environment, Finding
 from rushes.errors import ServiceError
 from rushes.home import home_folder
+from rushes.kubeflow.client import server_url
 from rushes.kubeflow.versions import check_version, is_newer, retried_by_default
 from rushes.kubeflow.workflow import Workflow
 from rushes.processes import status
@@ -27,7 +28,6 @@ _RETRIED: Mapping[str, str] = {
     "OnError": "a pod that vanished with its node is tried again; a step that fails, for lack of memory too, is not",
     "Always": "both a step that fails and a pod that vanished are tried again",
 }
-_IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 
 
 def check_mlflow(environment: Environment) -> Finding:
@@ -120,8 +120,7 @@ def _last_workflow(url: str) -> Workflow | None:
 
 def _kubeflow(environment: Environment) -> str:
     """URL of the server; empty where none is configured."""
-    given = environment.host or environment.cluster.host or os.environ.get("KF_PIPELINES_ENDPOINT", "")
-    host = given or (_IN_CLUSTER if environment.in_pod else "")
+    host = server_url(environment.host or environment.cluster.host)
     return host.rstrip("/") if "://" in host or not host else f"http://{host.rstrip('/')}"
 
 

@@ -13,6 +13,17 @@ from typing import Any
 
 from rushes.errors import ServiceError
 
+_IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+
+
+def server_url(host: str) -> str:
+    """The server to ask: `host`, KF_PIPELINES_ENDPOINT, in a pod the cluster's own; empty where none of them is known.
+
+    kfp by itself looks for the cluster's own in the namespace of the user, where Kubeflow has several.
+    """
+    in_pod = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+    return host or os.environ.get("KF_PIPELINES_ENDPOINT", "") or (_IN_CLUSTER if in_pod else "")
+
 
 def connect(host: str) -> Any:
     """A client, with the pod's token if there is one: kfp by itself reads it only if no host is given."""
@@ -21,7 +32,7 @@ def connect(host: str) -> Any:
 
     token = os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH
     return Client(
-        host=host or None,
+        host=server_url(host) or None,
         credentials=ServiceAccountTokenVolumeCredentials() if Path(token).is_file() else None,
         namespace=os.environ.get("RUSHES_KFP_NAMESPACE") or "kubeflow",  # kfp's default: no user's namespace
     )

@@ -5,7 +5,6 @@ the cluster's own.
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rushes.errors import ServiceError, UserError
-from rushes.kubeflow.client import connect, one_line_errors, quiet
+from rushes.kubeflow.client import connect, one_line_errors, quiet, server_url
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.schedules import Schedule
 from rushes.kubeflow.versions import check_version
@@ -82,7 +81,7 @@ class Cluster:
     """What the server's version lacks."""
 
     def __init__(self, host: str, *, experiment: str) -> None:
-        self.host = host or os.environ.get("KF_PIPELINES_ENDPOINT", "") or "the cluster's own server"
+        self.host = server_url(host) or "the server of this machine's kubeconfig"
         self.experiment = experiment
         with one_line_errors("give --host URL, or set KF_PIPELINES_ENDPOINT"), quiet():
             self._client: Any = connect(host)

@@ -10,9 +10,7 @@ _LOST = (
     "what is compiled says nothing about the pods' user there, so that the image's own counts; a changed schedule ends "
     "the runs that it has started"
 )
-_LOST_BEFORE_2_15 = (
-    "settings of the profile that may be missing have to be there, and an artifact's metadata has at most 4 MB"
-)
+_LOST_BEFORE_2_15 = "settings of the profile that may be missing have to be there"
 
 
 def check_version(version: str) -> list[str]:
