@@ -77,6 +77,21 @@ def test_a_comparison_is_compiled_for_a_profile_of_ones_own(tmp_path: Path, caps
     assert {one["container"]["image"] for one in executors.values()} == {DIGEST}
 
 
+def test_keys_that_kubeflows_launcher_would_read_too_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile, out = tmp_path / "mine.yaml", tmp_path / "pipeline.yaml"
+    for keys, told in (
+        ("AWS_ACCESS_KEY_ID, OTHER", ""),
+        ("GOOGLE_APPLICATION_CREDENTIALS, OTHER", "reads GOOGLE_APPLICATION_CREDENTIALS too"),
+        ("AZURE_STORAGE_ACCOUNT], optional: [AZURE_STORAGE_KEY", "reads AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY too"),
+    ):
+        profile.write_text(f"secrets: [{{name: keys, keys: [{keys}]}}]\n")
+        assert main(["pipeline", "compile", "--profile", str(profile), "--out", str(out)]) == 0
+        shown = capsys.readouterr().out
+        assert ("Mind: profile mine: KFP's launcher" in shown) == bool(told) and told in shown
+
+
 @pytest.fixture
 def breaking(tmp_path: Path) -> Path:
     """A profile that the policies do not allow."""

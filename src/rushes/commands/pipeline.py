@@ -16,7 +16,7 @@ from rushes.errors import UserError
 from rushes.footage.reference import DataReference, check_remote
 from rushes.kubeflow.cluster import Cluster
 from rushes.kubeflow.compiled import Pipeline
-from rushes.kubeflow.policy import violations
+from rushes.kubeflow.policy import shared_with_launcher, violations
 from rushes.kubeflow.profile import Profile, read_profile
 from rushes.kubeflow.sizes import size_warning
 from rushes.orchestration.image import with_tag
@@ -50,7 +50,7 @@ def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
             raise UserError(f"profile {profile!r}: " + "; ".join(broken))
         compiled.replace(out)
     pipeline = Pipeline.read(out)
-    warn(size_warning(partitions=settings.partitions, models=1))
+    warn(size_warning(partitions=settings.partitions, models=1), shared_with_launcher(settings))
     console.print(f"Wrote {out}: {pipeline.version}", markup=False)
     console.print(f"pipeline: {pipeline.digest}    the name of it in a schedule", markup=False, soft_wrap=True)
     verb = "compare MODEL MODEL --runner cluster" if comparison else "pipeline submit MODEL"

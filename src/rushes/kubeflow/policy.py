@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rushes.kubeflow.profile import Profile
+
 Json = Any
 _IMMUTABLE = re.compile(r"[^:@]+(?::\d+/[^:@]+)?(:[0-9][\w.]*-[0-9a-f]{12}|@sha256:[0-9a-f]{64})")
 """By the registry's digest, or by our tag, which holds a digest of the code."""
@@ -35,6 +37,18 @@ def violations(documents: Sequence[Mapping[str, Json]]) -> list[str]:
         for line in (*_of_any(task, container, own), *_of_gpu(container, own), *_of_secrets(task, container, own)):
             found.setdefault(line, []).append(name)
     return [f"{'every task' if broken == names else ', '.join(broken)}: {line}" for line, broken in found.items()]
+
+
+def shared_with_launcher(profile: Profile) -> str:
+    """A sentence about keys that KFP's launcher, in the same pod, may take for its own store; empty without any."""
+    keys = [key for source in (profile.settings, *profile.secrets) for key in (*source.keys, *source.optional)]
+    shared = [key for key in keys if key.startswith(("GOOGLE_", "AZURE_"))]
+    if not shared:
+        return ""
+    return (
+        f"profile {profile.name}: KFP's launcher, in the same pod, reads {', '.join(shared)} too: leave that out if "
+        "Kubeflow's own artifacts are on such a store"
+    )
 
 
 def movable_images(spec: Mapping[str, Json]) -> list[str]:
