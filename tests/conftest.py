@@ -21,6 +21,7 @@ inspect.stack = functools.partial(inspect.stack, context=0)
 # The longest files, which begin first: a long file that begins last leaves the other processes idle.
 BEGIN_FIRST = (
     "integration/test_run.py",
+    "integration/test_launcher.py",
     "evaluation/test_statistics_simulated.py",
     "serving/test_served.py",
     "test_digests.py",

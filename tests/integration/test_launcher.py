@@ -1,6 +1,11 @@
-"""The compiled pipeline under the rules of Kubeflow's launcher and of Argo: what its summary says is what happened."""
+"""The compiled pipeline under the rules of Kubeflow's launcher and of Argo: its summary and `--wait` say what happened.
+
+Runs are submitted to a stand-in server, which runs them by the launcher's rules; the command follows them there, and
+reads the journal that their steps write.
+"""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -13,18 +18,18 @@ from typing import Any
 import fsspec
 import pytest
 
-from rushes.cli import parse
-from rushes.cli.workflow import Run
-from rushes.orchestration.image import with_tag
+from rushes.commands import follow
+from rushes.home import open_store
 from rushes.orchestration.local import compiled_pipeline
 from rushes.serving.control_key import KEY_VARIABLE, read_key
 from rushes.serving.environment import can_run_triton
 from rushes.serving.server import address, start_triton, stop_triton
 from rushes.serving.sidecar import Watcher, watch
 from rushes.store import Store
-from rushes.strict import to_record
-from tests.integration.conftest import QUICK, Cli, free_ports
+from tests.integration.conftest import Cli, free_ports
+from tests.kubeflow.conformance import UNTAUGHT, Ended, Target, served, told_alike
 from tests.kubeflow.launcher import Cluster, Fault, RefusedError, check_outputs
+from tests.kubeflow.server import serving
 from tests.s3 import S3, running
 
 pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore:Task .* have no effect:UserWarning")]
@@ -32,32 +37,29 @@ pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore:Task .* ha
 
 @dataclass
 class World:
-    """A cluster, its store, and how its runs ended."""
+    """A cluster, its server and its store."""
 
     cluster: Cluster
-    store: Store
-    videos: Path
-    runs: int = 0
+    target: Target
 
-    def run(self, *more: str, endpoint: str = "clustered", **changes: Any) -> dict[str, Any]:
-        """Runs the pipeline; returns the summary that its exit task wrote."""
+    def run(self, *more: str, endpoint: str = "clustered", **changes: Any) -> Ended:
+        """Submits a run and follows it to its end; `--wait`, the summary and Argo have to agree about it."""
         for name, value in ({"faults": {}, "retried": "OnFailure"} | changes).items():
             setattr(self.cluster, name, value)
-        command = parse(["run", "pace-r2plus1d", "--size", "cpu", "--videos", str(self.videos), *QUICK, *more])
-        assert isinstance(command, Run)
-        models = [to_record(recipe) for recipe in command.models]
-        arguments = {"videos": str(self.videos), "models": models, "endpoint": endpoint, "partitions": 2}
-        self.runs += 1
-        self.succeeded = self.cluster.run(
-            with_tag(compiled_pipeline().read_text()), arguments, run_id=f"run-{self.runs}"
-        )
-        written = self.store.read(f"runs/run-{self.runs}/summary.json")
-        assert written is not None, self.logs()
-        found: dict[str, Any] = json.loads(written)
-        return found
+        ended = self.target.run(*more, endpoint=endpoint)
+        self.cluster.thread.join()
+        assert not self.cluster.broken, self.cluster.broken
+        told_alike(ended)
+        assert (ended.status == 0) == (self.cluster.state == "SUCCEEDED"), self.logs()
+        for name, attempts in self.cluster.attempts.items():
+            shown = {state for task, state in ended.tasks.items() if task.startswith(name)}
+            count = f", attempt {len(attempts)}" if len(attempts) > 1 else ""
+            word = "succeeded" if attempts[-1].ends == "success" else "failed"
+            assert any(state.partition(":")[0] == f"{word}{count}" for state in shown), (name, ended.shown)
+        return ended
 
     def logs(self) -> str:
-        folder = self.cluster.folder / f"run-{self.runs}"
+        folder = self.cluster.folder / self.cluster.run_id
         return "".join(f"--- {path.name}\n{path.read_text()[-2000:]}" for path in sorted(folder.glob("*.log")))
 
 
@@ -71,36 +73,50 @@ def world(cli: Cli, videos: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         for made in ("cache", "home"):
             (folder / made).mkdir()
             (folder / made).chmod(0o777)
-        with pytest.MonkeyPatch.context() as patch:
-            world = _world(folder, cli, server, patch)
-            with replica(world, tmp_path_factory.mktemp("replica"), patch):
-                yield world
+        with pytest.MonkeyPatch.context() as patch, serving() as kubeflow:
+            cluster = _cluster(folder, cli, server, patch)
+            kubeflow.start, kubeflow.retry_policy = cluster.start, ""
+            patch.setattr(follow, "_POLL_SECONDS", 0.5)
+            (folder / "profile.yaml").write_text("partitions: 2\n")
+            target = Target(
+                host=kubeflow.url,
+                store=open_store(),
+                profile=str(folder / "profile.yaml"),
+                pipeline=compiled_pipeline(),
+                videos=str(folder / "videos"),
+            )
+            with replica(cluster, target.store, tmp_path_factory.mktemp("replica"), patch) as replicas:
+                yield World(cluster, dataclasses.replace(target, replicas=replicas))
 
 
 @contextlib.contextmanager
-def replica(world: World, home: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+def replica(cluster: Cluster, store: Store, home: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
     """A Triton with its reconciler, which the pods know by RUSHES_REPLICAS."""
     if (reason := can_run_triton()) is not None:
         pytest.skip(reason)
     first, *_, probes = free_ports(4)
     server = start_triton(home=home, port=first)
     patch.setenv(KEY_VARIABLE, str(read_key(home)))
-    watcher, stop = Watcher(home=home, store=world.store, server=address(server)), threading.Event()
+    watcher, stop = Watcher(home=home, store=store, server=address(server)), threading.Event()
     thread = threading.Thread(target=watch, args=(watcher,), kwargs={"every": 0.5, "port": probes, "stop": stop})
     thread.start()
-    world.cluster.settings = {**world.cluster.settings, "RUSHES_REPLICAS": f"127.0.0.1:{probes}"}
+    replicas = f"127.0.0.1:{probes}"
+    cluster.settings = {**cluster.settings, "RUSHES_REPLICAS": replicas}
     try:
-        yield
+        yield replicas
     finally:
         stop.set()
         thread.join()
         stop_triton(home=home)
 
 
-def _world(folder: Path, cli: Cli, server: S3, patch: pytest.MonkeyPatch) -> World:
+def _cluster(folder: Path, cli: Cli, server: S3, patch: pytest.MonkeyPatch) -> Cluster:
+    """Also makes this process one that reads the cluster's store."""
     for variable, value in server.environment.items():
         patch.setenv(variable, value)
     patch.setenv("RUSHES_HOME", str(folder / "home"))
+    patch.setenv("RUSHES_STORE", "s3://bucket/store")
+    patch.setenv("RUSHES_CACHE", str(folder / "mine"))
     fsspec.filesystem("s3").mkdir("bucket")
     keys = {name: value for name, value in server.environment.items() if "KEY" in name}
     settings = {name: value for name, value in server.environment.items() if "KEY" not in name}
@@ -109,8 +125,7 @@ def _world(folder: Path, cli: Cli, server: S3, patch: pytest.MonkeyPatch) -> Wor
         "RUSHES_CACHE": str(folder / "cache"),
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{cli.extra['RUSHES_MLFLOW_PORT']}",
     }
-    cluster = Cluster(folder / "runs", settings=settings, keys=keys)
-    return World(cluster, Store("s3://bucket/store", cache=folder / "mine"), folder / "videos")
+    return Cluster(folder / "runs", settings=settings, keys=keys)
 
 
 def test_a_run_in_which_a_step_fails_once_and_one_is_killed_at_its_deadline(world: World) -> None:
@@ -118,39 +133,46 @@ def test_a_run_in_which_a_step_fails_once_and_one_is_killed_at_its_deadline(worl
         "sample a part": [Fault(ends="failed")],
         "pretrain": [Fault(ends="deadline")],
     }
-    summary = world.run(faults=faults)
-    assert world.succeeded, world.logs()
+    ended = world.run(faults=faults)
+    assert ended.status == 0, world.logs()
     assert [attempt.ends for attempt in world.cluster.attempts["pretrain"]] == ["failed", "success"]
     assert [attempt.ends for attempt in world.cluster.attempts["sample a part"]] == ["failed", "success"]
-    assert (summary["state"], summary["error"]) == ("SUCCEEDED", "")
-    assert summary["decision"]["decision"] == "promoted"
+    again = ("sample a part 1/2", "sample a part 2/2", "pretrain pace-r2plus1d")
+    assert {task for task, state in ended.tasks.items() if state == "succeeded, attempt 2"} == set(again)
+    assert (ended.summary["state"], ended.summary["error"]) == ("SUCCEEDED", "")
+    assert ended.summary["decision"]["decision"] == "promoted"
     assert world.cluster.words[-1] == "RUNNING", "the word that no summary may believe"
+    served(world.target, ended, endpoint="clustered")
 
 
 def test_a_refused_first_model(world: World) -> None:
-    summary = world.run("--finetune.epochs", "1", "--finetune.optimizer.lr", "1e-9", endpoint="refused")
-    assert world.succeeded and world.cluster.refused == [], world.logs()
+    ended = world.run(*UNTAUGHT, endpoint="refused")
+    assert ended.status == 0 and world.cluster.refused == [], world.logs()
+    summary = ended.summary
     assert (summary["state"], summary["error"], summary["champion"]) == ("SUCCEEDED", "", None)
-    assert summary["decision"]["decision"] == "refused"
+    assert summary["decision"]["decision"] == "refused" and "deploy" not in ended.tasks
 
 
 def test_a_step_that_is_not_tried_again_and_a_run_as_it_should_be(world: World) -> None:
     """By the defaults of Kubeflow Pipelines 2.17 only a pod that is lost is tried again."""
-    summary = world.run(faults={"evaluate": [Fault(ends="failed")]}, retried="OnError")
-    assert not world.succeeded
-    assert summary["state"] == "STOPPED" and "out of memory" in summary["error"], summary
-    assert len(world.cluster.attempts["evaluate"]) == 1
+    ended = world.run(faults={"finetune": [Fault(ends="failed")]}, retried="OnError")
+    assert ended.status == 1
+    assert ended.summary["state"] == "STOPPED" and "out of memory" in ended.summary["error"], ended
+    assert ended.error.endswith("run: failed: finetune pace-r2plus1d: main: OOMKilled (exit code 137)")
+    assert len(world.cluster.attempts["finetune"]) == 1
     again = world.run()
-    assert world.succeeded, world.logs()
+    assert again.status == 0, world.logs()
     assert world.cluster.words[-1] == "COMPLETE"
-    assert (again["state"], again["error"]) == ("SUCCEEDED", "")
+    assert (again.summary["state"], again.summary["error"]) == ("SUCCEEDED", "")
 
 
 def test_a_run_that_a_person_terminates(world: World) -> None:
-    summary = world.run(faults={"export": [Fault(ends="terminated")]})
-    assert not world.succeeded
-    assert "register" not in world.cluster.attempts
+    ended = world.run(faults={"pretrain": [Fault(ends="terminated")]})
+    assert ended.status == 1
+    assert "finetune" not in world.cluster.attempts
+    summary, why = ended.summary, "pretrain pace-r2plus1d: workflow shutdown with strategy: Terminate"
     assert summary["state"] in ("CANCELED", "STOPPED") and "a person terminated the run" in summary["error"]
+    assert ended.error.endswith(f"run: terminated by a person: {why}")
 
 
 @pytest.mark.parametrize(

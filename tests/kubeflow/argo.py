@@ -51,6 +51,8 @@ class Fate:
     """Seconds from there until it fails, or, for a success, until it is done."""
     ends: Literal["success", "failed", "pod lost"] = "failed"
     """failed: an exit code, out of memory, evicted, its timeout; pod lost: its node went away."""
+    message: str = ""
+    """What Argo says of its pod."""
 
 
 @dataclass(frozen=True, kw_only=True)

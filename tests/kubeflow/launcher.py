@@ -4,6 +4,8 @@
     cluster.run(Path("pipelines/pipeline.yaml"), {"videos": "/videos", ...})
     cluster.state, cluster.attempts["pretrain"]
 
+    server.start = cluster.start        # a stand-in server runs here what is submitted to it
+
 kfp.local resolves inputs, loops, conditions and the exit task. Here is what the servers' sources say beyond that:
 
 - A pod has the environment that its task names, from values, ConfigMaps, Secrets and labels, on that of the image. The
@@ -13,6 +15,7 @@ kfp.local resolves inputs, loops, conditions and the exit task. Here is what the
   the artifact is at most 4 MB.
 - Attempts begin and end as Argo says (`tests.kubeflow.argo`), by a clock of its own.
 - The exit task is told a word of the metadata server, which often is RUNNING, and no message.
+- What the API server knows of a run are its state and Argo's words about each attempt.
 
 No scheduling, no images, no volumes, and not the API server: `tests.kubeflow.server` stands for that.
 """
@@ -40,6 +43,7 @@ from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from tests.kubeflow.argo import Attempt, Fate, Retried, Strategy, attempts
+from tests.kubeflow.server import Look, Record
 
 UID = 10001
 METADATA_BYTES = 4 << 20
@@ -48,6 +52,14 @@ ARGUMENT_BYTES = 128 << 10
 """Of one argument of a process, by Linux."""
 EXIT_TASK = "summary"
 _EXECUTOR = "TESTS_EXECUTOR"
+_SAID = {
+    "failed": "main: OOMKilled (exit code 137)",
+    "pod lost": "pod deleted",
+    "deadline": "Pod was active on the node longer than the specified deadline",
+    "terminated": "workflow shutdown with strategy: Terminate",
+}
+"""Argo's message of a pod that was ended so."""
+_ERROR = "main: Error (exit code 1)"
 Word = Literal["COMPLETE", "FAILED", "RUNNING", "CANCELED"]
 
 
@@ -71,6 +83,8 @@ class Pod:
     """What the compiled pipeline says of a task's pods."""
 
     name: str
+    task: str
+    """Its name in the compiled file."""
     environment: Mapping[str, str]
     timeout: float
     strategy: Strategy
@@ -96,19 +110,53 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.run_id = ""
+        self.state = "PENDING"
+        """The run's, as the API server gives it."""
+        self.tasks: dict[str, list[list[str]]] = {}
+        """State and message of each attempt, by iteration, by the task's name in the compiled file."""
         self.attempts: dict[str, list[Attempt]] = {}
         self.refused: list[str] = []
         self.words: list[Word] = []
         """What the exit task of each run was told."""
+        self.broken: list[Exception] = []
+        """Errors of this stand-in itself, in runs that a server started."""
+        self.thread = threading.Thread()
+        """Of the run that a server started last."""
         self._terminated = threading.Event()
         self._unseen = self._failed = False
+
+    def start(self, run: Record, compiled: str) -> Callable[[], Look]:
+        """Starts a run that a server was given; returns what looks at it find."""
+        self.state, self.tasks = "PENDING", {}
+
+        def execute() -> None:
+            try:
+                self.run(compiled, run["runtime_config"]["parameters"], run_id=run["run_id"])
+            except Exception as error:
+                self.broken.append(error)
+                self.state = "FAILED"
+
+        self.thread = threading.Thread(target=execute)
+        self.thread.start()
+        return self.look
+
+    def look(self) -> Look:
+        """State of the run and of its tasks."""
+        state = "CANCELING" if self.state == "RUNNING" and self._terminated.is_set() else self.state
+        return state, {name: [">".join(attempts) for attempts in parts] for name, parts in list(self.tasks.items())}
 
     def run(self, compiled: str, arguments: Mapping[str, Any], *, run_id: str) -> bool:
         """Runs a compiled pipeline to its end; returns whether all tasks succeeded."""
         self.run_id, self.attempts, self.refused = run_id, {}, []
+        self.state, self.tasks = "RUNNING", {}
         self._terminated.clear()
         self._unseen = self._failed = False
-        folder = self.folder / run_id
+        succeeded = self._execute(compiled, arguments)
+        self.state = "SUCCEEDED" if succeeded else "FAILED"
+        return succeeded
+
+    def _execute(self, compiled: str, arguments: Mapping[str, Any]) -> bool:
+        folder = self.folder / self.run_id
         folder.mkdir(parents=True)
         folder.chmod(0o777)
         pods, text = self._pods(compiled)
@@ -154,16 +202,17 @@ class Cluster:
             if killed == "terminated":
                 self._terminated.set()
             ends: Literal["failed", "pod lost"] = "pod lost" if killed == "pod lost" else "failed"
-            return Fate(pending=1.0, runs=pod.timeout + 1 if killed == "deadline" else 1.0, ends=ends)
+            runs = pod.timeout + 1 if killed == "deadline" else 1.0
+            return Fate(pending=1.0, runs=runs, ends=ends, message=_SAID[killed])
         if process.returncode:
             self._failed = True
-            return Fate(pending=1.0, runs=1.0, ends="failed")
+            return Fate(pending=1.0, runs=1.0, ends="failed", message=_ERROR)
         try:
             check_outputs(command)
         except RefusedError as error:
             self._failed = True
             self.refused.append(f"{pod.name}: {error}")
-            return Fate(pending=1.0, runs=1.0, ends="failed")
+            return Fate(pending=1.0, runs=1.0, ends="failed", message=_ERROR)
         return Fate(pending=1.0, runs=1.0, ends="success")
 
     def _wait(self, process: "subprocess.Popen[bytes]", pod: Pod, fault: Fault | None) -> str | None:
@@ -192,12 +241,13 @@ class Cluster:
         settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
         pods = {}
         for component in [pipeline["root"], *pipeline["components"].values()]:
-            for task in component.get("dag", {}).get("tasks", {}).values():
+            for key, task in component.get("dag", {}).get("tasks", {}).items():
                 inner = pipeline["components"][task["componentRef"]["name"]]
                 if "executorLabel" in inner:
                     label = inner["executorLabel"]
                     pods[label] = Pod(
                         name=task["taskInfo"]["name"],
+                        task=key,
                         environment=self._variables(pipeline["deploymentSpec"]["executors"][label], settings[label]),
                         timeout=float(settings[label]["activeDeadlineSeconds"]),
                         strategy=Strategy.of(task, retried=self.retried),
@@ -253,6 +303,12 @@ def check_outputs(command: Sequence[str]) -> None:
                 raise RefusedError(f"received message larger than max ({size} vs. {METADATA_BYTES}): {name!r}")
 
 
+def _shown(fate: Fate) -> str:
+    """An attempt's end as `tests.kubeflow.workflows` has it."""
+    state = {"success": "SUCCEEDED", "pod lost": "ERROR"}.get(fate.ends, "FAILED")
+    return f"{state}({fate.message})" if fate.message else state
+
+
 def _no_constant(text: str) -> float:
     raise ValueError(f"invalid value {text}")
 
@@ -280,10 +336,13 @@ def _rules(cluster: Cluster, pods: Mapping[str, Pod], folder: Path) -> Iterator[
             if cluster.is_terminated() and pod.name != EXIT_TASK:
                 return status.Status.FAILURE
             command = subprocess_task_handler.replace_python_executable(self.full_command, sys.executable)
-            faults, fates = list(cluster.faults.get(pod.name, ())), list[Fate]()
+            faults, fates, shown = list(cluster.faults.get(pod.name, ())), list[Fate](), list[str]()
+            cluster.tasks.setdefault(pod.task, []).append(shown)
             while True:
                 fault = faults[len(fates)] if len(fates) < len(faults) else None
+                shown.append("RUNNING")
                 fates.append(cluster.attempt(command, pod, folder, fault))
+                shown[-1] = _shown(fates[-1])
                 made = attempts(pod.strategy, timeout=pod.timeout, fates=fates)
                 cluster.attempts[pod.name] = made[: len(fates)]
                 if fates[-1].ends == "success":

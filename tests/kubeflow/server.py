@@ -12,6 +12,8 @@ of Kubeflow's server do where we depend on it:
 - a run's details are Argo's nodes, and neither they nor the run have a message (`tests.kubeflow.workflows`); the API's
   earlier version gives the whole workflow
 - a file has up to 32 MB
+- a run whose workflow outgrows what Argo can store fails (`tests.kubeflow.packer`)
+- a run that a person terminates is CANCELING until its pods have ended, and FAILED then
 """
 
 import email
@@ -32,6 +34,7 @@ from google.protobuf import json_format
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
+from tests.kubeflow import packer
 from tests.kubeflow.robfig import parse as parse_cron
 from tests.kubeflow.workflows import Tasks, details_of, workflow_of
 
@@ -108,6 +111,8 @@ class Kubeflow:
         self.experiments: dict[str, Record] = {}
         self.pipelines: dict[str, Record] = {}
         self.versions: dict[str, Record] = {}
+        self.compiled: dict[str, tuple[str, Record, Record]] = {}
+        """What was uploaded, by the version's ID: the file, its pipeline, and its settings for Kubernetes."""
         self.recurring: dict[str, Record] = {}
         self.runs: dict[str, Record] = {}
         self.calls: list[str] = []
@@ -121,6 +126,10 @@ class Kubeflow:
         """Whether everything is answered by that page, as where a proxy is in front of the server."""
         self.fate: list[Look] = [("SUCCEEDED", {})]
         """What the next looks at a run come to."""
+        self.start: Callable[[Record, str], Callable[[], Look]] | None = None
+        """Runs what is submitted, a run and its compiled file; looks at that run come to what it returns."""
+        self.looks: dict[str, Callable[[], Look]] = {}
+        """Of runs that `start` has started, by their IDs."""
         self.gate: tuple[str, threading.Barrier] | None = None
         """Requests of this kind wait for each other."""
         self.url = ""
@@ -192,6 +201,7 @@ class Kubeflow:
             "GET /runs": lambda query: _page({key: _shown(run) for key, run in self.runs.items()}, "runs", query),
             "POST /runs": self._create_run,
             "GET /runs/([^/:]+)": lambda key, query: self._advance(_known(self.runs, key)),
+            "POST /runs/([^/:]+):terminate": self._terminate,
             "GET /apis/v1beta1/runs/([^/:]+)": self._workflow,
         }
 
@@ -220,7 +230,9 @@ class Kubeflow:
             for settings in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
                 json_format.ParseDict(settings, KubernetesExecutorConfig())
         record = {"pipeline_id": query["pipelineid"], "display_name": query["name"], "pipeline_spec": spec}
-        return _add(self.versions, "pipeline_version_id", record | {"description": query.get("description", "")})
+        made = _add(self.versions, "pipeline_version_id", record | {"description": query.get("description", "")})
+        self.compiled[made["pipeline_version_id"]] = (query["file"], spec, platforms[0] if platforms else {})
+        return made
 
     def _list_versions(self, pipeline: str, query: Mapping[str, str]) -> Record:
         own = {key: record for key, record in self.versions.items() if record["pipeline_id"] == pipeline}
@@ -265,31 +277,46 @@ class Kubeflow:
     def _create_run(self, query: Mapping[str, str]) -> Record:
         record = _body(query, "V2beta1Run")
         self._check_run(record)
-        return _add(self.runs, "run_id", record | {"state": "PENDING"})
+        made = _add(self.runs, "run_id", record | {"state": "PENDING"})
+        if self.start is not None:
+            file, *_ = self.compiled[record["pipeline_version_reference"]["pipeline_version_id"]]
+            self.looks[made["run_id"]] = self.start(made, file)
+        return made
+
+    def _terminate(self, key: str, query: Mapping[str, str]) -> Record:
+        _change_state(_known(self.runs, key), "CANCELING")
+        return {}
 
     def _advance(self, run: Record) -> Record:
         """What a run has come to at each look: the next of the states that `fate` holds, the last one for ever."""
-        look = self.fate.pop(0) if len(self.fate) > 1 else self.fate[0]
+        if run["run_id"] in self.looks:
+            look = self.looks[run["run_id"]]()
+        else:
+            look = self.fate.pop(0) if len(self.fate) > 1 else self.fate[0]
         if look == 0:
             raise ConnectionAbortedError
         if isinstance(look, int):
             raise RefusedError(look, "out of order")
         state, tasks = look
-        version = self.versions.get(run.get("pipeline_version_reference", {}).get("pipeline_version_id", ""))
-        if version:
-            run["workflow"] = workflow_of(
-                version["pipeline_spec"],
-                state=state,
-                tasks=tasks,
-                retry_policy=self.retry_policy,
-            )
+        version = run.get("pipeline_version_reference", {}).get("pipeline_version_id", "")
+        if version in self.compiled:
+            state = self._keep_workflow(run, version, state, tasks)
             run["run_details"] = {"task_details": details_of(run["workflow"])}
-        if run.get("state") != state:
-            run.setdefault("state_history", []).append({"update_time": datetime.now(UTC).isoformat(), "state": state})
-        run["state"] = state
+        _change_state(run, state)
         answer = _shown(run)
         conform(answer, "V2beta1Run", "run")
         return answer
+
+    def _keep_workflow(self, run: Record, version: str, state: str, tasks: Tasks) -> str:
+        """Stores a run's workflow; one that is too large ends with an error. Returns the run's state."""
+        if _phase(run) == "Error":
+            return "FAILED"
+        _, pipeline, platform = self.compiled[version]
+        workflow = workflow_of(pipeline, state=state, tasks=tasks, retry_policy=self.retry_policy)
+        filled = packer.filled(workflow, pipeline, platform, run["runtime_config"]["parameters"])
+        too_large = filled is not workflow and packer.is_too_large(filled)
+        run["workflow"] = packer.failed(run.get("workflow"), workflow) if too_large else workflow
+        return "FAILED" if too_large else state
 
     def _workflow(self, key: str, query: Mapping[str, str]) -> Record:
         """A run as the API's earlier version gives it."""
@@ -333,6 +360,16 @@ def _known(table: Mapping[str, Record], key: str) -> Record:
     if key not in table:
         raise RefusedError(404, f"{key} is not there")
     return table[key]
+
+
+def _phase(run: Record) -> str:
+    return str(run.get("workflow", {}).get("status", {}).get("phase"))
+
+
+def _change_state(run: Record, state: str) -> None:
+    if run.get("state") != state:
+        run.setdefault("state_history", []).append({"update_time": datetime.now(UTC).isoformat(), "state": state})
+    run["state"] = state
 
 
 def _shown(run: Record) -> Record:

@@ -1,10 +1,12 @@
 """What `--wait` shows of a run: our tasks with partition or model, whatever Argo makes of them, and why it failed."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import yaml
 from hypothesis import given
@@ -205,6 +207,60 @@ def test_a_refused_version_and_a_retry_are_told_of_a_success(
     assert wait(server) == 0
     told = capsys.readouterr().out
     assert "Decision: refused (above chance: fail)" in told and "Tried again: pretrain: node went away" in told
+
+
+@pytest.mark.parametrize(
+    ("store", "why"),
+    [
+        ("", r"\S+/home/store has no journal of this run"),
+        (
+            "nonsense://bucket/store",
+            r"the store cannot be read \(store: 'nonsense://bucket/store' cannot be opened .*\)",
+        ),
+        ("{home}/a file/store", r"the store cannot be read \(.*Not a directory.*\)"),
+        ("s3://bucket/store", r"the store cannot be read \(Unable to locate credentials\)"),
+    ],
+)
+def test_a_journal_that_cannot_be_read_is_reported(
+    store: str,
+    why: str,
+    server: Kubeflow,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in [name for name in os.environ if re.match("AWS_(ACCESS|SECRET|PROFILE|SESSION)", name)]:
+        monkeypatch.delenv(name)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    if store:
+        monkeypatch.setenv("RUSHES_STORE", store.format(home=tmp_path))
+    server.fate = [("FAILED", {"pin": BROKEN})]
+    assert wait(server) == 1
+    captured = capsys.readouterr()
+    (line,) = [line for line in captured.out.splitlines() if line.startswith("What the steps said")]
+    assert re.fullmatch(
+        f"What the steps said is not shown: {why}: RUSHES_STORE has to name the cluster's store", line
+    ), line
+    assert "run: failed: pin: main: Error (exit code 1)" in " ".join(captured.err.split())
+
+
+def test_a_damaged_journal_is_named_and_a_fault_of_ours_is_not_hidden(
+    server: Kubeflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next_run(server, monkeypatch, ("end", "pin", ""))
+    assert wait(server) == 0
+    (run,) = server.runs
+    open_store().write(f"runs/{run}/1-pin.json", b"{")
+    with pytest.raises(TypeError, match="a fault of ours"), monkeypatch.context() as patch:
+        patch.setattr(follow, "outcome_of", lambda *_, **__: (_ for _ in ()).throw(TypeError("a fault of ours")))
+        next_run(server, monkeypatch, ("end", "pin", ""))
+        wait(server)
+    assert follow._outcome(run, "SUCCEEDED") is None
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"cannot be read (runs/{run}/1-pin.json: not a record of a run" in told
 
 
 def test_a_run_that_a_person_terminates_is_told_as_such(

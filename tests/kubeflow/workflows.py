@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -16,6 +17,7 @@ Tasks = Mapping[str, str | Sequence[str]]
 """State of each task that has begun, by its name in the compiled file; of a task in a loop, one state per iteration, ""
 where it has not begun. Attempts are joined by `>`, and may have a message: `FAILED(main: Error (exit code 1))>RUNNING`.
 After a last `>` Argo waits to try again. PENDING is a pod that waits for a node. DRIVER is a driver that failed."""
+_BEGUN = datetime(2026, 11, 30, 10, tzinfo=UTC)
 _PHASES = {"RUNTIME_STATE_UNSPECIFIED": "Omitted"}
 
 
@@ -45,7 +47,7 @@ class Builder:
             "type": kind,
             "templateName": template or "a-template",
             "phase": _PHASES.get(state, state.capitalize()),
-            "startedAt": f"2026-11-30T10:{len(self.nodes) // 60:02d}:{len(self.nodes) % 60:02d}Z",
+            "startedAt": f"{_BEGUN + timedelta(seconds=len(self.nodes)):%Y-%m-%dT%H:%M:%SZ}",
             "children": [],
         } | ({"message": message} if message else {})
         if parent in self.nodes:

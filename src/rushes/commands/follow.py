@@ -27,6 +27,9 @@ _WAITING_SECONDS = 600.0
 _MANY = 8
 """Iterations of a loop above which they are counted; those that failed are still named."""
 
+_STORE_LIBRARIES = {"aiohttp", "botocore"}
+"""What s3fs is made of: some of their errors are no OSError, such as that of missing keys."""
+
 
 class LeftError(RushesError):
     """The command that followed a run was interrupted; the run continues."""
@@ -57,7 +60,7 @@ def follow(started: Started) -> None:
         for now in _looks(started.cluster, started.run):
             watched.look(now)
             if now.ended:
-                _show_end(started, now, watched.tasks)
+                _show_end(started, now, watched)
                 return
     except KeyboardInterrupt:
         raise LeftError(f"interrupted: {_goes_on(started.cluster, started.run)}") from None
@@ -69,6 +72,8 @@ class _Watched:
 
     started: Started
     tasks: tuple[Task, ...] = ()
+    error: str = ""
+    """Why Argo could not go on with the whole run."""
     nodes: tuple[tuple[str, str], ...] | None = None
     read: float = 0.0
     shown: dict[str, str] = field(default_factory=dict)
@@ -90,6 +95,7 @@ class _Watched:
         declared = self.started.pipeline.tasks
         with contextlib.suppress(ServiceError):  # the next look tries again
             if workflow := self.started.cluster.workflow(self.started.run):
+                self.error = workflow.error
                 return workflow.tasks(declared, self.started.labels)
         return tasks_by_name(now.nodes, declared)
 
@@ -163,14 +169,14 @@ def _counted(states: Iterable[str]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
-def _show_end(started: Started, now: Progressing, tasks: Sequence[Task]) -> None:
+def _show_end(started: Started, now: Progressing, watched: _Watched) -> None:
     """Prints what the tasks and the journal say.
 
     Raises:
         RushesError: the run did not succeed.
     """
     table = Table("tasks", "", box=None, header_style="bold")
-    for state, count in sorted(Counter(task.state.lower() for task in tasks).items()):
+    for state, count in sorted(Counter(task.state.lower() for task in watched.tasks).items()):
         table.add_row(state, str(count))
     console.print(table)
     outcome = _outcome(started.run, "CANCELED" if now.terminated else now.state)
@@ -182,24 +188,41 @@ def _show_end(started: Started, now: Progressing, tasks: Sequence[Task]) -> None
     if now.state == "SUCCEEDED":
         return
     state = "terminated by a person" if now.terminated else now.state.lower()
-    raise RushesError(f"run: {state}: {_reason(started.run, outcome, tasks)}")
+    raise RushesError(f"run: {state}: {_reason(started.run, outcome, watched)}")
 
 
 def _outcome(run: str, word: str) -> Outcome | None:
-    """What the run's journal says; None where this machine cannot read the cluster's store."""
-    with contextlib.suppress(Exception):  # no access to that store
+    """What the run's journal says; None, and a line about it, where this machine cannot read it."""
+    try:
         store = open_store()
         if events := Journal(store, run).events():
             return outcome_of(store, events, word=word)
+        why = f"{store.url} has no journal of this run"
+    except Exception as error:
+        if not _is_of_the_store(error):
+            raise
+        why = f"the store cannot be read ({' '.join(str(error).split())})"
+    console.print(
+        f"What the steps said is not shown: {why}: RUSHES_STORE has to name the cluster's store",
+        markup=False,
+        soft_wrap=True,
+    )
     return None
 
 
-def _reason(run: str, outcome: Outcome | None, tasks: Sequence[Task]) -> str:
-    """The failing steps' own messages; else what Argo says of their pods."""
-    pods = [f"{task.name}: {task.message or 'failed'}" for task in tasks if task.state == "FAILED"]
+def _is_of_the_store(error: Exception) -> bool:
+    """Whether a store is wrongly named, out of reach, not ours to read, or damaged, and it is no fault of this code."""
+    libraries = {kind.__module__.partition(".")[0] for kind in type(error).mro()}
+    return isinstance(error, RushesError | OSError) or bool(libraries & _STORE_LIBRARIES)
+
+
+def _reason(run: str, outcome: Outcome | None, watched: _Watched) -> str:
+    """The failing steps' own messages; else what Argo says of their pods, or of the whole run."""
+    pods = [f"{task.name}: {task.message or 'failed'}" for task in watched.tasks if task.state == "FAILED"]
+    argo = [*pods, *([f"Argo stopped it: {watched.error}"] if watched.error else [])]
     if outcome and outcome.has_step_error:
         return outcome.error
     if outcome:
-        return "; ".join(pods) or outcome.error
+        return "; ".join(argo) or outcome.error
     summary = f"the steps' messages are in runs/{run}/summary.json of the cluster's store (RUSHES_STORE)"
-    return "; ".join([*pods, summary])
+    return "; ".join([*argo, summary])

@@ -74,6 +74,9 @@ class Workflow:
     """Which failures are tried again where a task does not say it: OnFailure, OnError, Always."""
     layers_retried: bool
     """Whether the defaults also retry the templates around a step, each of which multiplies its attempts."""
+    error: str = ""
+    """Why Argo could not go on with it, as where it is too large to be stored; empty otherwise, also where a task
+    failed."""
 
     @classmethod
     def parse(cls, manifest: str) -> Self:
@@ -85,13 +88,15 @@ class Workflow:
         try:
             record = json.loads(manifest)
             name, spec = str(record["metadata"]["name"]), record["spec"]
-            nodes = (record.get("status") or {}).get("nodes") or {}
+            status = record.get("status") or {}
+            nodes = status.get("nodes") or {}
             defaults = (spec.get("templateDefaults") or {}).get("retryStrategy") or {}
             found = sorted(nodes.values(), key=lambda node: (str(node.get("startedAt")), node["name"]))
             return cls(
                 nodes=tuple(_node(node, name) for node in found),
                 retry_policy=defaults.get("retryPolicy") or "OnFailure",
                 layers_retried=bool(defaults) and str(defaults.get("limit")) != "0",
+                error=str(status.get("message") or "") if status.get("phase") == "Error" else "",
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no workflow: {type(error).__name__}: {error}") from error
