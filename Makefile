@@ -4,6 +4,8 @@
 # make docs    the documentation as a site, in site/
 # make sbom    after `make lock`: the licences of all packages, and what each image holds
 # make image   the image of the pipeline's steps, by Docker; image-gpu and image-triton: deploy/Dockerfile
+# make cluster       Kubernetes in Docker by kind, with all servers, and the demo on it: not tried yet (deploy/kind)
+# make cluster-test  what must hold of a cluster, on that one       make cluster-down   removes it
 
 PYTHON ?= python3
 MODEL ?= pace-r2plus1d
@@ -20,7 +22,7 @@ TAG = $(shell $(BIN)/python -m rushes.orchestration.image)
 BASE ?=
 DOCKER_BUILD := DOCKER_BUILDKIT=1 docker build --file deploy/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) $(DOCKER_FLAGS)
 
-.PHONY: demo install test soak check format compile lock sbom docs build image image-gpu image-triton up down status clean
+.PHONY: demo install test soak check format compile lock sbom docs build image image-gpu image-triton cluster cluster-test cluster-down up down status clean
 
 demo: $(INSTALLED)
 	@$(BIN)/rushes demo $(MODEL) --size $(SIZE)
@@ -79,6 +81,15 @@ image-gpu: $(INSTALLED)
 
 image-triton: $(INSTALLED)
 	$(DOCKER_BUILD) --target triton --tag rushes/triton:$(TAG) --tag rushes/triton:$(VERSION) .
+
+cluster: image image-triton
+	bash deploy/kind/cluster.sh up
+
+cluster-test: $(INSTALLED)
+	bash deploy/kind/cluster.sh test
+
+cluster-down:
+	bash deploy/kind/cluster.sh down
 
 up down status: $(INSTALLED)
 	@$(BIN)/rushes $@

@@ -1,4 +1,4 @@
-# Not tried on a cluster: written from the manifests of the projects that it installs; so far only its commands were checked.
+# Not tried on a cluster: written from the manifests of the projects that it installs, which render with ours.
 #
 #   bash deploy/kind/cluster.sh up      a cluster in Docker with everything, and the demo on it (make cluster)
 #   bash deploy/kind/cluster.sh test    tests/kubeflow/conformance.py on it (make cluster-test)
@@ -9,7 +9,8 @@
 # shellcheck shell=bash
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-PATH=$PATH:$PWD/.venv/bin
+bin=${BIN:-.venv/bin}
+PATH=$PATH:$PWD/.venv/bin # for kubectl, where the machine has none
 
 kubeflow_pipelines='github.com/kubeflow/pipelines/manifests/kustomize/cluster-scoped-resources?ref=2.17.0'
 profile=deploy/kind/profile.yaml
@@ -17,11 +18,11 @@ api=38888 s3=38333 probes=38080 # ports of this machine, for as long as a comman
 work=.rushes/kind
 bucket=s3://rushes
 
-on() { kubectl --context kind-rushes --namespace "$@"; }
+on() { kubectl --context kind-rushes --namespace "$@"; } # the namespace first
 
 up() {
   kind get clusters | grep --quiet --line-regexp rushes || kind create cluster --config deploy/kind/kind.yaml --wait 5m
-  tag=$(python -m rushes.orchestration.image)
+  tag=$("$bin/python" -m rushes.orchestration.image)
   kind load docker-image --name rushes "rushes/python:$tag" "rushes/triton:$tag"
   install_kubeflow
   make_bucket_and_secrets
@@ -63,14 +64,15 @@ EOF
 
 # What a key of a Secret in namespace rushes holds; something new where there is no such Secret.
 kept() {
-  on rushes get secret "$1" --output "jsonpath={.data.$2}" 2>/dev/null | base64 --decode | grep . || openssl rand -hex 24
+  on rushes get secret "$1" --output "jsonpath={.data.$2}" 2>/dev/null | base64 --decode | grep . ||
+    openssl rand -hex 24
 }
 
 applied() { on "$1" create "${@:2}" --dry-run=client --output yaml | on "$1" apply --filename -; }
 
 install_rushes() {
   mkdir -p "$work"
-  rushes pipeline compile --profile "$profile" --out "$work/pipeline.yaml"
+  "$bin/rushes" pipeline compile --profile "$profile" --out "$work/pipeline.yaml"
   applied rushes configmap rushes-schedules --from-file=schedules.yaml=deploy/schedules.yaml \
     --from-file=pipeline.yaml="$work/pipeline.yaml"
   on kubeflow label --overwrite namespace kubeflow rushes/pipelines=true
@@ -80,9 +82,9 @@ install_rushes() {
 
 demo() {
   reach
-  rushes demo-videos "$work/demo"
-  python -m deploy.kind.upload "$work/demo" "$bucket/demo"
-  rushes pipeline submit pace-r2plus1d --size cpu --videos "$bucket/demo" --endpoint demo --profile "$profile" \
+  "$bin/rushes" demo-videos "$work/demo"
+  "$bin/python" -m deploy.kind.upload "$work/demo" "$bucket/demo"
+  "$bin/rushes" pipeline submit pace-r2plus1d --size cpu --videos "$bucket/demo" --endpoint demo --profile "$profile" \
     --pipeline "$work/pipeline.yaml" --wait
   on rushes rollout status deployment/triton --timeout 20m # ready once it answers with the model
 }
@@ -91,7 +93,7 @@ run_tests() {
   reach
   RUSHES_TEST_PROFILE=$profile RUSHES_TEST_VIDEOS=$bucket/tests/videos RUSHES_REPLICAS=127.0.0.1:$probes \
     RUSHES_TEST_PODS="kubectl --context kind-rushes --namespace kubeflow" \
-    python -m pytest tests/kubeflow/test_conformance.py
+    "$bin/python" -m pytest tests/kubeflow/test_conformance.py
 }
 
 # The cluster's servers at ports of this machine, until this script ends, and the environment that leads to its store.
@@ -115,7 +117,15 @@ reach() {
 
 # Again and again, since a connection that breaks may end it.
 forward() {
-  while :; do on "$1" port-forward "$2" "$3" >/dev/null 2>&1 || true; sleep 1; done &
+  (
+    trap 'kill "$child" 2>/dev/null || true; exit' TERM
+    while :; do
+      kubectl --context kind-rushes --namespace "$1" port-forward "$2" "$3" >/dev/null 2>&1 &
+      child=$!
+      wait "$child" || true
+      sleep 1
+    done
+  ) &
 }
 
 case ${1-} in
