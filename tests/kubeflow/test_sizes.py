@@ -13,7 +13,7 @@ from rushes.cli import main
 from rushes.commands import follow
 from rushes.config import load_recipe
 from rushes.kubeflow.compiled import Pipeline
-from rushes.kubeflow.sizes import size_warning
+from rushes.kubeflow.sizes import LIMIT, size_warning
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
 from rushes.resources import bundled
 from rushes.strict import to_record
@@ -63,6 +63,7 @@ def first_warned(**given: int) -> int:
 def test_what_is_not_warned_of_can_be_stored_and_what_is_was_near_it(models: int) -> None:
     partitions = first_warned(models=models)
     found = share(compiled_pipeline(), partitions=partitions - 1, models=models)
+    assert packer.LIMIT == LIMIT
     assert 0.4 < found < 0.95, f"{models} models, {partitions - 1} partitions: {found:.2f}"
     assert share(compiled_pipeline(), partitions=partitions - 1, models=models, policy="") < found
 

@@ -9,7 +9,6 @@ import yaml
 from rushes.cli import main
 from rushes.commands import follow
 from rushes.kubeflow.compiled import Pipeline
-from rushes.kubeflow.sizes import LIMIT, size_warning
 from rushes.orchestration.local import compiled_pipeline
 from tests.kubeflow.server import Kubeflow, serving
 
@@ -101,16 +100,6 @@ def test_a_comparison_that_outgrows_a_workflow_is_told_when_submitted(
         out = str(tmp_path / "out")
         assert main([*command, "--host", server.url, "--out", out, "--seeds", str(seeds)]) == 0
         assert ("chains make a workflow of" in capsys.readouterr().out) == too_many
-
-
-@pytest.mark.parametrize(("partitions", "models", "chains"), [(175, 1, 0), (85, 8, 0), (4, 2, 215)])
-def test_the_estimate_agrees_with_what_was_computed_from_the_compiled_texts(
-    partitions: int, models: int, chains: int
-) -> None:
-    assert size_warning(partitions=partitions, models=models, chains=chains)
-    less = size_warning(partitions=partitions // 2, models=models, chains=chains // 2)
-    assert less == ""
-    assert LIMIT == 1048576
 
 
 def test_a_file_that_was_compiled_with_too_short_a_budget_is_told_when_submitted(
