@@ -27,7 +27,7 @@ from rushes.serving.server import address, start_triton, stop_triton
 from rushes.serving.sidecar import Watcher, watch
 from rushes.store import Store
 from tests.integration.conftest import Cli, free_ports
-from tests.kubeflow.conformance import UNTAUGHT, Ended, Target, served, told_alike
+from tests.kubeflow.conformance import UNTAUGHT, Ended, Target, reports_agree, served
 from tests.kubeflow.launcher import Cluster, Fault, RefusedError, check_outputs
 from tests.kubeflow.server import serving
 from tests.s3 import S3, running
@@ -49,7 +49,7 @@ class World:
         ended = self.target.run(*more, endpoint=endpoint)
         self.cluster.thread.join()
         assert not self.cluster.broken, self.cluster.broken
-        told_alike(ended)
+        reports_agree(ended)
         assert (ended.status == 0) == (self.cluster.state == "SUCCEEDED"), self.logs()
         for name, attempts in self.cluster.attempts.items():
             shown = {state for task, state in ended.tasks.items() if task.startswith(name)}

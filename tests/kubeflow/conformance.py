@@ -4,7 +4,7 @@
     success(target)
 
 `tests.kubeflow.test_conformance` calls them, of a server that `RUSHES_TEST_PROFILE` names, or else of the stand-in with
-scripts; `tests.integration.test_launcher` holds what `told_alike` and `served` say against runs that it makes.
+scripts; `tests.integration.test_launcher` holds what `reports_agree` and `served` say against runs that it makes.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ class Ended:
         return dict(re.findall(r"(?m)^([a-z].*?): ((?:pending|running|succeeded|failed)\b.*)$", self.shown))
 
 
-def _cannot(pod: str) -> None:
+def _deletes_none(pod: str) -> None:
     raise AssertionError(f"{pod}: nothing here deletes pods")
 
 
@@ -80,7 +80,7 @@ class Target:
     """Compiled for the profile."""
     videos: str
     """Folder or URL of a few videos in classes, which pods can read."""
-    lose: Callable[[str], object] = _cannot
+    lose: Callable[[str], object] = _deletes_none
     """Deletes a pod."""
     replicas: str = ""
     """host:port of the probes of Triton's replicas; empty where there are none."""
@@ -158,7 +158,7 @@ class Target:
 # What holds of every run ----------------------------------------------------------------------------------------------
 
 
-def told_alike(ended: Ended) -> None:
+def reports_agree(ended: Ended) -> None:
     """`--wait` says what the summary says, by the names of our tasks."""
     summary = ended.summary
     assert (ended.status == 0) == (summary["state"] == "SUCCEEDED"), ended
@@ -190,7 +190,7 @@ def success(target: Target) -> None:
     """A model is promoted and served, and its pipeline is uploaded once."""
     endpoint = _new("success")
     ended = target.run(endpoint=endpoint)
-    told_alike(ended)
+    reports_agree(ended)
     assert ended.status == 0 and set(ended.tasks.values()) == {"succeeded"}, ended
     parts = read_profile(target.profile).partitions
     sampled = {f"sample a part {part}/{parts}" for part in range(1, parts + 1)}
@@ -207,7 +207,7 @@ def success(target: Target) -> None:
 def refused_promotion(target: Target) -> None:
     """A run whose model is refused has succeeded, and deploys nothing."""
     ended = target.run(*UNTAUGHT, endpoint=_new("refused"))
-    told_alike(ended)
+    reports_agree(ended)
     assert (ended.status, ended.summary["champion"]) == (0, None), ended
     assert ended.summary["decision"]["decision"] == "refused" and "deploy" not in ended.tasks
 
@@ -215,7 +215,7 @@ def refused_promotion(target: Target) -> None:
 def failing_step(target: Target) -> None:
     """The step's own message is shown, after as many attempts as the server's policy allows."""
     ended = target.run(endpoint=_new("failing"), videos=f"{target.videos}-that-are-not-there")
-    told_alike(ended)
+    reports_agree(ended)
     assert (ended.status, ended.summary["state"]) == (1, "FAILED"), ended
     assert "run: failed: pin: " in ended.error
     retried = target.workflow(ended.run).retry_policy in ("OnFailure", "Always")
@@ -229,7 +229,7 @@ def lost_pod(target: Target) -> None:
     started = target.start(endpoint=_new("lost"))
     target.lose(target.pod_of(started, "pin"))
     ended = target.follow(started)
-    told_alike(ended)
+    reports_agree(ended)
     retried = target.workflow(ended.run).retry_policy in ("OnError", "Always")
     assert ended.status == (0 if retried else 1), ended
     assert not retried or ended.tasks["pin"] == "succeeded, attempt 2", ended.tasks
@@ -241,7 +241,7 @@ def terminated_run(target: Target) -> None:
     target.pod_of(started, "pin")
     target.terminate(started.run)
     ended = target.follow(started)
-    told_alike(ended)
+    reports_agree(ended)
     assert ended.status == 1 and "run: terminated by a person" in ended.error, ended
     assert ended.summary["state"] in ("CANCELED", "STOPPED"), ended.summary
 

@@ -25,12 +25,12 @@ LIMIT = 1 << 20
 TOO_LARGE = "Request entity too large: limit is 3145728"
 """Kubernetes' answer to nodes that could not be packed, which Argo makes the workflow's message."""
 _SMALL = 250
-"""Nodes of a workflow that is not measured: some thirty recipes would be needed to make it too large."""
+"""Nodes of a workflow that is not measured: not even sixteen recipes make it too large."""
 _RANDOM = 16
 """Bytes of a random ID."""
 
 
-def filled(workflow: Record, pipeline: Record, platform: Record, arguments: Mapping[str, Any]) -> Record:
+def with_parameters(workflow: Record, pipeline: Record, platform: Record, arguments: Mapping[str, Any]) -> Record:
     """The workflow with the parameters of its nodes; one of few nodes as it is.
 
     Args:
@@ -84,9 +84,9 @@ class _Texts:
         task = next((part for part in reversed(parts) if part.removesuffix("-driver") in self.tasks), "")
         if parts[-1].endswith("-driver"):
             name = task.removesuffix("-driver")
-            driven = self._driven(name) if name else {}
+            inputs = self._driver_inputs(name) if name else {}
             patch = {"pod-spec-patch": self._patch(name, node)} if self._executor(name) else {}
-            return _inputs(driven) | {"outputs": _parameters(patch | {"condition": "true"})}
+            return _inputs(inputs) | {"outputs": _parameters(patch | {"condition": "true"})}
         if task == parts[-1] or parts[-1] == "executor":
             return _inputs({"pod-spec-patch": self._patch(task, node)}) if self._executor(task) else _inputs({})
         return _inputs({"parent-dag-id": "12", "condition": ""})
@@ -104,7 +104,7 @@ class _Texts:
     def _executor(self, task: str) -> str:
         return str(self._component(task).get("executorLabel", ""))
 
-    def _driven(self, task: str) -> dict[str, str]:
+    def _driver_inputs(self, task: str) -> dict[str, str]:
         """What a driver is given."""
         found = {"component": _dumped(self._component(task)), "task": _dumped(self.tasks[task]), "task-name": task}
         if label := self._executor(task):
@@ -122,14 +122,14 @@ class _Texts:
     def _patch(self, task: str, node: str) -> str:
         """The patch of a task's pod, which is the same wherever the iteration's nodes have it."""
         iteration = "".join(re.findall(r"iteration-iterations\(\d+", node))
-        label, given = self._executor(task), _dumped(self._given(task, f"{task} {iteration}"))
+        label, given = self._executor(task), _dumped(self._executor_input(task, f"{task} {iteration}"))
         container = self._container(label)
         launched = ["--executor_input", given, "--component_spec", _dumped(self._component(task))]
         words = [*container.get("command", ()), *container.get("args", ())]
         main = {"command": launched, "args": [given if word == "{{$}}" else word for word in words]}
         return _dumped({"containers": [main], "settings": self._settings(label)})
 
-    def _given(self, task: str, seed: str) -> Record:
+    def _executor_input(self, task: str, seed: str) -> Record:
         """The inputs of a task, and where its outputs go."""
         given, outputs = self.tasks[task].get("inputs", {}), self._component(task).get("outputDefinitions", {})
         lists = self._component(task).get("inputDefinitions", {}).get("artifacts", {})

@@ -313,8 +313,8 @@ class Kubeflow:
             return "FAILED"
         _, pipeline, platform = self.compiled[version]
         workflow = workflow_of(pipeline, state=state, tasks=tasks, retry_policy=self.retry_policy)
-        filled = packer.filled(workflow, pipeline, platform, run["runtime_config"]["parameters"])
-        too_large = filled is not workflow and packer.is_too_large(filled)
+        full = packer.with_parameters(workflow, pipeline, platform, run["runtime_config"]["parameters"])
+        too_large = full is not workflow and packer.is_too_large(full)
         run["workflow"] = packer.failed(run.get("workflow"), workflow) if too_large else workflow
         return "FAILED" if too_large else state
 

@@ -50,7 +50,7 @@ def share(path: Path, *, partitions: int, models: int, chains: int = 0, policy: 
     recipes = [to_record(load_recipe(name, size="full")) | {"name": str(number)} for number, name in enumerate(names)]
     workflow = workflow_of(spec, state="SUCCEEDED", tasks=tasks, retry_policy=policy)
     arguments = {"videos": "s3://archive/videos", "models": recipes, "partitions": partitions}
-    return packer.stored_size(packer.filled(workflow, spec, platform, arguments)) / packer.LIMIT
+    return packer.stored_size(packer.with_parameters(workflow, spec, platform, arguments)) / packer.LIMIT
 
 
 def first_warned(**given: int) -> int:
@@ -108,6 +108,6 @@ def test_few_nodes_are_not_measured_since_they_cannot_be_too_many(monkeypatch: p
     workflow = workflow_of(spec, state="RUNNING", tasks=tasks, retry_policy="OnError")
     assert len(workflow["status"]["nodes"]) <= packer._SMALL
     recipes = [to_record(load_recipe(MODELS[number % len(MODELS)], size="full")) for number in range(16)]
-    assert packer.filled(workflow, spec, platform, {"models": recipes}) is workflow
+    assert packer.with_parameters(workflow, spec, platform, {"models": recipes}) is workflow
     monkeypatch.setattr(packer, "_SMALL", 0)
-    assert not packer.is_too_large(packer.filled(workflow, spec, platform, {"models": recipes}))
+    assert not packer.is_too_large(packer.with_parameters(workflow, spec, platform, {"models": recipes}))
