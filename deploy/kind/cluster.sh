@@ -46,8 +46,8 @@ make_bucket_and_secrets() {
   reader=$(kept rushes-store-reader AWS_SECRET_ACCESS_KEY)
   password=$(kept rushes-mlflow-database password)
   triton=$(kept rushes-triton-key key)
-  on kubeflow exec --stdin deployment/seaweedfs -- weed shell <<EOF
-s3.bucket.create --name rushes
+  weed <<<"s3.bucket.create --name rushes" || true # which may be there already
+  weed <<EOF
 s3.configure -user rushes -access_key rushes -secret_key $writer -buckets rushes -actions Read,Write,List,Tagging -apply
 s3.configure -user rushes-reader -access_key rushes-reader -secret_key $reader -buckets rushes -actions Read,List -apply
 EOF
@@ -61,6 +61,8 @@ EOF
     --from-literal=uri="postgresql+psycopg2://mlflow:$password@postgres.rushes.svc:5432/mlflow"
   applied rushes secret generic rushes-triton-key --from-literal=key="$triton"
 }
+
+weed() { on kubeflow exec --stdin deployment/seaweedfs -- weed shell; }
 
 # What a key of a Secret in namespace rushes holds; something new where there is no such Secret.
 kept() {

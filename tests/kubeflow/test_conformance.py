@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
+from deploy.kind.upload import upload
 from rushes.commands import follow
 from rushes.commands.pipeline import compile_pipeline
 from rushes.home import open_store
 from rushes.journal import Journal, work_of
+from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.profile import read_profile
 from rushes.orchestration.local import compiled_pipeline
 from rushes.orchestration.summary import summary_of
@@ -144,12 +145,11 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The tests' videos, where the pods can read them."""
     folder = tmp_path_factory.mktemp("videos") / "motion"
     write_videos(folder, files=16 if LIVE else 1)
-    url = os.environ.get("RUSHES_TEST_VIDEOS", "")
-    if LIVE:
-        files, path = fsspec.core.url_to_fs(url)
-        for file in folder.rglob("*.mp4"):
-            files.put_file(str(file), f"{path}/{file.relative_to(folder)}")
-    return url if LIVE else str(folder)
+    if not LIVE:
+        return str(folder)
+    url = os.environ["RUSHES_TEST_VIDEOS"]
+    upload(folder, url)
+    return url
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def target(
     """The live server, or the stand-in."""
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
     if LIVE:
-        return live(videos, tmp_path)
+        return live(LIVE, videos, tmp_path)
     monkeypatch.setattr(follow, "_POLL_SECONDS", 0.01)
     monkeypatch.setenv("RUSHES_STORE", str(tmp_path / "store"))
     stage.server.retry_policy = "Always"
@@ -186,14 +186,14 @@ def target(
     )
 
 
-def live(videos: str, folder: Path) -> Target:
-    """The server of the profile that the environment names."""
+def live(profile: str, videos: str, folder: Path) -> Target:
+    """The server that a profile names."""
     pipeline, pods = folder / "pipeline.yaml", shlex.split(os.environ["RUSHES_TEST_PODS"])
-    compile_pipeline(LIVE, comparison=False, out=pipeline)
+    compile_pipeline(profile, comparison=False, out=pipeline)
     return Target(
-        host=read_profile(LIVE).host,
+        host=read_profile(profile).host,
         store=open_store(),
-        profile=LIVE,
+        profile=profile,
         pipeline=pipeline,
         videos=videos,
         lose=lambda pod: subprocess.run([*pods, "delete", "pod", pod, "--wait=false"], check=True),
@@ -220,6 +220,26 @@ def test_a_server_that_does_otherwise_is_found_out(
     stage.script, stage.server.retry_policy = script, policy
     with pytest.raises(AssertionError):
         getattr(conformance, name)(target)
+
+
+@pytest.mark.skipif(bool(LIVE), reason="this is about the stand-in")
+def test_a_live_server_is_what_the_profile_and_the_environment_name(
+    stage: Stage, videos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("RUSHES_STORE", raising=False)
+    monkeypatch.setenv("RUSHES_TEST_PODS", "echo kubectl -n 'a namespace'")
+    monkeypatch.setattr(follow, "_POLL_SECONDS", 0.01)
+    profile = tmp_path / "mine.yaml"
+    profile.write_text(f"host: {stage.server.url}\npartitions: 2\nexperiment: mine\n")
+    target, stage.script = live(str(profile), videos, tmp_path), SCRIPTS["refused_promotion"]
+    conformance.refused_promotion(target)
+    (experiment,) = [one for one in stage.server.experiments.values() if one["display_name"] == "mine"]
+    (run,) = [one for one in stage.server.runs.values() if one["experiment_id"] == experiment["experiment_id"]]
+    digests = {record["description"] for record in stage.server.versions.values()}
+    assert run["description"] in digests and run["description"] == Pipeline.read(target.pipeline).digest
+    target.lose("a-pod")
+    assert capfd.readouterr().out.endswith("kubectl -n a namespace delete pod a-pod --wait=false\n")
 
 
 def test_every_script_is_of_a_scenario() -> None:

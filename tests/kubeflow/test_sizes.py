@@ -73,6 +73,19 @@ def test_a_comparison_that_is_not_warned_of_can_be_stored() -> None:
     assert 0.3 < share(compiled_comparison(), partitions=4, models=8, chains=chains - 1) < 0.95
 
 
+def test_the_runbooks_numbers_are_the_estimates() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "runbook.md").read_text().split())
+    found = re.search(
+        r"about (\d+) partitions with one model, or (\d+) with eight; a comparison about (\d+) chains", text
+    )
+    assert found
+    one, eight, chains = map(int, found.groups())
+    for given in ((one, 1, 0), (eight, 8, 0), (4, 2, chains)):
+        warning = size_warning(**dict(zip(("partitions", "models", "chains"), given, strict=True)))
+        size = re.search(r"make a workflow of about (\d\.\d) MB", warning)
+        assert size and 0.9 <= float(size[1]) <= 1.1, warning
+
+
 def wait(server: Kubeflow, folder: Path, *, partitions: int) -> int:
     """Submits a run in this many partitions, which samples all of them, and follows it."""
     done = {"pin": "SUCCEEDED", "sample": ["SUCCEEDED"] * partitions}
