@@ -152,7 +152,12 @@ class Registry:
         graph = onnx.load(str(registration.model / "model.onnx"))
         example, answer = _example(registration.model)
         logged = mlflow.onnx.log_model(
-            graph, name="model", signature=infer_signature(example, answer), save_as_external_data=False
+            graph,
+            name="model",
+            signature=infer_signature(example, answer),
+            save_as_external_data=False,
+            # Otherwise MLflow runs the model in another process to find these out.
+            pip_requirements=mlflow.onnx.get_default_pip_requirements(),
         )
         for name in ("contract.json", "golden.mp4"):
             self.client.log_model_artifact(logged.model_id, str(registration.model / name))
