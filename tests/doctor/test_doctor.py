@@ -14,7 +14,6 @@ from typing import Any
 
 import fsspec
 import pytest
-import yaml
 from fsspec.implementations.memory import MemoryFileSystem
 
 from rushes.cli import main
@@ -24,6 +23,7 @@ from rushes.doctor.findings import Environment, Finding, examine
 from rushes.doctor.installed import check_package
 from rushes.doctor.triton import OLDEST
 from rushes.errors import UserError
+from rushes.orchestration.image import yaml_documents
 from rushes.orchestration.local import compiled_pipeline
 from tests.kubeflow.server import Kubeflow, serving
 from tests.kubeflow.workflows import workflow_of
@@ -326,7 +326,7 @@ def test_what_is_tried_again_is_seen_in_the_last_run(
 ) -> None:
     kubeflow.release = release
     if policy:
-        spec = next(yaml.safe_load_all(compiled_pipeline().read_text()))
+        spec = yaml_documents(compiled_pipeline().read_text())[0]
         given, _, limit = policy.removeprefix("none").partition(" ")
         tasks = {"pin": "RUNNING"}
         workflow = workflow_of(spec, state="RUNNING", tasks=tasks, retry_policy=given, limit=limit or "2")

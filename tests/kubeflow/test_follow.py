@@ -8,7 +8,6 @@ from pathlib import Path
 
 import fsspec
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,13 +17,14 @@ from rushes.home import open_store
 from rushes.journal import Journal, work_of
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.workflow import Workflow, tasks_by_name
+from rushes.orchestration.image import yaml_documents
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
 from rushes.store import Manifest
 from tests.kubeflow.server import Kubeflow, serving
 from tests.kubeflow.workflows import details_of, workflow_of
 
 PIPELINE = Pipeline.read(compiled_pipeline())
-SPEC = next(yaml.safe_load_all(PIPELINE.text))
+SPEC = yaml_documents(PIPELINE.text)[0]
 BROKEN = "FAILED(main: Error (exit code 1))"
 LABELS = {"models": ["pace", "vcop"], "sample-parts": [f"{part}/4" for part in range(1, 5)]}
 

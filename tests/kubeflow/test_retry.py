@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,12 +16,14 @@ from rushes.errors import UserError
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile, Resources, Retry
 from rushes.kubeflow.workflow import Workflow
-from rushes.orchestration.image import with_tag
+from rushes.orchestration.image import with_tag, yaml_documents
 from tests.kubeflow.argo import Fate, Strategy, attempts, seconds
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 Documents = list[Mapping[str, Any]]
-COMMITTED = {path.stem: list(yaml.safe_load_all(with_tag(path.read_text()))) for path in (COMPILED, COMPARISON)}
+COMMITTED: dict[str, list[Any]] = {
+    path.stem: yaml_documents(with_tag(path.read_text())) for path in (COMPILED, COMPARISON)
+}
 
 
 def tasks(documents: Documents) -> Iterator[tuple[str, Mapping[str, Any], int]]:

@@ -105,7 +105,7 @@ def test_a_comparison_that_outgrows_a_workflow_is_told_when_submitted(
 def test_a_file_that_was_compiled_with_too_short_a_budget_is_told_when_submitted(
     server: Kubeflow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec, platform = yaml.safe_load_all(PIPELINE.text)
+    spec, platform = yaml_documents(PIPELINE.text)
     for component in spec["components"].values():
         for task in component.get("dag", {}).get("tasks", {}).values():
             if "retryPolicy" in task:

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipelines.pipeline import COMPARISON, COMPILED, compile_to
 from rushes.kubeflow.profile import read_profile
+from rushes.orchestration.image import yaml_documents
 from tests.s3 import S3
 
 STEP = """
@@ -29,7 +29,7 @@ print(store.read("record").decode(), os.environ["AWS_ACCESS_KEY_ID"])
 
 def variables(path: Path) -> dict[str, dict[str, str]]:
     """Each task's variables, and the keys that they are taken from."""
-    _, platform = yaml.safe_load_all(path.read_text())
+    _, platform = yaml_documents(path.read_text())
     found = {}
     for name, settings in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items():
         sources = [*settings.get("secretAsEnv", []), *settings.get("configMapAsEnv", [])]

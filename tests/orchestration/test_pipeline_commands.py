@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from rushes.cli import main
 from rushes.commands import follow as commands
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import Profile
-from rushes.orchestration.image import with_tag
+from rushes.orchestration.image import with_tag, yaml_documents
 from rushes.orchestration.local import compiled_pipeline
 from tests.kubeflow.server import Kubeflow, serving
 
@@ -45,7 +44,7 @@ def test_a_profile_of_ones_own_is_compiled(tmp_path: Path, capsys: pytest.Captur
     )
     assert main(["pipeline", "compile", "--profile", str(profile), "--out", str(out)]) == 0
     assert Pipeline.read(out).digest in capsys.readouterr().out
-    spec, platform = yaml.safe_load_all(out.read_text())
+    spec, platform = yaml_documents(out.read_text())
     assert violations([spec, platform]) == []
     container = spec["deploymentSpec"]["executors"]["exec-pretrain"]["container"]
     assert container["image"] == DIGEST
@@ -73,7 +72,7 @@ def test_a_comparison_is_compiled_for_a_profile_of_ones_own(tmp_path: Path, caps
     assert main(["pipeline", "compile", "--comparison", "--profile", str(profile), "--out", str(out)]) == 0
     assert f"rushes compare MODEL MODEL --runner cluster --pipeline {out}" in capsys.readouterr().out
     assert Pipeline.read(out).name == "rushes-comparison"
-    executors = next(yaml.safe_load_all(out.read_text()))["deploymentSpec"]["executors"]
+    executors = yaml_documents(out.read_text())[0]["deploymentSpec"]["executors"]
     assert {one["container"]["image"] for one in executors.values()} == {DIGEST}
 
 

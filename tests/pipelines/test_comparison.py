@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from google.protobuf import json_format
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
@@ -15,7 +14,7 @@ from pipelines.pipeline import COMPARISON, compile_to
 from rushes.cli.workflow import Compare
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import DEFAULT, read_profile
-from rushes.orchestration.image import with_tag
+from rushes.orchestration.image import with_tag, yaml_documents
 from rushes.orchestration.local import compiled_comparison
 from tests.pipelines.test_pipeline import step_of, tasks_of
 
@@ -24,7 +23,7 @@ Documents = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def documents() -> Documents:
-    return list(yaml.safe_load_all(COMPARISON.read_text()))
+    return yaml_documents(COMPARISON.read_text())
 
 
 def loops(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -57,7 +56,7 @@ def test_it_parses_as_a_pipeline_spec_and_as_kubernetes_settings(documents: Docu
 @pytest.mark.parametrize("profile", ["gpu", "cpu"])
 def test_it_keeps_to_the_policies_and_only_chains_ask_for_a_gpu(profile: str, tmp_path: Path) -> None:
     compile_to(tmp_path / "comparison.yaml", read_profile(profile), make=make_comparison)
-    documents = list(yaml.safe_load_all(with_tag((tmp_path / "comparison.yaml").read_text())))
+    documents = yaml_documents(with_tag((tmp_path / "comparison.yaml").read_text()))
     assert violations(documents) == []
     containers = {name: one["container"] for name, one in documents[0]["deploymentSpec"]["executors"].items()}
     asking = [name for name, container in containers.items() if "accelerator" in container["resources"]]
@@ -70,7 +69,7 @@ def test_a_chain_is_a_pod_and_the_profile_says_how_many_at_a_time(documents: Doc
     assert fan_out["chain"]["iteratorPolicy"] == {"parallelismLimit": read_profile(DEFAULT).parallel}
     few = dataclasses.replace(read_profile(DEFAULT), parallel=2)
     compile_to(tmp_path / "few.yaml", few, make=make_comparison)
-    spec = next(yaml.safe_load_all((tmp_path / "few.yaml").read_text()))
+    spec = yaml_documents((tmp_path / "few.yaml").read_text())[0]
     assert loops(spec)["chain"]["iteratorPolicy"] == {"parallelismLimit": 2}
 
 

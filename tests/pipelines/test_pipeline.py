@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from google.protobuf import json_format
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
@@ -16,13 +15,14 @@ from pipelines.comparison import make_comparison
 from pipelines.pipeline import COMPILED, compile_to, make_pipeline
 from rushes.cli import COMMANDS, parse
 from rushes.kubeflow.profile import DEFAULT, Profile, read_profile
+from rushes.orchestration.image import yaml_documents
 from rushes.orchestration.local import compiled_pipeline, for_one_machine
 from rushes.steps import STEPS
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(COMPILED.read_text()))
+    return yaml_documents(COMPILED.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,7 @@ def tasks_of(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
-    documents: Iterator[dict[str, Any]] = yaml.safe_load_all(path.read_text())
-    return documents
+    return iter(yaml_documents(path.read_text()))
 
 
 def step_of(task: dict[str, Any]) -> str:
@@ -125,7 +124,7 @@ def test_the_summary_is_written_however_a_run_ends(compiled: dict[str, Any]) -> 
 def test_one_machine_runs_the_same_without_trying_again() -> None:
     whole, here = COMPILED.read_text(), for_one_machine(COMPILED.read_text())
     assert "retryPolicy" in whole and "retryPolicy" not in here
-    before, after = next(yaml.safe_load_all(whole)), next(yaml.safe_load_all(here))
+    before, after = yaml_documents(whole)[0], yaml_documents(here)[0]
     assert [name for name, _ in tasks_of(before)] == [name for name, _ in tasks_of(after)]
     assert before["deploymentSpec"] == after["deploymentSpec"]
 
@@ -136,7 +135,7 @@ def test_what_may_hash_a_whole_archive_has_the_time_of_what_samples_it(
 ) -> None:
     profile = read_profile(DEFAULT)
     compile_to(tmp_path / "compiled.yaml", profile, make=make)
-    _, platform = yaml.safe_load_all((tmp_path / "compiled.yaml").read_text())
+    _, platform = yaml_documents((tmp_path / "compiled.yaml").read_text())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     seconds = {name: executors[f"exec-{name}"]["activeDeadlineSeconds"] for name in (reads, "sample", "summary")}
     light, cpu = (60 * resources.timeout_minutes for resources in (profile.light, profile.cpu))

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from pipelines.pipeline import COMPILED, compile_to
 from rushes.kubeflow.policy import violations
 from rushes.kubeflow.profile import read_profile
-from rushes.orchestration.image import with_tag
+from rushes.orchestration.image import with_tag, yaml_documents
 
 Documents = list[dict[str, Any]]
 GPU_TASKS = ("evaluate", "finetune", "finetune-2", "pretrain")
@@ -19,7 +18,7 @@ GPU_TASKS = ("evaluate", "finetune", "finetune-2", "pretrain")
 
 @pytest.fixture(scope="module")
 def committed() -> Documents:
-    return list(yaml.safe_load_all(with_tag(COMPILED.read_text())))
+    return yaml_documents(with_tag(COMPILED.read_text()))
 
 
 def task(documents: Documents, name: str) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def test_the_steps_that_train_ask_for_a_gpu_and_no_other(committed: Documents) -
 @pytest.mark.parametrize("profile", ["gpu", "cpu"])
 def test_the_profiles_that_come_along_keep_to_all(profile: str, tmp_path: Path) -> None:
     compile_to(tmp_path / "pipeline.yaml", read_profile(profile))
-    documents = list(yaml.safe_load_all(with_tag((tmp_path / "pipeline.yaml").read_text())))
+    documents = yaml_documents(with_tag((tmp_path / "pipeline.yaml").read_text()))
     assert violations(documents) == []
     asking = [name for name in names(documents) if "accelerator" in container(documents, name)["resources"]]
     assert bool(asking) == (profile == "gpu")

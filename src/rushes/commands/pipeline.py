@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from rushes.commands.follow import Started, follow
 from rushes.config import Recipe
 from rushes.console import console
@@ -19,7 +17,7 @@ from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.policy import shared_with_launcher, violations
 from rushes.kubeflow.profile import Profile, read_profile
 from rushes.kubeflow.sizes import size_warning
-from rushes.orchestration.image import with_tag
+from rushes.orchestration.image import with_tag, yaml_documents
 from rushes.orchestration.run import Arguments
 from rushes.resources import bundle
 from rushes.strict import Json
@@ -46,7 +44,7 @@ def compile_pipeline(profile: str, *, comparison: bool, out: Path) -> int:
         compiled = Path(folder) / out.name
         _compile(settings, compiled, comparison=comparison)
         compiled.write_text(with_tag(compiled.read_text()))
-        if broken := violations(list(yaml.safe_load_all(compiled.read_text()))):
+        if broken := violations(yaml_documents(compiled.read_text())):
             raise UserError(f"profile {profile!r}: " + "; ".join(broken))
         compiled.replace(out)
     pipeline = Pipeline.read(out)
@@ -116,7 +114,7 @@ def start(arguments: Mapping[str, Json], *, to: Destination, name: str, chains: 
     cluster = Cluster(to.host or settings.host, experiment=settings.experiment)
     warn(
         *cluster.warnings,
-        *violations(list(yaml.safe_load_all(compiled.text))),
+        *violations(yaml_documents(compiled.text)),
         size_warning(partitions=settings.partitions, models=len(models), chains=len(chains)),
     )
     cluster.provide(compiled)

@@ -10,7 +10,7 @@ import yaml
 
 from rushes.errors import UserError
 from rushes.kubeflow.policy import movable_images
-from rushes.orchestration.image import with_tag
+from rushes.orchestration.image import with_tag, yaml_documents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Pipeline:
         """
         try:
             text = with_tag(path.read_bytes().decode())
-            spec = next(yaml.safe_load_all(text))
+            spec = yaml_documents(text)[0]
             found = spec["root"].get("inputDefinitions", {}).get("parameters", {})
             inputs = {
                 name: Input(kind=entry["parameterType"], required=not entry.get("isOptional", False))
@@ -72,7 +72,7 @@ class Pipeline:
             raise UserError(
                 f"pipeline: {str(path)!r} cannot be read ({error.strerror}): give a compiled one"
             ) from error
-        except (UnicodeDecodeError, yaml.YAMLError, StopIteration, KeyError, TypeError, AttributeError) as error:
+        except (UnicodeDecodeError, yaml.YAMLError, IndexError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"pipeline: {str(path)!r} is no compiled pipeline: `rushes pipeline compile` writes one"
             ) from error

@@ -15,11 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rushes.errors import UserError
 from rushes.home import home_folder, open_store
-from rushes.orchestration.image import with_tag
+from rushes.orchestration.image import with_tag, yaml_documents
 from rushes.processes import start_time
 
 PASSED = ("RUSHES_", "MLFLOW_", "AWS_", "OMP_")
@@ -90,7 +88,7 @@ def require_docker(compiled: Path) -> None:
 
 def images(compiled: Path) -> list[str]:
     """The images that a compiled pipeline's steps run in."""
-    executors = next(yaml.safe_load_all(with_tag(compiled.read_text())))["deploymentSpec"]["executors"].values()
+    executors = yaml_documents(with_tag(compiled.read_text()))[0]["deploymentSpec"]["executors"].values()
     return sorted({executor["container"]["image"] for executor in executors if "container" in executor})
 
 

@@ -9,6 +9,9 @@ import hashlib
 import re
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from rushes import __version__
 from rushes.resources import bundled
@@ -37,6 +40,15 @@ def tag() -> str:
 def with_tag(compiled: str) -> str:
     """A compiled pipeline with this code's tag in place of the placeholder; without one, it stays as it is."""
     return _IMAGE.sub(rf"\1:{tag()}", compiled) if PLACEHOLDER in compiled else compiled
+
+
+def yaml_documents(compiled: str) -> list[dict[str, Any]]:
+    """The pipeline and its settings for Kubernetes; by libyaml, where PyYAML has it, in a tenth of the time.
+
+    Raises:
+        yaml.YAMLError: not YAML.
+    """
+    return list(yaml.load_all(compiled, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def _sources() -> list[tuple[str, Path]]:

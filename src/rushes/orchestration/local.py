@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from rushes.errors import UserError
-from rushes.orchestration.image import with_tag
+from rushes.orchestration.image import with_tag, yaml_documents
 from rushes.resources import bundled
 
 Runner = Literal["subprocess", "docker"]
@@ -54,13 +54,13 @@ def for_one_machine(compiled: str) -> str:
     There are no retries, since a person is watching, and models train one after the other. kfp.local itself ignores
     the settings for Kubernetes.
     """
-    documents = list(yaml.safe_load_all(compiled))
-    components = [documents[0]["root"], *documents[0]["components"].values()]
+    pipeline, *settings = yaml_documents(compiled)
+    components = [pipeline["root"], *pipeline["components"].values()]
     for task in (task for component in components for task in component.get("dag", {}).get("tasks", {}).values()):
         task.pop("retryPolicy", None)
         if "parameterIterator" in task:
             task["iteratorPolicy"] = {"parallelismLimit": 1}
-    return yaml.safe_dump_all(documents, sort_keys=False)
+    return yaml.safe_dump_all([pipeline, *settings], sort_keys=False)
 
 
 def _runner(name: Runner, arguments: Mapping[str, Any], folder: Path, compiled: Path) -> Any:
