@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from pipelines.pipeline import compile_to
 from rushes.kubeflow.profile import Retry, read_profile
@@ -72,6 +73,7 @@ def wait_for_finetune(process: subprocess.Popen[bytes], events: Path, log: Path)
         time.sleep(0.05)
 
 
+@pytest.mark.soak  # by kfp.local's own retries; test_launcher.py has a step that is killed by Argo's
 def test_a_pretrain_pod_that_is_killed_goes_on_with_the_same_weights(videos: Path, tmp_path: Path) -> None:
     profile = dataclasses.replace(read_profile("cpu"), retry=Retry(count=2, wait="1s"))
     compile_to(tmp_path / "pipeline.yaml", profile)

@@ -161,6 +161,7 @@ def test_of_several_models_the_best_on_validation_goes_on_and_stays_behind_a_cha
     assert json.loads(cli.ok("status", "--json"))["endpoints"]["motion"]["served"] == 1
 
 
+@pytest.mark.soak  # the parts of it: tests/integration/test_wheel.py, test_launcher.py (S3), tests/test_digests.py
 def test_an_installed_wheel_with_a_new_store_on_s3_gives_the_same_metrics_to_the_last_digit(
     cli: Cli,
     videos: Path,

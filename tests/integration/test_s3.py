@@ -145,6 +145,7 @@ def test_training_that_is_killed_goes_on_on_another_machine(cluster: Cluster) ->
     assert cluster.checkpoints() == []
 
 
+@pytest.mark.soak  # with a folder as the store: test_archives.py; partitions on S3: test_launcher.py
 def test_parts_of_an_archive_on_two_machines_are_joined_on_a_third(cluster: Cluster, tmp_path: Path) -> None:
     cluster.forget()
     for number in range(7):

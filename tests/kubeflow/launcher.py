@@ -42,6 +42,7 @@ from kfp.local import status, subprocess_task_handler
 from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from rushes.orchestration.image import yaml_documents
 from tests.kubeflow.argo import Attempt, Fate, Retried, Strategy, attempts
 from tests.kubeflow.server import Look, Record
 
@@ -237,7 +238,7 @@ class Cluster:
 
     def _pods(self, compiled: str) -> tuple[dict[str, Pod], str]:
         """The pods of each executor, and the pipeline without retries, in which each executor knows its name."""
-        pipeline, platform = yaml.safe_load_all(compiled)
+        pipeline, platform = yaml_documents(compiled)
         settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
         pods = {}
         for component in [pipeline["root"], *pipeline["components"].values()]:

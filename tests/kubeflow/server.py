@@ -29,11 +29,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api.models as models
-import yaml
 from google.protobuf import json_format
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
+from rushes.orchestration.image import yaml_documents
 from tests.kubeflow import packer
 from tests.kubeflow.robfig import parse as parse_cron
 from tests.kubeflow.workflows import Tasks, details_of, workflow_of
@@ -224,7 +224,7 @@ class Kubeflow:
             raise RefusedError(409, "the version is there")
         if len(query["file"].encode()) > _MOST_UPLOADED:
             raise RefusedError(400, "the file is too large")
-        spec, *platforms = yaml.safe_load_all(query["file"])
+        spec, *platforms = yaml_documents(query["file"])
         json_format.ParseDict(spec, PipelineSpec())
         for platform in platforms:
             for settings in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from rushes.cli import main
 from rushes.commands import follow
 from rushes.config import load_recipe
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.sizes import LIMIT, size_warning
+from rushes.orchestration.image import yaml_documents
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
 from rushes.resources import bundled
 from rushes.strict import to_record
@@ -36,7 +36,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kubeflow
 @functools.cache
 def compiled(path: Path) -> tuple[Pipeline, dict[str, Any], dict[str, Any]]:
     pipeline = Pipeline.read(path)
-    return pipeline, *yaml.safe_load_all(pipeline.text)
+    spec, platform = yaml_documents(pipeline.text)
+    return pipeline, spec, platform
 
 
 def share(path: Path, *, partitions: int, models: int, chains: int = 0, policy: str = "OnError") -> float:

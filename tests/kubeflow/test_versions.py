@@ -9,6 +9,7 @@ import yaml
 from rushes.cli import main
 from rushes.commands import follow
 from rushes.kubeflow.compiled import Pipeline
+from rushes.orchestration.image import yaml_documents
 from rushes.orchestration.local import compiled_pipeline
 from tests.kubeflow.server import Kubeflow, serving
 

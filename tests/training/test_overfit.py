@@ -4,6 +4,7 @@ Each task on its smallest network and each network on one task learn a fixed bat
 The other pairs that fit are one step: the loss is a number and its gradient reaches every weight of the backbone.
 """
 
+import functools
 from collections.abc import Iterator
 
 import pytest
@@ -31,14 +32,19 @@ def one_thread() -> Iterator[None]:
 
 def clip_frames(task: PretextTask, backbone: str) -> int | None:
     """Short clips that both take; None where one is about frames and the other about clips."""
-    with torch.device("meta"):
-        net = make_backbone(backbone)
-    frames = net.frames or max(4, net.least_frames)
+    frames = shortest_clip(backbone)
     try:
         task.check(clip_frames=frames)
     except UserError:
         return None
     return frames
+
+
+@functools.cache
+def shortest_clip(backbone: str) -> int:
+    with torch.device("meta"):
+        net = make_backbone(backbone)
+    return net.frames or max(4, net.least_frames)
 
 
 def fits(task: str, backbone: str) -> bool:
