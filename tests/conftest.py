@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Iterator
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ settings.load_profile("rushes")
 # kfp asks for its caller's name 73 times per pipeline. Under pytest, with its deep stack and some thousand modules,
 # looking up the sources of all frames each time makes a compilation of .2 s one of 8 s.
 inspect.stack = functools.partial(inspect.stack, context=0)
+
+# Sockets of multiprocessing lie in a folder that is made once per process: now, and not by a test that sets TMPDIR to a
+# path that is too long for a socket, after which no later test could start a process.
+get_temp_dir()
 
 # The longest files, which begin first: a long file that begins last leaves the other processes idle.
 BEGIN_FIRST = (
