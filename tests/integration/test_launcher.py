@@ -27,7 +27,7 @@ from rushes.serving.server import address, start_triton, stop_triton
 from rushes.serving.sidecar import Watcher, watch
 from rushes.store import Store
 from tests.integration.conftest import Cli, free_ports
-from tests.kubeflow.conformance import UNTAUGHT, Ended, Target, reports_agree, served
+from tests.kubeflow.conformance import STRICT, Ended, Target, reports_agree, served
 from tests.kubeflow.launcher import Cluster, Fault, RefusedError, check_outputs
 from tests.kubeflow.server import serving
 from tests.s3 import S3, running
@@ -146,7 +146,7 @@ def test_a_run_in_which_a_step_fails_once_and_one_is_killed_at_its_deadline(worl
 
 
 def test_a_refused_first_model(world: World) -> None:
-    ended = world.run(*UNTAUGHT, endpoint="refused")
+    ended = world.run(*STRICT, endpoint="refused")
     assert ended.status == 0 and world.cluster.refused == [], world.logs()
     summary = ended.summary
     assert (summary["state"], summary["error"], summary["champion"]) == ("SUCCEEDED", "", None)

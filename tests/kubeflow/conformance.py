@@ -39,8 +39,8 @@ from rushes.store import Store
 from tests.integration.conftest import QUICK
 
 MODEL = "pace-r2plus1d"
-UNTAUGHT = ("--finetune.epochs", "1", "--finetune.optimizer.lr", "1e-9")
-"""A recipe whose model the gate refuses."""
+STRICT = ("--promote.confidence", "0.99999")
+"""A gate that refuses every first model: no p-value of some thousand random swaps is that small."""
 _ARGO = r"(?m)^(?:.*(?:-driver|executor|iteration|onExit|exit-handler)|root)\b.*: "
 _PATIENCE = 600.0
 """Seconds until a pod runs."""
@@ -206,7 +206,7 @@ def success(target: Target) -> None:
 
 def refused_promotion(target: Target) -> None:
     """A run whose model is refused has succeeded, and deploys nothing."""
-    ended = target.run(*UNTAUGHT, endpoint=_new("refused"))
+    ended = target.run(*STRICT, endpoint=_new("refused"))
     reports_agree(ended)
     assert (ended.status, ended.summary["champion"]) == (0, None), ended
     assert ended.summary["decision"]["decision"] == "refused" and "deploy" not in ended.tasks
