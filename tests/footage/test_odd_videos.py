@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rushes.serving.request import LIMITS
 from rushes.video.decode import decode_timed
 from rushes.video.probe import probe
-from rushes.video.source import VideoError
+from rushes.video.source import VideoError, open_video
 from tests.decoding import decode_all
 
 pytestmark = pytest.mark.real
@@ -117,6 +118,13 @@ def test_what_is_a_video_decodes_in_full_upright_and_at_its_length(odd: Path, na
     part = [(t, frame) for t, frame in whole if start - 1e-3 <= t < end - 1e-3]
     assert [t for t, _ in span] == pytest.approx([t for t, _ in part])
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(span, part, strict=True))
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_a_request_is_recognised_by_its_beginning_as_footage_is(odd: Path, name: str) -> None:
+    data = (odd / name).read_bytes()
+    with open_video(data) as whole, open_video(data, LIMITS) as request:
+        assert request.formats == whole.formats
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,17 @@ from rushes.video.frames import Frames
 from rushes.video.source import Limits, VideoError, VideoSource
 
 LIMITS = Limits(
-    max_bytes=64 << 20, max_pixels=4096 * 2304, max_seconds=600.0, decode_seconds=30.0, max_decoded_pixels=4 * 10**9
+    max_bytes=64 << 20,
+    max_pixels=4096 * 2304,
+    max_seconds=600.0,
+    decode_seconds=30.0,
+    max_decoded_pixels=4 * 10**9,
+    probe_bytes=1 << 17,
 )
-"""Limits of one request where the environment sets no others; the pixels are those of a minute of 1080p."""
+"""Limits of one request where the environment sets no others; the pixels are those of a minute of 1080p.
+
+FFmpeg looks for a format in ever more of a file, which takes 40 ms of a core per megabyte of garbage.
+"""
 BUSY = "long videos are being decoded already: send it again later"
 """End of the message by which an endpoint puts off a long video."""
 PIXELS_VARIABLE = "RUSHES_REQUEST_GIGAPIXELS"
@@ -95,7 +103,9 @@ def segment_clips(source: VideoSource, contract: Contract, *, start: float, end:
         VideoError: it cannot be decoded, or the part exceeds the limits of decoding.
         UserError: as `request_clips`.
     """
-    limits = Limits(max_pixels=LIMITS.max_pixels, decode_seconds=request_limits().decode_seconds)
+    limits = Limits(
+        max_pixels=LIMITS.max_pixels, decode_seconds=request_limits().decode_seconds, probe_bytes=LIMITS.probe_bytes
+    )
     return _clips(source, contract, limits=limits, start=start, end=end)
 
 

@@ -78,6 +78,8 @@ class Limits:
     """Wall time inside the decoder."""
     max_decoded_pixels: int = 1 << 62
     """Width times height, summed over the frames that are decoded."""
+    probe_bytes: int = 1 << 20
+    """Of the file's beginning, by which FFmpeg tells its format."""
     admit: Callable[[int], None] | None = None
     """Called before anything is decoded with the width times height of all coded frames; it may raise."""
 
@@ -198,6 +200,7 @@ def _container(file: "str | BinaryIO | _Remote", source: VideoSource, limits: Li
             options={
                 "format_whitelist": FORMATS,
                 "protocol_whitelist": "file",
+                "formatprobesize": str(limits.probe_bytes),
                 "max_pixels": str(limits.max_pixels),  # for the frames that opening decodes
             },
             **_TAGS,
