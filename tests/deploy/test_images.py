@@ -1,5 +1,6 @@
 """deploy/Dockerfile and its locks: pinned, hashed, not root, and Triton's image holds what runs in it."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -154,11 +155,37 @@ def test_the_stage_that_builds_pyav_takes_its_lines_of_the_lock_and_no_others() 
     assert taken == block and taken.count("--hash=") > 5
 
 
+def test_docker_20_10_reads_the_file() -> None:
+    """It knows these flags. One that a release does not know ends each build with it, whatever is built."""
+    lines = "\n".join(line for lines in stages().values() for line in lines)
+    assert set(re.findall(r"(?m)^([A-Z]+ --[a-z-]+)", lines)) == {"COPY --from", "RUN --mount"}
+
+
+def test_ffmpegs_source_is_taken_by_its_checksum_alone(tmp_path: Path) -> None:
+    """Runs the line that downloads it, from a file."""
+    (step,) = (line for line in stages()["av-lgpl"] if "FFMPEG_URL" in line and line.startswith("RUN"))
+    source = tmp_path / "mirror.tar.xz"
+    source.write_bytes(b"another release")
+
+    def refused(checksum: str, url: str) -> bool:
+        given = {**os.environ, "FFMPEG_URL": url, "FFMPEG_SHA256": checksum}
+        command = ["sh", "-c", step.removeprefix("RUN ")]
+        return bool(subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, check=False).returncode)
+
+    right = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert not refused(right, source.as_uri())
+    assert (tmp_path / "ffmpeg.tar.xz").read_bytes() == source.read_bytes()
+    (pinned,) = re.findall(r"ARG FFMPEG_SHA256=(\w+)", DOCKERFILE)
+    assert refused(pinned, source.as_uri())
+    assert refused(right, f"{source.as_uri()}.none")
+
+
 def test_an_image_without_x264_has_no_layer_with_it() -> None:
     """The wheel and its replacement are installed in one step, which fails if x264 is left."""
     (step,) = (line for line in stages()["triton"] if "triton-image.lock" in line and line.startswith("RUN"))
     assert "from=av" in step and step.index("triton-image.lock") < step.index("--force-reinstall")
     assert "'libx264' in av.codecs_available" in step
+    assert {"ARG AV", 'LABEL rushes.pyav="${AV}"'} <= set(stages()["triton"]), "what it was built with can be asked for"
 
 
 def test_docker_is_given_what_the_wheel_is_made_of_and_no_more() -> None:
