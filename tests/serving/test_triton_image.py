@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -169,7 +169,8 @@ def test_the_pod_answers_and_ends(
 ) -> None:
     sidecar, triton = replica
     eventually(lambda: asked(sidecar, "/ready") == 200, [sidecar, triton])
-    for protocol, port in (("grpc", 8001), ("http", 8000)):
+    ports: dict[Literal["grpc", "http"], int] = {"grpc": 8001, "http": 8000}
+    for protocol, port in ports.items():
         answer = predict(video, endpoint="plain", url=published(sidecar, port), protocol=protocol)
         assert (answer.version, answer.labels) == (1, five_actions.contract.labels)
     # Each process of the container that has FFmpeg loaded: Triton's decoders.
