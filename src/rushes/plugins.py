@@ -213,13 +213,22 @@ def _written_keys(value: ast.expr | None, variable: str, where: str) -> list[str
 
 
 def _installed(kind: Kind) -> list[tuple[str, Definition]]:
-    return [(point.name, _of_entry_point(point)) for point in _entry_points(PACKAGES[kind], tuple(sys.path))]
+    path = tuple((folder, _changed(folder)) for folder in sys.path)
+    return [(point.name, _of_entry_point(point)) for point in _entry_points(PACKAGES[kind], path)]
 
 
 @functools.cache
-def _entry_points(group: str, _path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+def _entry_points(group: str, _path: tuple[tuple[str, int], ...]) -> tuple[metadata.EntryPoint, ...]:
     """What the packages on the path offer: looking into some hundred of them takes tens of milliseconds."""
     return tuple(metadata.entry_points(group=group))
+
+
+def _changed(folder: str) -> int:
+    """When a folder's list of files last changed, as it does where a package is installed; 0 where there is none."""
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _of_entry_point(point: metadata.EntryPoint) -> Definition:
