@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Iterator
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
@@ -22,6 +23,9 @@ inspect.stack = functools.partial(inspect.stack, context=0)
 # Sockets of multiprocessing lie in a folder that is made once per process: now, and not by a test that sets TMPDIR to a
 # path that is too long for a socket, after which no later test could start a process.
 get_temp_dir()
+
+# Decoders per endpoint: each takes a second of a core to start, and tests load many models.
+os.environ.setdefault("RUSHES_DECODERS", "2")
 
 # The longest files, which begin first: a long file that begins last leaves the other processes idle.
 BEGIN_FIRST = (

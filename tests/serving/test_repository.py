@@ -9,7 +9,14 @@ from google.protobuf import text_format
 
 from rushes.errors import UserError
 from rushes.serving.bundle import Bundle
-from rushes.serving.model_config import GPU_VARIABLE, classifier_config, config_text, decoder_count, endpoint_config
+from rushes.serving.model_config import (
+    DECODERS_VARIABLE,
+    GPU_VARIABLE,
+    classifier_config,
+    config_text,
+    decoder_count,
+    endpoint_config,
+)
 from rushes.serving.repository import Repository, staging_folder
 from rushes.serving.routing import Routing
 
@@ -64,15 +71,26 @@ def parsed(text: str) -> Any:
 
 
 def test_what_is_written_is_what_earlier_versions_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DECODERS_VARIABLE, raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     assert parsed(config_text(endpoint_config("jumps"))) == parsed(ENDPOINT)
     assert parsed(config_text(classifier_config("jumps_classifier", versions=(7, 2)))) == parsed(CLASSIFIER)
 
 
-def test_decoders_are_two_per_core_four_to_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoders_are_two_per_core_four_to_eight_or_as_many_as_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(DECODERS_VARIABLE, raising=False)
     for cores, decoders in ((None, 4), (1, 4), (3, 6), (4, 8), (64, 8)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert endpoint_config("jumps").instance_group[0].count == decoder_count() == decoders
+    for text in ("1", "12", "64"):
+        monkeypatch.setenv(DECODERS_VARIABLE, text)
+        assert decoder_count() == int(text)
+    for text in ("0", "65", "-1", "2.5", "many"):
+        monkeypatch.setenv(DECODERS_VARIABLE, text)
+        with pytest.raises(UserError, match=f"{DECODERS_VARIABLE}: '{text}' is not allowed: 1 to 64"):
+            decoder_count()
 
 
 def test_no_output_has_labels_and_a_full_queue_refuses() -> None:
