@@ -219,7 +219,7 @@ def _installed(kind: Kind) -> list[tuple[str, Definition]]:
 
 @functools.cache
 def _entry_points(group: str, _path: tuple[tuple[str, int], ...]) -> tuple[metadata.EntryPoint, ...]:
-    """What the packages on the path offer: looking into some hundred of them takes tens of milliseconds."""
+    """What the packages on the path offer: looking into some hundred of them takes 7 ms and more."""
     return tuple(metadata.entry_points(group=group))
 
 

@@ -1,6 +1,7 @@
 """Every odd video has one right outcome, decided by looking at the file: its packets, timestamps and size, or its lack
 of them. Lengths at 25 fps are (last timestamp - first + last step) * 25, or frames / rate where AVI stores no times."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from rushes.serving.request import LIMITS
 from rushes.video.decode import decode_timed
 from rushes.video.probe import probe
-from rushes.video.source import VideoError, open_video
+from rushes.video.source import Limits, VideoError, open_video
 from tests.decoding import decode_all
 
 pytestmark = pytest.mark.real
@@ -118,6 +119,23 @@ def test_what_is_a_video_decodes_in_full_upright_and_at_its_length(odd: Path, na
     part = [(t, frame) for t, frame in whole if start - 1e-3 <= t < end - 1e-3]
     assert [t for t, _ in span] == pytest.approx([t for t, _ in part])
     assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(span, part, strict=True))
+
+
+def test_of_a_request_that_is_no_video_only_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = [0]
+
+    class Counting(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            read[0] += len(data)
+            return data
+
+    monkeypatch.setattr("io.BytesIO", Counting)
+    for limits, most in ((Limits(), 4 << 20), (LIMITS, 1 << 18)):
+        read[0] = 0
+        with pytest.raises(VideoError, match="not a video"), open_video(bytes(4 << 20), limits):
+            pass
+        assert limits.probe_bytes <= read[0] <= most
 
 
 @pytest.mark.parametrize("name", USABLE)

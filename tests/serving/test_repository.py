@@ -84,12 +84,12 @@ def test_decoders_are_two_per_core_four_to_eight_or_as_many_as_the_environment_s
     for cores, decoders in ((None, 4), (1, 4), (3, 6), (4, 8), (64, 8)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
         assert endpoint_config("jumps").instance_group[0].count == decoder_count() == decoders
-    for text in ("1", "12", "64"):
+    for text in ("2", "12", "64"):
         monkeypatch.setenv(DECODERS_VARIABLE, text)
         assert decoder_count() == int(text)
-    for text in ("0", "65", "-1", "2.5", "many"):
+    for text in ("0", "1", "65", "-1", "2.5", "many"):
         monkeypatch.setenv(DECODERS_VARIABLE, text)
-        with pytest.raises(UserError, match=f"{DECODERS_VARIABLE}: '{text}' is not allowed: 1 to 64"):
+        with pytest.raises(UserError, match=f"{DECODERS_VARIABLE}: '{text}' is not allowed: 2 to 64"):
             decoder_count()
 
 

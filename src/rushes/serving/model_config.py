@@ -14,7 +14,8 @@ GPU_VARIABLE = "RUSHES_TRITON_GPU"
 """Set to 1 where Triton has a GPU: the ONNX graphs run on it, videos are still decoded on the CPU."""
 DECODERS_VARIABLE = "RUSHES_DECODERS"
 _DECODERS = (4, 8)
-_MOST_DECODERS = 64
+_DECODERS_ALLOWED = (2, 64)
+"""One alone could not answer others while it decodes a long video."""
 _MAX_BATCH = 8
 _BATCHING_MICROSECONDS = 2_000
 """How long a request waits for others to join its batch."""
@@ -28,14 +29,15 @@ def decoder_count() -> int:
     """Processes that decode the videos of an endpoint, half of them long ones: two per core, four to eight.
 
     Raises:
-        UserError: RUSHES_DECODERS, which sets another number, is not one from 1 to 64.
+        UserError: RUSHES_DECODERS, which sets another number, is not one from 2 to 64.
     """
     least, most = _DECODERS
     text = os.environ.get(DECODERS_VARIABLE, "").strip()
     if not text:
         return max(least, min(most, 2 * (os.cpu_count() or 1)))
-    if not (text.isdecimal() and 1 <= int(text) <= _MOST_DECODERS):
-        allowed = f"1 to {_MOST_DECODERS} (or unset: two per core, {least} to {most})"
+    fewest, largest = _DECODERS_ALLOWED
+    if not (text.isdecimal() and fewest <= int(text) <= largest):
+        allowed = f"{fewest} to {largest} (or unset: two per core, {least} to {most})"
         raise UserError(f"{DECODERS_VARIABLE}: {text!r} is not allowed: {allowed}")
     return int(text)
 
