@@ -1,8 +1,8 @@
 """A PyAV on an FFmpeg without x264 and x265, as the image with AV=lgpl has: the same frames, and clear refusals.
 
 RUSHES_TEST_DECODE_ONLY names a folder with such a package (what `pip install --target` makes of the wheel of the stage
-av-lgpl in deploy/Dockerfile). The other tests of serving pass with it, too: run them with XDG_CACHE_HOME as the fixture
-`cache` makes it.
+av-lgpl in deploy/Dockerfile). The other tests of serving pass with it, too, but for the one that skips because it
+encodes: run them with XDG_CACHE_HOME as the fixture `cache` makes it.
 """
 
 import json

@@ -50,8 +50,16 @@ def start(tmp_path: Path) -> Iterator[Callable[[], Decoder]]:
 
 
 def family() -> list[psutil.Process]:
-    """Decoders' processes that were started from here."""
-    return [child for child in psutil.Process().children(recursive=True) if "serving.decoder" in _argv(child)]
+    """Decoders' processes that were started from here: not those of a Triton that other tests have up."""
+    servers = [child for child in psutil.Process().children() if "serving.decoder" in _argv(child)]
+    return [process for server in servers for process in (server, *_children(server))]
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.Error:
+        return []
 
 
 def _argv(process: psutil.Process) -> str:
