@@ -19,8 +19,10 @@ QUICK = (
     "finetune.device=cpu,evaluate.clips=2,evaluate.device=cpu"
 )
 MEMBER = f"vcop=vcop-r3d:{QUICK}"
+OTHER = f"longer=vcop-r3d:{QUICK},pretrain.epochs=2"
 FILES = 8
 """Of each of two classes; each file is a group."""
+TABLES = ["comparison.csv", "comparison.html", "comparison.json", "comparison.md"]
 
 
 @dataclass(frozen=True, kw_only=True)
