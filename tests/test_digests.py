@@ -2,13 +2,19 @@
 
 import ast
 import dataclasses
+import functools
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +27,7 @@ from rushes.config import Recipe, load_recipe
 from rushes.digests import PLUMBING, _parsed, project_imports, step_digest
 from rushes.errors import UserError
 from rushes.home import open_store
-from rushes.steps import evaluate, export, finetune, pretrain, sample
+from rushes.steps import evaluate, export, finetune, identity, pretrain, sample
 from rushes.steps.base import refs
 from rushes.steps.identity import identify, step_code
 from rushes.store import Manifest, Store
@@ -333,6 +339,29 @@ def test_no_module_imports_in_a_way_that_digests_do_not_follow() -> None:
             assert name not in ("import_module", "__import__"), f"{path}: import by a name made at run time"
 
 
+def test_another_library_re_runs_what_computes_with_it_and_a_patch_release_of_torch_nothing(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = metadata.version
+    major, minor, _ = version("torch").split(".", 2)
+
+    def with_torch(release: str) -> dict[str, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(metadata, "version", lambda name: release if name == "torch" else version(name))
+            return planner.refs(recipe)
+
+    recipe = load_recipe("vcop-r3d", size="cpu")
+    before = planner.refs(recipe)
+    assert changed(before, with_torch(f"{major}.{minor}.99")) == NOTHING
+    assert changed(before, with_torch(f"{major}.{int(minor) + 1}.0")) == TRAINED
+    monkeypatch.setattr(av, "library_versions", av.library_versions | {"libavcodec": (99, 0, 0)})
+    assert changed(before, planner.refs(recipe)) == EVERY
+    planner.bytes_differ = False
+    same = planner.refs(recipe)
+    monkeypatch.setattr(av, "library_versions", av.library_versions | {"libavcodec": (100, 0, 0)})
+    assert changed(same, planner.refs(recipe)) == {"sample"}
+
+
 def test_plumbing_names_modules_that_exist() -> None:
     for name in PLUMBING:
         path = PACKAGE.parent.joinpath(*name.split("."))
@@ -367,7 +396,10 @@ def other(value: Any) -> Any:
     return choices.get(value, (value * 0.96 or 0.5) if isinstance(value, float) else value + 2)
 
 
-def test_a_change_of_a_field_re_runs_its_step_and_what_follows(planner: Planner, tmp_path: Path) -> None:
+def test_a_change_of_a_field_re_runs_its_step_and_what_follows(
+    planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "step_code", functools.cache(step_code))  # no code changes here
     (tmp_path / "weights.pth").write_bytes(b"weights")
     recipe = load_recipe("vcop-r3d")
     before = planner.refs(recipe)
@@ -410,14 +442,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     folder = tmp_path_factory.mktemp("chain")
     write_videos(folder / "videos", files=3)
     chain = Chain(folder, folder / "videos")
-    assert chain.run() == EVERY
+    with chain.in_use():
+        assert chain.run() == EVERY
     return chain
 
 
 @pytest.fixture
 def chain(finished: Chain) -> Iterator[Chain]:
     """The code of this checkout, and a store with the outputs of all steps."""
-    yield finished
+    with finished.in_use():
+        yield finished
     finished.restore()
 
 
@@ -425,7 +459,12 @@ def test_where_nothing_changed_nothing_runs_again(chain: Chain) -> None:
     assert chain.run() == NOTHING
 
 
-def test_a_new_task_and_a_new_network_re_run_nothing_and_are_trained(chain: Chain) -> None:
+def test_a_new_task_and_a_new_network_re_run_nothing_and_are_trained(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in (rushes.pretext, rushes.backbones):
+        own = str(chain.package / package.__name__.partition(".")[2])
+        monkeypatch.setattr(package, "__path__", [*package.__path__, own])
     (chain.package / "pretext" / "mine.py").write_text(
         "from rushes.pretext.pace import Pace\n\n\nclass Mine(Pace):\n    pass\n\n\nTASKS = {'mine': Mine}\n"
     )
@@ -458,63 +497,50 @@ def test_a_message_of_splits_re_runs_sample_which_encodes_nothing_and_one_of_lab
     assert chain.ended[0]["summary"]["new_shards"] == 0
 
 
-def test_another_ffmpeg_re_runs_sample_and_what_follows_only_where_bytes_differ(chain: Chain) -> None:
-    newer = "import av\nav.library_versions = av.library_versions | {'libavcodec': (99, 0, 0)}\n"
-    assert chain.run(patch=newer) == {"sample"}
+def test_another_ffmpeg_re_runs_sample_and_nothing_that_follows_where_bytes_are_the_same(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(av, "library_versions", av.library_versions | {"libavcodec": (99, 0, 0)})
+    assert chain.run() == {"sample"}
     assert chain.ended[0]["summary"]["new_shards"] > 0
-    other_bytes = (
-        "import functools\nimport rushes.video.encode as module\n"
-        "plain = module.encode_h264\n"
-        "module.encode_h264 = lambda *frames, qp, **options: plain(*frames, qp=qp + 9, **options)\n"
-    )
-    newest = newer.replace("99", "100") + other_bytes
-    assert chain.run(patch=newest, until="finetune") == {"sample", "pretrain", "finetune"}
 
 
-def test_another_minor_version_of_torch_re_runs_what_computes_with_it_and_a_patch_release_nothing(chain: Chain) -> None:
-    patch = (
-        "from importlib import metadata\nversion = metadata.version\n"
-        "major, minor, rest = version('torch').split('.', 2)\n"
-        "metadata.version = lambda name: {new} if name == 'torch' else version(name)\n"
-    )
-    assert chain.run(patch=patch.format(new="f'{major}.{minor}.99'")) == NOTHING
-    assert chain.run(patch=patch.format(new="f'{major}.{int(minor) + 1}.0'")) == TRAINED
-
-
-def test_outputs_of_earlier_code_stand_by_a_persons_word(chain: Chain) -> None:
+def test_outputs_of_earlier_code_stand_by_a_persons_word(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
     assert chain.run() == NOTHING
     before = {name: chain.manifest(name) for name in ("backbone", "tuned")}
     chain.edit("training/loop.py", "def fit(", "CHANGED = 1\n\n\ndef fit(")
     for step, name in (("pretrain", "backbone"), ("finetune", "tuned")):
-        flags = ("--from", f"{step}/{before[name]['digest']}", "--reason", "a name", "--by", "ada")
-        done = chain.rushes("store", "accept", step, *flags)
-        assert done.returncode == 0, done.stderr
+        accept(step, f"{step}/{before[name]['digest']}", "--by", "ada")
     assert chain.run() == NOTHING
     for name, earlier in before.items():
         accepted = chain.manifest(name)
         assert accepted["files"] == earlier["files"] and accepted["digest"] != earlier["digest"]
         word = accepted["accepted"]
         assert (word["ref"], word["code"]) == (f"{earlier['step']}/{earlier['digest']}", earlier["code"])
-        assert (word["reason"], word["by"]) == ("a name", "ada") and word["time"]
+        assert (word["reason"], word["by"]) == ("a reason", "ada") and word["time"]
         assert "accepted" not in earlier
-    assert "a name" in (listed := chain.rushes("store", "accepted").stdout) and before["tuned"]["code"] in listed
+    capsys.readouterr()
+    run_command(["store", "accepted"])
+    assert "a reason" in (listed := capsys.readouterr().out) and before["tuned"]["code"] in listed
     # Of later code, by a word about the code between; without one, training runs and makes the same.
     between = chain.manifest("backbone")["code"]
     chain.edit("training/loop.py", "CHANGED = 1", "CHANGED = 2")
-    assert chain.rushes("store", "accept", "pretrain", "--from", between, "--reason", "two").returncode == 0
+    accept("pretrain", between)
     assert chain.run(until="pretrain") == NOTHING
     assert chain.run() == {"finetune"}
 
 
-def test_a_word_about_a_changed_task_is_about_that_change_only(chain: Chain) -> None:
+def test_a_word_about_a_changed_task_is_about_that_change_only(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert chain.run(until="pretrain") == NOTHING
     made = chain.manifest("backbone")
-    ref = f"pretrain/{made['digest']}"
     earlier = made["config"]["definitions"]["task"]["code"]
     chain.edit("pretext/pace.py", "is not allowed", "is mistaken")
-    done = chain.rushes("store", "accept", "pretrain", "--from", ref, "--reason", "a message")
-    assert done.returncode == 0 and f"with task pace by code {earlier} for " in " ".join(done.stdout.split())
-    assert f"task pace by code {earlier} for " in " ".join(chain.rushes("store", "accepted").stdout.split())
+    accept("pretrain", ref(made))
+    assert f"with task pace by code {earlier} for " in " ".join(capsys.readouterr().out.split())
+    run_command(["store", "accepted"])
+    assert f"task pace by code {earlier} for " in " ".join(capsys.readouterr().out.split())
     assert chain.run(until="pretrain") == NOTHING
     chain.edit("pretext/pace.py", "is mistaken", "is not so")
     assert chain.run(until="pretrain") == {"pretrain"}
@@ -531,11 +557,10 @@ def test_outputs_by_several_codes_of_a_task_are_accepted_one_by_one(chain: Chain
     other = chain.manifest("backbone")
     assert other["code"] == one["code"]
     chain.edit("training/loop.py", "SEVERAL = 0", "SEVERAL = 1")
-    accept = ("store", "accept", "pretrain", "--reason", "a constant", "--from")
-    refused = chain.rushes(*accept, one["code"])
-    assert refused.returncode == 2 and "with several codes of task pace" in refused.stderr
-    assert all(f"pretrain/{made['digest']}" in refused.stderr for made in (one, other))
-    assert chain.rushes(*accept, f"pretrain/{other['digest']}").returncode == 0
+    with pytest.raises(UserError, match="with several codes of task pace") as refused:
+        accept("pretrain", one["code"])
+    assert all(ref(made) in str(refused.value) for made in (one, other))
+    accept("pretrain", ref(other))
     assert chain.run({"pretrain": {"epochs": 2}}, until="pretrain") == NOTHING
     assert chain.run(until="pretrain") == {"pretrain"}, "it was made by the task's code before"
 
@@ -553,11 +578,17 @@ def test_a_damaged_acceptance_is_named(text: str, tmp_path: Path) -> None:
 def test_a_user_without_a_name_gives_one(chain: Chain) -> None:
     """Such as a container's user id that is in no list of users."""
     assert chain.run(until="pretrain") == NOTHING
-    ref = f"pretrain/{chain.manifest('backbone')['digest']}"
+    # In a process by the copy's code, which knows of the change to itself.
     chain.edit("training/loop.py", "def fit(", "NAMELESS = 1\n\n\ndef fit(")
-    accept = ("store", "accept", "pretrain", "--from", ref, "--reason", "a name")
-    nameless = "import os, pwd\nfor name in ('LOGNAME', 'USER', 'LNAME', 'USERNAME'):\n    os.environ.pop(name, None)\n"
-    refused = chain.rushes(*accept, patch=f"{nameless}pwd.getpwuid = {{}}.__getitem__\n")
+    nameless = (
+        "import os, pwd\n"
+        "for name in ('LOGNAME', 'USER', 'LNAME', 'USERNAME'):\n    os.environ.pop(name, None)\n"
+        "pwd.getpwuid = {}.__getitem__\n"
+        "from rushes.cli import main\nraise SystemExit(main())\n"
+    )
+    command = (sys.executable, "-c", nameless, "store", "accept", "pretrain", "--from", ref(chain.manifest("backbone")))
+    environment = os.environ | {"PYTHONPATH": str(chain.package.parent)}
+    refused = subprocess.run([*command, "--reason", "a name"], env=environment, capture_output=True, text=True)
     assert refused.returncode == 2
     assert refused.stderr == "rushes: by: the user has no name on this machine: give --by NAME\n"
 
@@ -570,7 +601,7 @@ def test_a_model_of_version_0_1_stands_by_a_persons_word(chain: Chain) -> None:
     record = made | {"code": "0101", "digest": "0123", "config": of_0_1}
     (chain.home / "store" / "steps" / "pretrain" / "0123.json").write_text(json.dumps(record))
     chain.edit("training/loop.py", "def fit(", "CHANGED = 3\n\n\ndef fit(")
-    assert chain.rushes("store", "accept", "pretrain", "--from", "0101", "--reason", "only words").returncode == 0
+    accept("pretrain", "0101")
     assert chain.run({"pretrain": {"options": {"strides": 3}}}, until="pretrain") == {"pretrain"}, "another recipe"
     assert chain.run(until="pretrain") == NOTHING
     assert chain.manifest("backbone")["accepted"]["ref"] == "pretrain/0123"
@@ -578,7 +609,7 @@ def test_a_model_of_version_0_1_stands_by_a_persons_word(chain: Chain) -> None:
     (chain.home / "store" / "steps" / "pretrain" / "0123.json").write_text(
         json.dumps(record | {"config": of_0_1 | {"contrast": 0.5}})
     )
-    assert chain.rushes("store", "accept", "pretrain", "--from", "0101", "--reason", "not so").returncode == 0
+    accept("pretrain", "0101")
     assert chain.run(until="pretrain") == {"pretrain"}, "it was trained with a loss that is gone"
 
 
@@ -586,14 +617,13 @@ def test_footage_of_accepted_code_is_used_where_the_archive_grew(chain: Chain, t
     assert chain.run(until="sample") == NOTHING
     made = chain.manifest("footage")
     chain.edit("footage/shards.py", "def write_shard(", "CHANGED = 1\n\n\ndef write_shard(")
-    assert chain.rushes("store", "accept", "sample", "--from", made["code"], "--reason", "a name").returncode == 0
+    accept("sample", made["code"])
     assert chain.run(until="sample") == NOTHING
     shutil.copytree(chain.videos, tmp_path / "videos")
     write_videos(tmp_path / "more", files=1, seed=5)
     shutil.copy(tmp_path / "more" / "moving" / "v00.mp4", tmp_path / "videos" / "moving" / "new.mp4")
     chain.edit("footage/shards.py", "CHANGED = 1", "CHANGED = 2")
-    between = chain.manifest("footage")["code"]
-    assert chain.rushes("store", "accept", "sample", "--from", between, "--reason", "the same").returncode == 0
+    accept("sample", chain.manifest("footage")["code"])
     assert chain.run(until="sample", videos=tmp_path / "videos") == {"sample"}
     grown = chain.manifest("footage")["summary"]
     assert grown["segments"] == made["summary"]["segments"] + 1
@@ -612,9 +642,8 @@ def test_footage_of_accepted_code_is_used_where_the_archive_grew(chain: Chain, t
     ],
 )
 def test_what_cannot_be_accepted_is_refused(
-    step: str, code: str, flags: tuple[str, ...], words: str, chain: Chain, monkeypatch: pytest.MonkeyPatch
+    step: str, code: str, flags: tuple[str, ...], words: str, chain: Chain
 ) -> None:
-    monkeypatch.setenv("RUSHES_HOME", str(chain.home))
     store = open_store()
     today = step_code("evaluate" if step == "evaluate" else "pretrain")
     records = store.names(f"accepted/{step}")
@@ -626,9 +655,16 @@ def test_what_cannot_be_accepted_is_refused(
     assert store.names(f"accepted/{step}") == records
 
 
-def run_command(arguments: list[str]) -> int:
-    status: int = parse(arguments).execute()
-    return status
+def run_command(arguments: list[str]) -> None:
+    assert parse(arguments).execute() == 0
+
+
+def accept(step: str, earlier: str, *flags: str) -> None:
+    run_command(["store", "accept", step, "--from", earlier, "--reason", "a reason", *flags])
+
+
+def ref(made: Mapping[str, Any]) -> str:
+    return f"{made['step']}/{made['digest']}"
 
 
 # Digests -------------------------------------------------------------------------------------------------------------
