@@ -33,7 +33,7 @@ TINY: dict[str, dict[str, Any]] = {
         "options": {"strides": 2},
         "crop": 32,
         "clip_frames": 4,
-        "backbone": "tiny_r2plus1d",
+        "backbone": "tiny_r3d",
         "epochs": 1,
         "samples_per_epoch": 4,
         "batch": 2,

@@ -91,9 +91,9 @@ def python(folder: Path, arguments: Sequence[str]) -> subprocess.CompletedProces
     )
 
 
-def run_tests(folder: Path, *files: str, select: str) -> subprocess.CompletedProcess[str]:
+def run_tests(folder: Path, *arguments: str, select: str) -> subprocess.CompletedProcess[str]:
     plain = ("-q", "-p", "no:cacheprovider", "-k", select)
-    return python(folder, ["-m", "pytest", *plain, *files])
+    return python(folder, ["-m", "pytest", *plain, *arguments])
 
 
 def test_the_task_is_listed_and_its_recipe_loads(copy: Path) -> None:
@@ -108,26 +108,35 @@ def test_the_task_is_listed_and_its_recipe_loads(copy: Path) -> None:
 def test_every_property_is_tested_on_it_and_holds(copy: Path) -> None:
     files = ("tests/pretext/test_tasks.py", "tests/models/test_recipes.py", "tests/training/test_overfit.py")
     select = "(half and not any_other_pair) or every_task_and_every_network or readme or lists"
-    done = run_tests(copy, *files, select=select)
+    done = run_tests(copy, "-rp", *files, select=select)
     assert done.returncode == 0, done.stdout
-    collected = python(copy, ["-m", "pytest", "-q", "--collect-only", "-k", select, *files]).stdout
+    passed = [line for line in done.stdout.splitlines() if line.startswith("PASSED")]
     for property_of_tasks in ("at_chance", "one_crop", "function_of_seed", "card", "fit_each_other", "falls_tenfold"):
-        assert any(property_of_tasks in line and "half" in line for line in collected.splitlines()), property_of_tasks
+        assert any(property_of_tasks in line and "half" in line for line in passed), property_of_tasks
 
 
-@pytest.mark.parametrize(
-    ("good", "broken", "found_by"),
-    [
-        ("crops=crops,", "crops=crops // 2 // (1 + label) * 2,", "nothing_that_is_shown_depends_on_the_label"),
-        ("int(rng.integers(2))", "int(rng.random() < 0.7)", "labels_are_at_chance"),
-        ("count=1, rng=rng)", "count=1, rng=np.random.default_rng())", "function_of_its_generator"),
-    ],
-)
-def test_a_task_with_a_mistake_is_found_out(copy: Path, good: str, broken: str, found_by: str) -> None:
-    module = copy / "src/rushes/pretext/half.py"
-    assert good in TASK
-    module.write_text(TASK.replace(good, broken))
-    done = run_tests(copy, "tests/pretext/test_tasks.py", select=f"half and {found_by}")
-    module.write_text(TASK)
-    assert done.returncode == 1, done.stdout
-    assert "FAILED" in done.stdout
+MISTAKES = {
+    "wrong_crops": (
+        "crops=crops,",
+        "crops=crops // 2 // (1 + label) * 2,",
+        "nothing_that_is_shown_depends_on_the_label",
+    ),
+    "wrong_labels": ("int(rng.integers(2))", "int(rng.random() < 0.7)", "labels_are_at_chance"),
+    "wrong_generator": ("count=1, rng=rng)", "count=1, rng=np.random.default_rng())", "function_of_its_generator"),
+}
+"""Tasks with one mistake each: what is replaced, by what, and the test that finds it."""
+
+
+def test_a_task_with_a_mistake_is_found_out(copy: Path) -> None:
+    modules = {name: copy / f"src/rushes/pretext/{name}.py" for name in MISTAKES}
+    for name, (good, broken, _) in MISTAKES.items():
+        assert good in TASK
+        # A class of another name: a task that looks like another is tested once.
+        modules[name].write_text(TASK.replace(good, broken).replace("half", name).replace("Half", f"Half_{name}"))
+    select = " or ".join(f"({name} and {found_by})" for name, (_, _, found_by) in MISTAKES.items())
+    done = run_tests(copy, "tests/pretext/test_tasks.py", select=select)
+    for module in modules.values():
+        module.unlink()
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    for name, (_, _, found_by) in MISTAKES.items():
+        assert any(name in line and found_by in line for line in failed), done.stdout

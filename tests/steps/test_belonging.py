@@ -141,13 +141,18 @@ def test_evaluation_takes_one_model_its_baseline_and_their_footage(pool: Pool, t
 
 
 def test_what_was_swapped_or_trained_otherwise_is_named(pool: Pool, tmp_path: Path) -> None:
-    on: dict[str, Any] = {name: pool.at("x1", name) for name in ("footage", "backbone", "bundle")}
+    on: dict[str, Any] = {name: pool.at("x1", name) for name in ("footage", "backbone")}
     step = functools.partial(evaluate, recipe=recipe_of("x1"), out=tmp_path / "out.json", **on)
     tuned, random, longer = pool.at("x1", "tuned"), pool.at("x1", "random"), pool.at("x2", "random")
+    bundle = pool.at("x1", "bundle")
     with pytest.raises(UserError, match=r"^baseline: \S+ was fine-tuned with init 'pretrained', classifier: \S+ with "):
-        step(classifier=random, baseline=tuned)
+        step(classifier=random, baseline=tuned, bundle=bundle)
     with pytest.raises(UserError, match=r"^baseline: \S+ was fine-tuned with epochs 2, classifier: \S+ with 1: run "):
-        step(classifier=tuned, baseline=longer)
+        step(classifier=tuned, baseline=longer, bundle=bundle)
+    with pytest.raises(
+        UserError, match=r"^bundle: export/\w+ was made from classifier finetune/\w+, and classifier is "
+    ):
+        step(classifier=tuned, baseline=random, bundle=pool.at("x2", "bundle"))
 
 
 def test_an_evaluation_of_another_model_is_not_registered(pool: Pool, tmp_path: Path) -> None:
