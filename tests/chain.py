@@ -5,7 +5,10 @@ The steps run in the process of the test, by the code of this checkout; what the
 
 import functools
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,7 +65,7 @@ class Chain:
     """The end of each step of the last run: step, ref, cached, summary."""
 
     def __post_init__(self) -> None:
-        self.home.mkdir()
+        self.home.mkdir(exist_ok=True)
         self.restore()
 
     def restore(self) -> None:
@@ -133,6 +136,19 @@ class Chain:
         self.ended = [event for event in lines if event["event"] == "end" and event["step"] != "pin"]
         return {event["step"] for event in self.ended if not event["cached"]}
 
+    def run_elsewhere(self, patch: str, *, until: str) -> set[str]:
+        """`run` in a process in which `patch` runs first, as in those that it starts; by the code of this checkout."""
+        (self.folder / "sitecustomize.py").write_text(patch)
+        search = os.pathsep.join([str(self.folder), str(Path(__file__).parents[1])])
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.chain", str(self.folder), str(self.videos), until],
+            env=os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return set(done.stdout.split())
+
     def manifest(self, name: str) -> dict[str, Any]:
         """A pointer of the last run."""
         found: dict[str, Any] = json.loads((self.home / f"{name}.json").read_text())
@@ -144,3 +160,9 @@ class Chain:
         text = path.read_text()
         assert old in text, f"{name} has no {old!r}"
         path.write_text(text.replace(old, new))
+
+
+if __name__ == "__main__":
+    here = Chain(Path(sys.argv[1]), Path(sys.argv[2]))
+    with here.in_use():
+        sys.stdout.write(" ".join(here.run(until=sys.argv[3])))

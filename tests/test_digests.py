@@ -339,29 +339,6 @@ def test_no_module_imports_in_a_way_that_digests_do_not_follow() -> None:
             assert name not in ("import_module", "__import__"), f"{path}: import by a name made at run time"
 
 
-def test_another_library_re_runs_what_computes_with_it_and_a_patch_release_of_torch_nothing(
-    planner: Planner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    version = metadata.version
-    major, minor, _ = version("torch").split(".", 2)
-
-    def with_torch(release: str) -> dict[str, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr(metadata, "version", lambda name: release if name == "torch" else version(name))
-            return planner.refs(recipe)
-
-    recipe = load_recipe("vcop-r3d", size="cpu")
-    before = planner.refs(recipe)
-    assert changed(before, with_torch(f"{major}.{minor}.99")) == NOTHING
-    assert changed(before, with_torch(f"{major}.{int(minor) + 1}.0")) == TRAINED
-    monkeypatch.setattr(av, "library_versions", av.library_versions | {"libavcodec": (99, 0, 0)})
-    assert changed(before, planner.refs(recipe)) == EVERY
-    planner.bytes_differ = False
-    same = planner.refs(recipe)
-    monkeypatch.setattr(av, "library_versions", av.library_versions | {"libavcodec": (100, 0, 0)})
-    assert changed(same, planner.refs(recipe)) == {"sample"}
-
-
 def test_plumbing_names_modules_that_exist() -> None:
     for name in PLUMBING:
         path = PACKAGE.parent.joinpath(*name.split("."))
@@ -497,12 +474,29 @@ def test_a_message_of_splits_re_runs_sample_which_encodes_nothing_and_one_of_lab
     assert chain.ended[0]["summary"]["new_shards"] == 0
 
 
-def test_another_ffmpeg_re_runs_sample_and_nothing_that_follows_where_bytes_are_the_same(
+def test_another_ffmpeg_re_runs_sample_and_what_follows_only_where_bytes_differ(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(av, "library_versions", av.library_versions | {"libavcodec": (99, 0, 0)})
     assert chain.run() == {"sample"}
     assert chain.ended[0]["summary"]["new_shards"] > 0
+    other_bytes = (
+        "import av, rushes.video.encode as module\n"
+        "av.library_versions = av.library_versions | {'libavcodec': (100, 0, 0)}\n"
+        "plain = module.encode_h264\n"
+        "module.encode_h264 = lambda *frames, qp, **options: plain(*frames, qp=qp + 9, **options)\n"
+    )
+    assert chain.run_elsewhere(other_bytes, until="finetune") == {"sample", "pretrain", "finetune"}
+
+
+def test_another_minor_version_of_torch_re_runs_what_computes_with_it_and_a_patch_release_nothing(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = metadata.version
+    major, minor, _ = version("torch").split(".", 2)
+    for new, expected in ((f"{major}.{minor}.99", NOTHING), (f"{major}.{int(minor) + 1}.0", TRAINED)):
+        monkeypatch.setattr(metadata, "version", lambda name, new=new: new if name == "torch" else version(name))
+        assert chain.run() == expected
 
 
 def test_outputs_of_earlier_code_stand_by_a_persons_word(chain: Chain, capsys: pytest.CaptureFixture[str]) -> None:
