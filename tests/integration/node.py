@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from rushes.progress import read_events
 
-STEPS, BATCH = 24, 4
+STEPS, BATCH = 24, 2
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,19 +32,23 @@ class Node:
     def cache(self) -> Path:
         return self.folder / "cache"
 
-    def start(self, step: str, *arguments: object) -> "subprocess.Popen[bytes]":
-        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
-        (self.folder / "events.jsonl").unlink(missing_ok=True)
-        environment = os.environ | {
+    @property
+    def settings(self) -> dict[str, str]:
+        """Environment variables that make a process this machine."""
+        return {
             "RUSHES_HOME": str(self.folder / "home"),
             "RUSHES_CACHE": str(self.cache),
             "RUSHES_STORE": self.store,
             "RUSHES_CACHE_GB": "4",
             "RUSHES_PROGRESS": str(self.folder / "events.jsonl"),
-            "TMPDIR": str(self.folder / "tmp"),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
             **self.environment,
         }
+
+    def start(self, step: str, *arguments: object) -> "subprocess.Popen[bytes]":
+        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
+        (self.folder / "events.jsonl").unlink(missing_ok=True)
+        own = {"TMPDIR": str(self.folder / "tmp"), "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        environment = os.environ | own | self.settings
         command = [*self.within, sys.executable, "-m", "tests.integration.node", step, *map(str, arguments)]
         with (self.folder / "log").open("w") as log:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -51,6 +56,12 @@ class Node:
     def run(self, step: str, *arguments: object) -> None:
         """Runs a step to its end."""
         assert self.start(step, *arguments).wait() == 0, self.log()
+
+    def run_here(self, step: str, *arguments: object) -> None:
+        """Runs a step in this process, which has imported torch already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with mock.patch.dict(os.environ, self.settings):
+            _run(step, *map(str, arguments))
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -79,11 +90,11 @@ def _run(step: str, *arguments: str) -> None:
             options={"strides": 2},
             backbone="tiny_r2plus1d",
             clip_frames=8,
-            crop=32,
-            epochs=3,
+            crop=16,
+            epochs=2,
             batch=BATCH,
-            samples_per_epoch=STEPS // 3 * BATCH,
-            checkpoint_steps=2,
+            samples_per_epoch=STEPS // 2 * BATCH,
+            checkpoint_steps=4,
             device="cpu",
             workers=1,
             optimizer=Optimizer(name="adamw", lr=3e-3),
