@@ -261,10 +261,11 @@ def _looks(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     count, luma = len(frames), frames[:, :_SIDE].astype(np.float32)
     dy, dx = luma[:, 1:, :-1] - luma[:, :-1, :-1], luma[:, :-1, 1:] - luma[:, :-1, :-1]
     strength, octant = np.abs(dx) + np.abs(dy), (dx > 0) * 4 + (dy > 0) * 2 + (np.abs(dx) > np.abs(dy))
+    levels = frames[:, :_SIDE] // 16
     parts = [
         luma.reshape(count, 8, 12, 8, 12).mean(axis=(2, 4)),
         frames[:, _SIDE:].reshape(count, 32, -1).mean(axis=2),
-        np.stack([(luma // 16 == level).mean(axis=(1, 2)) for level in range(16)], axis=1),
+        np.stack([(levels == level).mean(axis=(1, 2)) for level in range(16)], axis=1),
         np.stack([(strength * (octant == k)).mean(axis=(1, 2)) for k in range(8)], axis=1),
         np.stack([np.abs(dx[:, :, k::8]).mean(axis=(1, 2)) for k in range(8)], axis=1),
         np.stack([np.abs(dy[:, k::8]).mean(axis=(1, 2)) for k in range(8)], axis=1),
@@ -277,7 +278,7 @@ def _accuracy(features: NDArray[np.float64], shown: Shown) -> tuple[float, float
     half = (shown.groups.max() + 1) // 2
     learn = np.repeat(shown.groups < half, features.shape[1])
     flat, labels = features.reshape(-1, features.shape[2]), np.repeat(shown.labels, features.shape[1])
-    forest = ExtraTreesClassifier(200, max_features=0.4, min_samples_leaf=8, n_jobs=2, random_state=0)
+    forest = ExtraTreesClassifier(80, max_features=0.4, min_samples_leaf=8, n_jobs=2, random_state=0)
     right = forest.fit(flat[learn], labels[learn]).predict(flat[~learn]) == labels[~learn]
     by_group = right.reshape(half, -1).mean(axis=1)
     draws = np.random.default_rng(0).integers(half, size=(4000, half))
