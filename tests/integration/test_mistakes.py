@@ -24,6 +24,12 @@ def alone(tmp_path: Path, ports: dict[str, str]) -> Iterator[Cli]:
     assert not processes_of(command), "a server was left behind"
 
 
+@pytest.fixture
+def served(tmp_path: Path, cli: Cli) -> Cli:
+    """The session's servers, and a store of its own."""
+    return Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(tmp_path / "store")})
+
+
 def refusal(cli: Cli, *arguments: object, code: int = 2) -> str:
     """The one line that a command ends with."""
     done = cli(*arguments)
@@ -91,21 +97,21 @@ def test_an_unknown_task_option(alone: Cli) -> None:
     assert "--pretrain.options.strides" in done.stdout + done.stderr
 
 
-def test_a_task_option_that_does_not_fit(alone: Cli, tmp_path: Path) -> None:
+def test_a_task_option_that_does_not_fit(served: Cli, tmp_path: Path) -> None:
     videos = class_folders(tmp_path, "a", "b")
-    line = refusal(alone, *MODEL, "--videos", str(videos), "--pretrain.options.strides", "99")
+    line = refusal(served, *MODEL, "--videos", str(videos), "--pretrain.options.strides", "99")
     assert "strides" in line and "2 to 16" in line
 
 
-def test_the_same_video_in_the_test_split_and_outside(alone: Cli, tmp_path: Path) -> None:
+def test_the_same_video_in_the_test_split_and_outside(served: Cli, tmp_path: Path) -> None:
     videos = class_folders(tmp_path, "a", "b")
     shutil.copy(videos / "a" / "v00.mp4", videos / "copy.mp4")
     (videos / "labels.csv").write_text("path,label,split\na/v00.mp4,a,test\na/v01.mp4,a,train\nb/v00.mp4,b,train\n")
-    done = alone(*MODEL, "--videos", str(videos))
+    done = served(*MODEL, "--videos", str(videos))
     assert done.returncode == 2
     assert "'a/v00.mp4' from 0.0 s (test) = 'copy.mp4' from 0.0 s (unlabelled)" in done.stderr
     assert "--sample.duplicates drop" in done.stderr
-    (summary,) = (alone.home / "store" / "runs").glob("*/summary.json")  # written though the run failed
+    (summary,) = (tmp_path / "store" / "runs").glob("*/summary.json")  # written though the run failed
     record = json.loads(summary.read_text())
     assert record["state"] == "FAILED" and record["error"].startswith("sample: duplicates: the test split")
     assert [step["step"] for step in record["steps"]] == ["pin", "sample"]
@@ -138,7 +144,7 @@ def test_a_prediction_without_a_model(alone: Cli, videos: Path) -> None:
     assert "rushes run" in refusal(alone, "predict", videos / "moving" / "v00.mp4")
 
 
-def test_a_full_disk(tmp_path: Path, videos: Path, cli: Cli) -> None:
+def test_a_full_disk(tmp_path: Path, videos: Path, cli: Cli, served: Cli) -> None:
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True)
@@ -153,6 +159,5 @@ def test_a_full_disk(tmp_path: Path, videos: Path, cli: Cli) -> None:
     finally:
         subprocess.run(["umount", str(small)], check=True)
     # The same command goes on once there is room.
-    roomy = Cli(cli.home, tmp_path, {**cli.extra, "RUSHES_STORE": str(tmp_path / "store")})
-    roomy.ok("pin", "--videos", videos, "--out", tmp_path / "pin.json")
-    roomy.ok("sample", *MODEL[1:], "--pin", tmp_path / "pin.json", "--out", tmp_path / "footage.json")
+    served.ok("pin", "--videos", videos, "--out", tmp_path / "pin.json")
+    served.ok("sample", *MODEL[1:], "--pin", tmp_path / "pin.json", "--out", tmp_path / "footage.json")
