@@ -93,13 +93,20 @@ def test_a_plugin_trains_as_the_readme_says(command: list[str], home: Path, monk
     assert made.config["definitions"]["task"]["name"] == recipe.pretrain.task
 
 
-def test_the_notebook_runs_and_is_stored_without_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tuples", [16, pytest.param(160, marks=pytest.mark.soak)])
+def test_the_notebook_runs_and_is_stored_without_outputs(
+    tuples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With so many tuples per epoch of `rushes pretrain`; it is stored with the larger number."""
     for name in ("RUSHES_STORE", "RUSHES_CACHE", "RUSHES_PROGRESS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (("TMPDIR", str(tmp_path)), ("OMP_NUM_THREADS", "1"), ("MPLBACKEND", "")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT)]))
-    notebook = nbformat.reads((EXAMPLES / "features.ipynb").read_text(), as_version=4)  # type: ignore[no-untyped-call]
+    text, option = (EXAMPLES / "features.ipynb").read_text(), "--pretrain.samples_per_epoch"
+    assert f"{option} 160 " in text
+    text = text.replace(f"{option} 160 ", f"{option} {tuples} ")
+    notebook = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)
     # The kernel of this interpreter, whatever kernels the user has installed.

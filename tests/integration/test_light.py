@@ -34,9 +34,14 @@ class Installed:
         )
 
     def packages(self) -> set[str]:
-        command = [str(self.python), "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"]
+        command = [*pip(self.python), "list", "--format=freeze"]
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return {line.split("==")[0].lower() for line in listed.splitlines()}
+
+
+def pip(python: Path) -> list[str]:
+    """The pip of this environment, for another one: to install pip there would take as long as what is tested."""
+    return [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +50,14 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder / "dist"), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (folder / "dist").glob("rushes-*.whl")
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
-    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    reached = subprocess.run([*pip, "download", "--no-deps", "--dest", str(folder), "tyro"], capture_output=True)
+    reached = subprocess.run(
+        [*pip(python), "download", "--quiet", "--no-deps", "--dest", str(folder), "tyro"], capture_output=True
+    )
     if reached.returncode:
         pytest.skip("pip reaches no package index from here")
-    subprocess.run([*pip, "install", str(wheel)], check=True)
+    subprocess.run([*pip(python), "install", "--quiet", "--no-compile", str(wheel)], check=True)
     (folder / "elsewhere").mkdir()
     return Installed(python=python, folder=folder / "elsewhere")
 
