@@ -6,7 +6,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,16 +16,6 @@ from rushes.errors import UserError
 from rushes.tracking import database
 from rushes.tracking.database import check_database, database_file, database_url
 from rushes.tracking.server import NAME, start_mlflow
-
-MIGRATE = """
-import sys
-from alembic import command
-from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
-from mlflow.store.tracking.dbmodels.initial_models import Base
-url, revision = sys.argv[1:]
-Base.metadata.create_all(create_sqlalchemy_engine(url))
-command.upgrade(_get_alembic_config(url), revision)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +30,15 @@ def revisions() -> list[str]:
 
 def made(home: Path, revision: str) -> Path:
     """A database of MLflow's own making, at a revision."""
+    from alembic import command
+    from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
     database_file(home).parent.mkdir(parents=True)
-    argv = [sys.executable, "-c", MIGRATE, database_url(home), revision]
-    subprocess.run(argv, check=True, capture_output=True)
+    engine = create_sqlalchemy_engine(database_url(home))  # type: ignore[no-untyped-call]
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    command.upgrade(_get_alembic_config(database_url(home)), revision)  # type: ignore[no-untyped-call]
     return home
 
 
