@@ -11,7 +11,7 @@ PYTHON ?= python3
 MODEL ?= pace-r2plus1d
 SIZE ?= cpu
 # Files of tests at a time; each of these processes starts servers of its own, computes with one thread, and takes up to 4 GB.
-JOBS ?= 3
+JOBS ?= 4
 BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCKS := requirements/torch.lock requirements/rushes.lock
