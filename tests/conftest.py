@@ -1,8 +1,8 @@
 """Fixtures that every test may use."""
 
-import functools
 import inspect
 import os
+import sys
 from collections.abc import Iterator
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
@@ -16,9 +16,22 @@ from tests.s3 import S3, running
 settings.register_profile("rushes", deadline=None)
 settings.load_profile("rushes")
 
-# kfp asks for its caller's name 73 times per pipeline. Under pytest, with its deep stack and some thousand modules,
-# looking up the sources of all frames each time makes a compilation of .2 s one of 8 s.
-inspect.stack = functools.partial(inspect.stack, context=0)
+
+def _callers(context: int = 1) -> list[inspect.FrameInfo]:
+    """As `inspect.stack`, without the sources.
+
+    kfp asks for its caller's name 73 times per pipeline. Under pytest, with its deep stack and some thousand modules,
+    looking up the modules and sources of all frames each time makes a compilation of .2 s one of seconds.
+    """
+    frame, found = sys._getframe(1), []
+    while frame is not None:
+        code = frame.f_code
+        found.append(inspect.FrameInfo(frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
+        frame = frame.f_back  # type: ignore[assignment]  # the first has none
+    return found
+
+
+inspect.stack = _callers
 
 # Sockets of multiprocessing lie in a folder that is made once per process: now, and not by a test that sets TMPDIR to a
 # path that is too long for a socket, after which no later test could start a process.
@@ -27,29 +40,29 @@ get_temp_dir()
 # Decoders per endpoint: each takes a second of a core to start, and tests load many models.
 os.environ.setdefault("RUSHES_DECODERS", "2")
 
-# The longest files, which begin first: a long file that begins last leaves the other processes idle.
+# The longest files, which begin first: a long file that begins last leaves the other processes idle. Those that wait
+# for servers take turns with those that compute.
 BEGIN_FIRST = (
     "integration/test_launcher.py",
     "integration/test_run.py",
     "commands/test_compare.py",
-    "serving/test_served.py",
-    "integration/test_archives.py",
-    "integration/test_foreign_page.py",
-    "steps/test_belonging.py",
-    "serving/test_sidecar.py",
     "integration/test_s3.py",
+    "serving/test_served.py",
+    "steps/test_belonging.py",
+    "integration/test_archives.py",
     "test_digests.py",
+    "serving/test_sidecar.py",
     "training/test_loop.py",
-    "integration/test_mistakes.py",
-    "docs/test_commands.py",
-    "serving/test_hostile.py",
+    "integration/test_foreign_page.py",
     "steps/test_as_served.py",
-    "pipelines/test_dvc.py",
-    "backbones/test_export.py",
+    "integration/test_mistakes.py",
     "backbones/test_backbones.py",
+    "serving/test_hostile.py",
+    "docs/test_commands.py",
+    "pipelines/test_dvc.py",
+    "serving/test_decoder.py",
     "examples/test_examples.py",
     "models/test_new_task.py",
-    "serving/test_decoder.py",
     "demo/test_films.py",
     "orchestration/test_pipeline_commands.py",
     "integration/test_light.py",

@@ -131,7 +131,7 @@ def test_what_passes_through_kfp_is_kilobytes(cli: Cli, finished: list[dict[str,
     assert [path for path in sizes if "report" in path.parts]
 
 
-@pytest.mark.soak  # the choice and a refusal: test_launcher.py; a champion as good: tests/tracking/test_gate.py
+@pytest.mark.soak  # the choice: tests/components/test_functions.py, what goes on: tests/pipelines/test_pipeline.py
 def test_of_several_models_the_best_on_validation_goes_on_and_stays_behind_a_champion_as_good(
     cli: Cli, videos: Path, finished: list[dict[str, Any]]
 ) -> None:
