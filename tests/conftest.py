@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterator
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.s3 import S3, running
 
@@ -43,30 +45,45 @@ os.environ.setdefault("RUSHES_DECODERS", "2")
 # The longest files, which begin first: a long file that begins last leaves the other processes idle. Those that wait
 # for servers take turns with those that compute.
 BEGIN_FIRST = (
-    "integration/test_launcher.py",
     "integration/test_run.py",
+    "integration/test_launcher.py",
+    "serving/test_served.py",
     "commands/test_compare.py",
     "integration/test_s3.py",
-    "serving/test_served.py",
     "steps/test_belonging.py",
     "integration/test_archives.py",
     "test_digests.py",
-    "serving/test_sidecar.py",
     "training/test_loop.py",
-    "integration/test_foreign_page.py",
     "steps/test_as_served.py",
-    "integration/test_mistakes.py",
     "backbones/test_backbones.py",
-    "serving/test_hostile.py",
     "docs/test_commands.py",
     "pipelines/test_dvc.py",
-    "serving/test_decoder.py",
     "examples/test_examples.py",
     "models/test_new_task.py",
     "demo/test_films.py",
     "orchestration/test_pipeline_commands.py",
     "integration/test_light.py",
 )
+
+# Files whose tests share servers that take seconds to start, and bundles: they run in one process.
+TOGETHER = (
+    ("tests/integration/test_run.py", "tests/integration/test_mistakes.py", "tests/integration/test_foreign_page.py"),
+    ("tests/serving/",),
+)
+
+
+class _Groups(LoadFileScheduling):  # type: ignore[misc]  # xdist says no types of it
+    def _split_scope(self, nodeid: str) -> str:
+        found = [names[0] for names in TOGETHER if nodeid.startswith(names)]
+        scope: str = found[0] if found else super()._split_scope(nodeid)
+        return scope
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
+    """With `--dist loadfile`: by files, or by groups of them."""
+    return _Groups(config, log)
+
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

@@ -177,7 +177,7 @@ def test_of_several_long_videos_some_are_put_off_and_short_ones_are_not(
 ) -> None:
     monkeypatch.setenv(PIXELS_VARIABLE, "100")
     monkeypatch.setenv(SECONDS_VARIABLE, "300")  # on a machine under load, with a low priority
-    long_film = _bombs.wide_film(seconds=40, width=2560, height=1440)  # seconds of a core
+    long_film = _bombs.wide_film(seconds=20, width=2560, height=1440)  # seconds of a core
     first, second = start(), start()
     with ThreadPoolExecutor(1) as pool:
         decoding = pool.submit(first.clips, long_film, contract)

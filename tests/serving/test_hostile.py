@@ -92,7 +92,7 @@ def test_what_is_too_large_leaves_nothing_behind(
             ask(bytes(LIMITS.max_bytes - 100), protocol)
     held = [memory(triton)]
     for _ in range(2):
-        for size in (LIMITS.max_bytes + 1, 100 << 20, 300 << 20, 300 << 20):
+        for size in (LIMITS.max_bytes + 1, 300 << 20):
             with pytest.raises(UserError, match=r"refused by the server: .*at most 67108864"):
                 ask(bytes(size), protocol)
             assert ask(video, protocol) == 1
