@@ -97,6 +97,7 @@ def test_a_frame_stands_as_long_as_the_screen_does_not_change(reports: Path) -> 
 
 # Seconds by which sound may begin before the instant that was asked for: its encoder's delay.
 PRIMING = 0.03
+GOP = 12
 LEADS = st.tuples(
     st.sampled_from(["mp4", "mov", "matroska", "mpegts", "flv"]), st.integers(0, 90), st.sampled_from([0, 2])
 )
@@ -142,17 +143,23 @@ def check_empty(case: tuple[str, Fraction, set[int]]) -> None:
 
 
 def check_joined(case: tuple[tuple[str, str, int], list[tuple[int, float]]]) -> None:
+    """Every frame is there, but where a part's last frame, a key frame, has the very time of the next part's first.
+
+    Two key frames of one time may be the fields of one picture: such a joint costs a frame.
+    """
     (muxer, codec, reordered), parts = case
     video, count, at = film(range(30), muxer=muxer, codec=codec, reordered=reordered, start=9000.0), 30, 9001.0
+    before, lost = 30, 0
     for frames, jump in parts:
-        at = max(at + jump, 1.0)
-        video += film(range(frames), muxer=muxer, codec=codec, reordered=reordered, first=count, start=at)
+        lost += before % GOP == 1 and -0.06 < jump < 0
+        at, before = max(at + jump, 1.0), frames
+        video += film(range(frames), muxer=muxer, codec=codec, reordered=reordered, first=count, start=at, gop=GOP)
         count, at = count + frames, at + frames / 30
-    assert probe(video).seconds == pytest.approx(count / 30, abs=0.05)
+    assert probe(video).seconds == pytest.approx(count / 30, abs=0.05 + lost / 30)
     codes = shown(video, fps=30.0)
-    assert list(codes) == list(range(count))
+    assert list(codes) == list(range(len(codes))) and count - lost <= len(codes) <= count
     # Program streams store few times; beside a joint FFmpeg may guess one frame too late.
-    slack = 1 if muxer == "vob" else 0
+    slack = lost + (1 if muxer == "vob" else 0)
     assert all(abs(code - n) <= slack for n, code in codes.items())
 
 
@@ -194,6 +201,7 @@ def test_every_chunk_of_avi_takes_its_time(case: tuple[str, Fraction, set[int]])
 @example((("mpegts", "libx264", 2), [(30, -1.0), (40, -0.3), (30, 5000.0)]))
 @example((("vob", "mpeg2video", 0), [(30, -0.5), (40, 3.0)]))
 @example((("mpegts", "libx264", 0), [(20, -0.5), (20, -0.75), (20, 1.5)]))  # the header is nearly right by chance
+@example((("mpegts", "libx264", 0), [(37, -0.5), (20, -0.05)]))  # a key frame ends the second part
 def test_parts_of_a_joined_recording_follow_each_other(
     case: tuple[tuple[str, str, int], list[tuple[int, float]]],
 ) -> None:
