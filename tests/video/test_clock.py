@@ -202,6 +202,8 @@ def test_every_chunk_of_avi_takes_its_time(case: tuple[str, Fraction, set[int]])
 @example((("vob", "mpeg2video", 0), [(30, -0.5), (40, 3.0)]))
 @example((("mpegts", "libx264", 0), [(20, -0.5), (20, -0.75), (20, 1.5)]))  # the header is nearly right by chance
 @example((("mpegts", "libx264", 0), [(37, -0.5), (20, -0.05)]))  # a key frame ends the second part
+@example((("vob", "mpeg2video", 0), [(49, -0.5), (20, 2.0), (20, 2.0)]))  # that key frame has times of both clocks
+@example((("mpegts", "libx264", 2), [(32, -62.0)]))  # FFmpeg adds a turn of the clock to some of its frames
 def test_parts_of_a_joined_recording_follow_each_other(
     case: tuple[tuple[str, str, int], list[tuple[int, float]]],
 ) -> None:

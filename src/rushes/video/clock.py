@@ -35,6 +35,7 @@ _CHUNKS = "avi"
 _RAW = frozenset({"h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu", "vc1"})
 _LONGEST_HOLD = 3600.0  # seconds for which a frame is shown until the next; a longer gap is absent footage
 _LONGEST_GAP = 10.0  # seconds between frames of a joined recording; a longer step is another clock, as for FFmpeg
+_TURN = 1 << 33  # ticks after which the clock of a transport or program stream begins at 0 again
 _MOST_REORDERED = 17  # frames: one more than H.264 and HEVC reorder
 
 
@@ -128,6 +129,7 @@ class PacketClock:
         self.end = at + 1
 
     def _place_timed(self, packet: "Packet[VideoStream]") -> None:
+        self._undo_turns(packet)
         if self._joined and self.end is not None and self._is_guessed(packet):
             packet.pts = self.end - self._shift
         at = packet.dts if packet.pts is None else packet.pts
@@ -141,15 +143,27 @@ class PacketClock:
             packet.dts += self._shift
             if self._decoded_at is not None:
                 self._longest = max(self._longest, packet.dts - self._decoded_at)
-            self._decoded_at = packet.dts
+            # Where another recording begins, FFmpeg may give a frame one time by each clock.
+            self._decoded_at = None if self._is_of_two_clocks(packet) else packet.dts
         at += self._shift
         self._latest = max(self._latest, at) if self.end is not None else at
         self.end = max(self.end or at, at + (packet.duration or self._frame))
         self._after_key = packet.is_keyframe
 
+    def _undo_turns(self, packet: "Packet[VideoStream]") -> None:
+        """Follows a clock of 33 bits beyond its end; FFmpeg may also add a turn in the middle of a recording."""
+        if self._joined and packet.dts is not None and self._decoded_at is not None:
+            turns = round((packet.dts + self._shift - self._decoded_at) / _TURN)
+            self._shift -= turns * _TURN
+            self.moved |= turns != 0
+
     def _is_guessed(self, packet: "Packet[VideoStream]") -> bool:
         """Whether FFmpeg took the time of a part's last frame from the next part's first."""
-        if packet.is_keyframe or packet.pts is None or packet.dts is None:
+        return not packet.is_keyframe and self._is_of_two_clocks(packet)
+
+    def _is_of_two_clocks(self, packet: "Packet[VideoStream]") -> bool:
+        """Whether the frame is shown too long after it is decoded, or before."""
+        if packet.pts is None or packet.dts is None:
             return False
         second = round(1 / self.unit)
         delay = packet.pts - packet.dts
