@@ -39,7 +39,7 @@ inspect.stack = _callers
 # path that is too long for a socket, after which no later test could start a process.
 get_temp_dir()
 
-# Decoders per endpoint: each takes a second of a core to start, and tests load many models.
+# Decoders per endpoint: starting each takes two processes and half a second of a core, and tests load many models.
 os.environ.setdefault("RUSHES_DECODERS", "2")
 
 # The longest files, which begin first: a long file that begins last leaves the other processes idle. Those that wait

@@ -108,18 +108,19 @@ def test_few_labels_are_few(compared: Compared) -> None:
     assert "val_loss" not in few
 
 
+def check_all_found(events: Path) -> None:
+    """Every step of a chain found its output in the store."""
+    ended = [event for event in read_events(events)[0] if event["event"] == "end"]
+    steps = ("pretrain", "finetune", "finetune", "measure")
+    assert [(event["step"], event["cached"]) for event in ended] == [(step, True) for step in steps]
+
+
 @pytest.mark.usefixtures("at_home")
 def test_nothing_is_done_twice(compared: Compared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUSHES_PROGRESS", str(tmp_path / "events.jsonl"))
     before = compared.manifest(PRETRAINED_CHAIN, "answers").ref
     run_chain(compared.chain(PRETRAINED_CHAIN))
-    ended = [event for event in read_events(tmp_path / "events.jsonl")[0] if event["event"] == "end"]
-    assert [(event["step"], event["cached"]) for event in ended] == [
-        ("pretrain", True),
-        ("finetune", True),
-        ("finetune", True),
-        ("measure", True),
-    ]
+    check_all_found(tmp_path / "events.jsonl")
     assert compared.manifest(PRETRAINED_CHAIN, "answers").ref == before
 
 
@@ -306,11 +307,5 @@ def test_a_chain_that_is_tried_again_finds_what_it_did(
     monkeypatch.setenv("RUSHES_PROGRESS", str(tmp_path / "events.jsonl"))
     (planned,) = piped.artifacts("folds", "sampled")
     again = write_answers(plan=planned, chain="vcop, fold 2, seed 0", out=tmp_path / "answers.json")
-    ended = [event for event in read_events(tmp_path / "events.jsonl")[0] if event["event"] == "end"]
-    assert [(event["step"], event["cached"]) for event in ended] == [
-        ("pretrain", True),
-        ("finetune", True),
-        ("finetune", True),
-        ("measure", True),
-    ]
+    check_all_found(tmp_path / "events.jsonl")
     assert again.ref in [Manifest.read(path).ref for path in piped.artifacts("chain", "answers")]
