@@ -49,6 +49,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture
+def roomy_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However full this machine's disks are, they look as if they were not."""
+    have_free(10**12, monkeypatch)
+
+
+def have_free(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage(10**12, 10**12 - free, free))
+
+
 def look(name: str, **given: Any) -> Finding:
     return examine(CHECKS[name], Environment(**given))
 
@@ -88,7 +99,7 @@ class Answers:
 
 
 def test_a_row_a_check_and_status_1_only_where_something_failed(
-    kubeflow: Kubeflow, capsys: pytest.CaptureFixture[str]
+    kubeflow: Kubeflow, capsys: pytest.CaptureFixture[str], roomy_disk: None
 ) -> None:
     assert main(["doctor", "--profile", "cpu", "--host", kubeflow.url]) == 0
     shown = capsys.readouterr().out
@@ -168,7 +179,7 @@ def test_no_git_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 # The store -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_a_store_and_is_left_as_it_was(home: Path) -> None:
+def test_a_folder_is_a_store_and_is_left_as_it_was(home: Path, roomy_disk: None) -> None:
     finding = look("store")
     assert finding.verdict == "ok" and "GB free" in finding.found
     assert list((home / "store" / "doctor").iterdir()) == []
@@ -198,8 +209,7 @@ def test_a_folder_that_cannot_be_written_to(read_only: Path, monkeypatch: pytest
 
 
 def test_little_space_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage(10**12, 10**12 - 10**9, 10**9))
+    have_free(10**9, monkeypatch)
     finding = look("store")
     assert finding.verdict == "warning" and "1 GB free" in finding.found
 
@@ -247,7 +257,7 @@ def bucket(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> str:
     return "store"
 
 
-def test_a_store_on_s3(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_store_on_s3(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, roomy_disk: None) -> None:
     monkeypatch.setenv("RUSHES_STORE", f"s3://{bucket}/footage")
     finding = look("store")
     assert finding.verdict == "ok" and "creates exclusively" in finding.found, finding
