@@ -174,8 +174,8 @@ def reader_memory(*, manifest: str, store: str, span: int, draws: int) -> dict[s
 
 def plan(*, root: str, seed: int, share: float) -> dict[str, Any]:
     """What `rushes plan` predicts for sampling: [low, middle, high] by name."""
-    from rushes.config import load_recipe
     from rushes.forecast.sampling import ListedArchive, sample_part
+    from rushes.recipes import load_recipe
 
     recipe = dataclasses.replace(load_recipe("vcop-r3d"), seed=seed)
     with tempfile.TemporaryDirectory() as scratch:

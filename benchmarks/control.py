@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rushes.commands.no_motion import NoMotionOptions, Sampled, answers, sample_folder, some_rows
 from rushes.commands.peek import peek
 from rushes.commands.pretext import quick
-from rushes.config import SampleConfig, load_recipe
+from rushes.config import SampleConfig
 from rushes.demo.actions import Kind
 from rushes.demo.dataset import write_dataset
 from rushes.demo.films import SyntheticSize
@@ -35,6 +35,7 @@ from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
+from rushes.recipes import load_recipe
 from rushes.store import Manifest, Store
 from rushes.video.decode import decode_i420
 from rushes.video.encode import encode_h264
@@ -128,7 +129,6 @@ def measured(
             sampled,
             still=film != "moving",
             options=options,
-            store=Store(str(work / "trainings")),
             progress=QUIET,
         )
         seconds = cpu_seconds() - began

@@ -1,13 +1,15 @@
 """Accuracy of the demo over several seeds: pretraining against random init, pooled over seeds.
 
-    python benchmarks/demo_seeds.py --videos data/demo --model pace-r2plus1d --seeds 5 --out benchmarks/demo_seeds.md
+    python benchmarks/demo_seeds.py --videos data/demo --model pace-r2plus1d --seeds 5 --precision fp32 bf16 \
+        --out benchmarks/demo_seeds.md
 
-Each seed changes initial weights, draws and shuffling of pretraining and fine-tuning; videos and splits stay. A
-difference is the mean over seeds of right-or-wrong on the same test segment. Finished seeds are found in the store, so
-it can be interrupted.
+One table for each precision, then their difference and the seconds of training. Each seed changes initial weights,
+draws and shuffling of pretraining and fine-tuning; videos and splits stay. A difference is the mean over seeds of
+right-or-wrong on the same test segment. Finished seeds are found in the store, so it can be interrupted.
 """
 
 import argparse
+import json
 import os
 import platform
 import subprocess
@@ -29,11 +31,12 @@ def rushes(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "rushes.cli", *arguments], check=True)
 
 
-def evaluate(model: str, seed: int, folder: Path) -> Path:
+def evaluate(model: str, seed: int, precision: str, folder: Path) -> Path:
     """Runs the steps from pretraining to evaluation with a seed; returns the evaluation's pointer."""
     names = ("backbone", "classifier", "baseline", "bundle", "evaluation")
-    out = {name: str(folder / f"{name}-{seed}.json") for name in names}
-    recipe = (model, "--size", "cpu", "--seed", str(seed))
+    out = {name: str(folder / f"{precision}-{name}-{seed}.json") for name in names}
+    computed = ("--pretrain.precision", precision, "--finetune.precision", precision)
+    recipe = (model, "--size", "cpu", "--seed", str(seed), *computed)
     footage = ("--footage", str(folder / "footage.json"))
     backbone = ("--backbone", out["backbone"])
     rushes("pretrain", *recipe, *footage, "--out", out["backbone"])
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("--videos", required=True)
     parser.add_argument("--model", default="pace-r2plus1d")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16"])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     folder = Path(os.environ.get("RUSHES_HOME", ".rushes")) / "seeds"
@@ -73,14 +77,21 @@ def main() -> None:
     pin, footage = str(folder / "pin.json"), str(folder / "footage.json")
     rushes("pin", "--videos", arguments.videos, "--out", pin)
     rushes("sample", arguments.model, "--size", "cpu", "--pin", pin, "--out", footage)
-    pointers = [evaluate(arguments.model, seed, folder) for seed in range(arguments.seeds)]
-    arguments.out.write_text(table(arguments.model, arguments.seeds, pointers))
+    seeds, found = range(arguments.seeds), dict[str, list[Path]]()
+    for seed in seeds:  # in turn, so that both meet the same neighbours on a shared machine
+        for precision in arguments.precision:
+            found.setdefault(precision, []).append(evaluate(arguments.model, seed, precision, folder))
+    parts = [f"# {arguments.model} --size cpu on the embedded videos, {arguments.seeds} seeds"]
+    parts += [table(precision, pointers) for precision, pointers in found.items()]
+    if len(found) == 2:
+        parts.append(side_by_side(found, folder))
+    arguments.out.write_text("\n\n".join([*parts, made_by(arguments, next(iter(found.values()))[0])]) + "\n")
 
 
-def table(model: str, seeds: int, pointers: list[Path]) -> str:
-    """The table in Markdown."""
+def table(precision: str, pointers: list[Path]) -> str:
+    """Pretrained and random weights, in Markdown."""
     lines = [
-        f"# {model} --size cpu on the embedded videos, {seeds} seeds",
+        f"## In {precision}",
         "",
         "| protocol | pretrained | random init | difference | each seed's difference |",
         "|---|---|---|---|---|",
@@ -94,20 +105,52 @@ def table(model: str, seeds: int, pointers: list[Path]) -> str:
         gap = text(difference_interval(first - second, groups), signed=True)
         each = ", ".join(f"{100 * (pair[0][0].mean() - pair[1][0].mean()):+.1f}" for pair in pairs)
         lines.append(f"| {protocol} | {cells[0]} | {cells[1]} | {gap} | {each} |")
-    summary = Manifest.read(pointers[0]).summary
-    versions = Manifest.read(pointers[0]).versions
-    lines += [
+    return "\n".join(lines)
+
+
+def side_by_side(found: dict[str, list[Path]], folder: Path) -> str:
+    """Accuracy of pretrained weights and seconds of training by precision, in Markdown."""
+    one, other = found
+    lines = [
+        f"## {other} against {one}",
         "",
-        f"Top-1 in percent on {summary['test']['segments']} test segments of {summary['test']['groups']} groups, "
-        f"chance {100 * summary['chance']:.1f}; 95 % intervals of the mean over seeds, groups counted as units. Test "
-        f"manifest `{summary['test']['manifest_sha256'][:12]}`. The spread over seeds: last column.",
-        "",
-        f"`python benchmarks/demo_seeds.py --videos data/demo --model {model} --seeds {seeds} --out FILE`, "
-        f"{os.cpu_count()} cores of {platform.machine()}, "
-        + ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("machine",))
-        + ".",
+        f"| | {one} | {other} | difference |",
+        "|---|---|---|---|",
     ]
-    return "\n".join(lines) + "\n"
+    for protocol in PROTOCOLS:
+        pairs = [[right(p, f"{protocol}, pretrained") for p in two] for two in zip(*found.values(), strict=True)]
+        first, second = (np.mean([pair[i][0] for pair in pairs], axis=0) for i in (0, 1))
+        groups = pairs[0][0][1]
+        gap = text(difference_interval(second - first, groups), signed=True)
+        lines.append(f"| {protocol} | {100 * first.mean():.1f} | {100 * second.mean():.1f} | {gap} |")
+    for name in ("backbone", "classifier"):
+        spent = [seconds(folder / f"{p}-{name}-{n}.json") for p in found for n in range(len(found[one]))]
+        before, after = np.array(spent).reshape(2, -1)
+        cells = f"{np.median(before):.0f} | {np.median(after):.0f} | {np.median(before / after):.2f} times faster"
+        lines.append(f"| seconds of training, {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def seconds(pointer: Path) -> float:
+    """Of all epochs, with validation."""
+    history = open_store().path(Manifest.read(pointer).files["history.json"])
+    return float(sum(record["seconds"] for record in json.loads(history.read_text())))
+
+
+def made_by(arguments: argparse.Namespace, pointer: Path) -> str:
+    """What was counted, and the command."""
+    found = Manifest.read(pointer)
+    test, versions = found.summary["test"], found.versions.items()
+    return (
+        f"Top-1 in percent on {test['segments']} test segments of {test['groups']} groups, "
+        f"chance {100 * found.summary['chance']:.1f}; 95 % intervals of the mean over seeds, groups counted as units. "
+        f"Test manifest `{test['manifest_sha256'][:12]}`. The spread over seeds: last column. Seconds and their ratio: "
+        "medians over seeds, one after the other on the same cores.\n\n"
+        f"`python benchmarks/demo_seeds.py --videos data/demo --model {arguments.model} --seeds {arguments.seeds} "
+        f"--precision {' '.join(arguments.precision)} --out FILE`, {os.cpu_count()} cores of {platform.machine()}, "
+        + ", ".join(f"{name} {version}" for name, version in versions if name != "machine")
+        + "."
+    )
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def command_line() -> str:
         "Made from the commands as the site is built. Commands that take a model also take its recipe's fields as "
         "flags, such as `--pretrain.epochs 5`: [recipes](recipes.md). `rushes COMMAND --help` says the same, "
         "with the chosen model's values as defaults. Exit status: 0 done, 1 failed or found something, 2 a mistake "
-        "in what was typed or given, 130 interrupted.",
+        "in what was typed or given, 75 stopped by SIGTERM while training, which is saved, 130 interrupted.",
     ]
     for title, commands in GROUPS.items():
         lines += ["", f"## {title}"]

@@ -20,8 +20,8 @@ import torch
 
 import rushes
 from rushes import digests
-from rushes.config import parse_recipe
 from rushes.footage.reference import DataReference
+from rushes.recipes import parse_recipe
 from rushes.steps.evaluate import evaluate
 from rushes.steps.export import export
 from rushes.steps.finetune import finetune

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import rushes
-from rushes.config import Recipe, SampleConfig, load_recipe
+from rushes.config import Recipe, SampleConfig
 from rushes.errors import UserError
 from rushes.evaluation.features import clip_means
 from rushes.footage.colour import i420_to_rgb
@@ -24,6 +24,7 @@ from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.pretext.task import ClipTuple, OneClipHead, PretextTask, Shot, random_crops
 from rushes.progress import NullProgress
+from rushes.recipes import load_recipe
 from rushes.steps.finetune import finetune
 from rushes.steps.pin import pin
 from rushes.steps.pretrain import pretrain

@@ -23,10 +23,11 @@ import rushes
 from rushes import digests, plugins
 from rushes.acceptance import acceptances
 from rushes.cli import parse
-from rushes.config import Recipe, load_recipe
+from rushes.config import Recipe
 from rushes.digests import PLUMBING, _parsed, project_imports, step_digest
 from rushes.errors import UserError
 from rushes.home import open_store
+from rushes.recipes import load_recipe
 from rushes.steps import evaluate, export, finetune, identity, pretrain, sample
 from rushes.steps.base import refs
 from rushes.steps.identity import identify, step_code
@@ -361,7 +362,7 @@ SECTIONS = {
 
 def other(value: Any) -> Any:
     """Some other value that the field allows."""
-    choices = {"sgd": "adamw", "constant": "cosine", "better": "non_inferior", 26: 27, None: 1.0}
+    choices = {"sgd": "adamw", "constant": "cosine", "better": "non_inferior", "fp32": "bf16", 26: 27, None: 1.0}
     if isinstance(value, bool):
         return not value
     if isinstance(value, Mapping):
@@ -385,6 +386,8 @@ def test_a_change_of_a_field_re_runs_its_step_and_what_follows(
         for f in dataclasses.fields(values):
             allowed = {
                 "opset": 19,
+                "accumulate": 2,
+                "freeze": "backbone",
                 "short_side": 120,
                 "init": str(tmp_path / "weights.pth"),
                 "task": "opn",

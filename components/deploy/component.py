@@ -12,8 +12,8 @@ def deploy(recipe: dict[str, Any], decision: dsl.Input[dsl.Artifact], deployment
     """Waits until the champion of the ledger is served."""
     from pathlib import Path
 
-    from rushes.config import parse_recipe
     from rushes.orchestration.metadata import metadata_of
+    from rushes.recipes import parse_recipe
     from rushes.steps.deploy import deploy as step
 
     manifest = step(

@@ -22,8 +22,8 @@ def evaluate(
     """Scores the classifier on the test split, beside random initialisation and its bundle's answers to the files."""
     from pathlib import Path
 
-    from rushes.config import parse_recipe
     from rushes.orchestration.pages import show_evaluation
+    from rushes.recipes import parse_recipe
     from rushes.steps.evaluate import evaluate as step
 
     manifest = step(

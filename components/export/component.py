@@ -16,8 +16,8 @@ def export(
     """Writes the classifier as ONNX with its contract and a golden clip."""
     from pathlib import Path
 
-    from rushes.config import parse_recipe
     from rushes.orchestration.metadata import metadata_of
+    from rushes.recipes import parse_recipe
     from rushes.steps.export import export as step
 
     manifest = step(

@@ -18,8 +18,8 @@ def finetune(
     """Trains a classifier on the labelled footage, from the backbone or from random weights."""
     from pathlib import Path
 
-    from rushes.config import parse_recipe
     from rushes.orchestration.metadata import metadata_of
+    from rushes.recipes import parse_recipe
     from rushes.steps.finetune import finetune as step
 
     manifest = step(

@@ -12,8 +12,8 @@ def pretrain(recipe: dict[str, Any], footage: dsl.Input[dsl.Dataset], backbone: 
     """Trains a backbone on a task made from the footage itself."""
     from pathlib import Path
 
-    from rushes.config import parse_recipe
     from rushes.orchestration.metadata import metadata_of
+    from rushes.recipes import parse_recipe
     from rushes.steps.pretrain import pretrain as step
 
     manifest = step(

@@ -19,8 +19,8 @@ def promote(
     """Decides by evidence whether the version becomes the champion; returns `promoted` or `refused`."""
     from pathlib import Path
 
-    from rushes.config import parse_recipe
     from rushes.orchestration.metadata import metadata_of
+    from rushes.recipes import parse_recipe
     from rushes.steps.promote import promote as step
 
     manifest = step(

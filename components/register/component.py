@@ -18,8 +18,8 @@ def register(
     """Registers the bundle as an MLflow model version."""
     from pathlib import Path
 
-    from rushes.config import parse_recipe
     from rushes.orchestration.metadata import metadata_of
+    from rushes.recipes import parse_recipe
     from rushes.steps.register import register as step
 
     manifest = step(

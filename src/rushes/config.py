@@ -7,12 +7,9 @@ re-runs that step and those after it. Fields marked `_FREE` change speed, never 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rushes.errors import UserError
-from rushes.resources import bundled
-from rushes.strict import Json, build, suggest
 
 NO_TASK = "none"
 """The `pretrain.task` that trains nothing: the backbone keeps the weights that pretraining would start from."""
@@ -114,7 +111,51 @@ class Optimizer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class TrainingConfig:
+    """What pretraining and fine-tuning have in common: length, update rule, precision, machine."""
+
+    epochs: int = 300
+    """Passes over the data."""
+    batch: int = 8
+    """Samples per step."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """Update rule."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after the other, where it does not fit into memory. Batch norm sees one
+    part at a time, so that the result is another one."""
+    patience: int = 0
+    """Epochs without a lower validation loss after which training ends; 0 never ends it early."""
+    precision: Literal["auto", "bf16", "fp32"] = "fp32"
+    """bf16 computes convolutions and products of matrices in bfloat16 and keeps weights in float32; auto takes it where
+    the device computes it natively."""
+    compile: bool = False
+    """Compile the network by torch.compile: minutes at first, faster steps then. Rounds otherwise."""
+    checkpoint_seconds: float = field(default=300.0, metadata=_FREE)
+    """Seconds between checkpoints, which are written beside training; 0 saves after every step and waits for it."""
+    device: str = field(default="auto", metadata=_FREE)
+    """auto, cpu, cuda, cuda:1, ..."""
+    workers: int = field(default=2, metadata=_FREE)
+    """Processes that decode; 0 decodes in the training process."""
+
+    def __post_init__(self) -> None:
+        section = type(self).__name__.removesuffix("Config").lower()
+        for name, least, meaning in (
+            ("epochs", 1, "at least 1"),
+            ("batch", 2, "at least 2 (batch norm)"),
+            ("accumulate", 1, "at least 1"),
+            ("patience", 0, "0 (never) or more"),
+            ("checkpoint_seconds", 0, "0 (every step) or more"),
+            ("workers", 0, "0 (none) or more"),
+        ):
+            value = getattr(self, name)
+            _require(value >= least, f"{section}.{name}", value, meaning)
+        parts = self.batch / self.accumulate
+        allowed = f"a divisor of batch {self.batch} that leaves at least 2 of it per part (batch norm)"
+        _require(parts >= 2 and parts == int(parts), f"{section}.accumulate", self.accumulate, allowed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(TrainingConfig):
     """Self-supervised pretraining: task, network and clip size (which later steps inherit)."""
 
     task: str = "clip_order"
@@ -137,35 +178,26 @@ class PretrainConfig:
     """Tuples per step."""
     samples_per_epoch: int = 0
     """Tuples per epoch; 0 takes one per window's length of footage, so that each hour counts the same."""
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    """Update rule."""
-    checkpoint_steps: int = field(default=200, metadata=_FREE)
-    """Steps between checkpoints."""
-    device: str = field(default="auto", metadata=_FREE)
-    """auto, cpu, cuda, cuda:1, ..."""
-    workers: int = field(default=2, metadata=_FREE)
-    """Processes that decode; 0 decodes in the training process."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(self.clip_frames >= 1, "pretrain.clip_frames", self.clip_frames, "at least 1")
         _require(self.crop >= 16 and self.crop % 2 == 0, "pretrain.crop", self.crop, "even, >= 16")
         side, allowed = self.short_side, "0 (that of the footage), or even and >= 16"
         _require(side == 0 or (side >= 16 and side % 2 == 0), "pretrain.short_side", side, allowed)
-        _require(self.epochs >= 1, "pretrain.epochs", self.epochs, "at least 1")
-        _require(self.batch >= 2, "pretrain.batch", self.batch, "at least 2 (batch norm)")
         _require(self.samples_per_epoch >= 0, "pretrain.samples_per_epoch", self.samples_per_epoch, "0 (all) or more")
-        _require(self.checkpoint_steps >= 1, "pretrain.checkpoint_steps", self.checkpoint_steps, "at least 1")
-        _require(self.workers >= 0, "pretrain.workers", self.workers, "0 (none) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
-    """Supervised training on the labelled clips; every layer trains."""
+class FinetuneConfig(TrainingConfig):
+    """Supervised training on the labelled clips."""
 
     epochs: int = 150
     """Passes over the labelled training segments, one clip per segment."""
     batch: int = 8
     """Clips per step."""
+    freeze: Literal["none", "backbone"] = "none"
+    """What keeps its weights and its statistics: nothing, or all but the classification layer."""
     labels_per_class: int = 0
     """Labelled segments to use per class, chosen by the seed and spread over groups; 0 uses all. With fewer labels an
     epoch is as long as with all, and there is no validation, since its labels would count too."""
@@ -173,22 +205,11 @@ class FinetuneConfig:
     """Mirror half of the clips. Leave it off where classes differ in direction."""
     dropout: float = 0.0
     """Dropout before the classification layer."""
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    """Update rule."""
-    checkpoint_steps: int = field(default=200, metadata=_FREE)
-    """Steps between checkpoints."""
-    device: str = field(default="auto", metadata=_FREE)
-    """auto, cpu, cuda, cuda:1, ..."""
-    workers: int = field(default=2, metadata=_FREE)
-    """Processes that decode; 0 decodes in the training process."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "finetune.epochs", self.epochs, "at least 1")
+        super().__post_init__()
         _require(self.labels_per_class >= 0, "finetune.labels_per_class", self.labels_per_class, "0 (all) or more")
-        _require(self.batch >= 2, "finetune.batch", self.batch, "at least 2 (batch norm)")
         _require(0 <= self.dropout < 1, "finetune.dropout", self.dropout, "0 to below 1")
-        _require(self.checkpoint_steps >= 1, "finetune.checkpoint_steps", self.checkpoint_steps, "at least 1")
-        _require(self.workers >= 0, "finetune.workers", self.workers, "0 (none) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,70 +352,3 @@ class Recipe(RecipeSections):
                 f"pretrain.crop: {self.pretrain.crop} does not fit in {name} {side}: "
                 "lower the crop or raise the short side"
             )
-
-
-def models_folder() -> Path:
-    """Folder of the known models."""
-    return bundled("models")
-
-
-def known_models() -> list[str]:
-    """Names under models/."""
-    return sorted(path.parent.name for path in models_folder().glob("*/recipe.yaml"))
-
-
-def recipe_sizes(model: str) -> list[str]:
-    """The variants that a model's recipe has, `full` first."""
-    record = _yaml(models_folder() / model / "recipe.yaml")
-    return ["full", *(record.get("sizes") or {})]
-
-
-def load_recipe(model: str, *, size: str = "full") -> Recipe:
-    """Returns the recipe of `models/<model>`, with the variant `size` applied.
-
-    Raises:
-        UserError: unknown model or size, or a recipe with an unknown key or a bad value.
-    """
-    path = models_folder() / model / "recipe.yaml"
-    if model not in known_models():
-        raise UserError(f"model: {model!r} is not known{suggest(model, known_models())}")
-    return parse_recipe(_yaml(path), size=size, source=str(path))
-
-
-def _yaml(path: Path) -> Any:
-    import yaml  # not at the top: processes that decode read no recipe
-
-    return yaml.safe_load(path.read_text())
-
-
-def parse_recipe(record: Mapping[str, Json], *, size: str = "full", source: str = "recipe") -> Recipe:
-    """Builds a recipe from plain data (YAML, or a pipeline's JSON parameter).
-
-    `sizes: {cpu: {...}}` holds partial sections, which override the others for that size.
-
-    Raises:
-        UserError: an unknown key or size, or a bad value.
-    """
-    if not isinstance(record, Mapping):
-        raise UserError(f"{source}: expected a mapping of sections, found {type(record).__name__}")
-    record = dict(record)
-    sizes = record.pop("sizes", {}) or {}
-    if not isinstance(sizes, Mapping):
-        raise UserError(f"{source}: sizes: expected a mapping of variants, found {type(sizes).__name__}")
-    if size != "full":
-        if size not in sizes:
-            raise UserError(f"size: {size!r} is not a size of {record.get('name')}{suggest(size, ['full', *sizes])}")
-        variant = sizes[size] or {}
-        if not isinstance(variant, Mapping):
-            raise UserError(f"{source}: sizes: {size}: expected a mapping of sections, found {variant!r}")
-        record = _merge(record, variant)
-    return build(Recipe, record, source)
-
-
-def _merge(base: Mapping[str, Json], override: Mapping[str, Json]) -> dict[str, Json]:
-    merged = dict(base)
-    for key, value in override.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        # Options belong to the task that they are named with: they are replaced, not merged.
-        merged[key] = _merge(merged[key], value) if both and key != "options" else value
-    return merged

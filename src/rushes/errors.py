@@ -24,6 +24,12 @@ class ServiceError(RushesError):
     """A server that a step depends on (MLflow, Triton) did not do what was asked of it."""
 
 
+class StoppedError(RushesError):
+    """SIGTERM ended the work, which is saved: the same command goes on from there (EX_TEMPFAIL of sysexits.h)."""
+
+    exit_code = 75
+
+
 class OutrunError(RushesError):
     """Another process finished the same work first and removed its files: the output is in the store."""
 

@@ -9,8 +9,8 @@ import pytest
 from rushes.comparing.chains import Chain
 from rushes.comparing.initialisations import Initialisation, initialisations_of
 from rushes.comparing.members import Member, common_sample, parse_member
-from rushes.config import load_recipe
 from rushes.errors import UserError
+from rushes.recipes import load_recipe
 from rushes.strict import digest_record
 from rushes.training.budget import flops_of
 

@@ -12,11 +12,11 @@ from components.choose.component import choose
 from components.pin.component import pin
 from components.sample.component import sample
 from components.summary.component import summary
-from rushes.config import load_recipe
 from rushes.errors import UserError
 from rushes.journal import RUN, Journal
 from rushes.ledger import Champion, Ledger, LedgerEntry
 from rushes.orchestration.summary import page_of, summary_of
+from rushes.recipes import load_recipe
 from rushes.store import Manifest, Store
 from rushes.strict import to_record
 from tests.integration.conftest import write_videos

@@ -16,8 +16,9 @@ import torch
 from rushes.cli import parsing
 from rushes.commands import compare, maps, no_motion, pipeline, run
 from rushes.comparing import members
-from rushes.config import Recipe, load_recipe
+from rushes.config import Recipe
 from rushes.orchestration.run import Arguments
+from rushes.recipes import load_recipe
 from rushes.steps.pin import pin
 from rushes.steps.pretrain import pretrain
 from rushes.steps.sample import sample

@@ -24,7 +24,6 @@ from rushes.footage.annotation import Annotation
 from rushes.footage.reference import DataReference
 from rushes.pretext import make_task
 from rushes.progress import NullProgress
-from rushes.store import Store
 from rushes.video.encode import encode_h264
 from rushes.video.frames import Frames
 from tests.decoding import decode_all
@@ -135,7 +134,6 @@ def test_segments_without_a_long_enough_shot_are_left_out(sample: Sampler, tmp_p
             steps=1,
             tuples=1,
             seed=0,
-            store=Store(str(tmp_path / "trainings")),
             label="",
             progress=NullProgress(),
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rushes.cli import main
-from rushes.config import Recipe, SampleConfig, load_recipe
+from rushes.config import Recipe, SampleConfig
 from rushes.footage.archive import list_archive
 from rushes.footage.files import Listed
 from rushes.footage.sample import Archive, sample_footage
@@ -19,6 +19,7 @@ from rushes.forecast.machine import PEAKS, Machine
 from rushes.forecast.sampling import FILES, LEAST, ListedArchive, draw_files, sample_part
 from rushes.kubeflow.profile import Gpu, Profile, Resources
 from rushes.progress import NullProgress
+from rushes.recipes import load_recipe
 from rushes.store import Store
 from rushes.video.encode import encode_h264
 

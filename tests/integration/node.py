@@ -94,7 +94,7 @@ def _run(step: str, *arguments: str) -> None:
             epochs=2,
             batch=BATCH,
             samples_per_epoch=STEPS // 2 * BATCH,
-            checkpoint_steps=4,
+            checkpoint_seconds=0,
             device="cpu",
             workers=1,
             optimizer=Optimizer(name="adamw", lr=3e-3),

@@ -27,8 +27,8 @@ FLAGS = (
     "8",
     "--pretrain.epochs",
     "4",
-    "--pretrain.checkpoint_steps",
-    "8",
+    "--pretrain.checkpoint_seconds",
+    "0",
 )
 RUN = """
 import json, sys

@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from rushes.cli import main
-from rushes.config import load_recipe
 from rushes.errors import UserError
 from rushes.footage.reference import DataReference, check_remote
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.schedules import read_schedules
 from rushes.orchestration.image import tag
 from rushes.orchestration.local import compiled_pipeline
+from rushes.recipes import load_recipe
 from rushes.strict import to_record
 from tests.kubeflow.server import Kubeflow, RefusedError, conform, serving
 

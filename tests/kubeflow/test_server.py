@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rushes.config import load_recipe
 from rushes.errors import ServiceError, UserError
 from rushes.kubeflow.cluster import Cluster
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.cron import check_cron
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
+from rushes.recipes import load_recipe
 from rushes.strict import to_record
 from tests.kubeflow import robfig
 from tests.kubeflow.server import Kubeflow, serving

@@ -10,11 +10,11 @@ import pytest
 
 from rushes.cli import main
 from rushes.commands import follow
-from rushes.config import load_recipe
 from rushes.kubeflow.compiled import Pipeline
 from rushes.kubeflow.sizes import LIMIT, size_warning
 from rushes.orchestration.image import yaml_documents
 from rushes.orchestration.local import compiled_comparison, compiled_pipeline
+from rushes.recipes import load_recipe
 from rushes.resources import bundled
 from rushes.strict import to_record
 from tests.kubeflow import packer

@@ -9,8 +9,9 @@ import torch
 
 from rushes.backbones import make_backbone
 from rushes.cli import main
-from rushes.config import SampleConfig, known_models, load_recipe, models_folder, recipe_sizes
+from rushes.config import SampleConfig
 from rushes.pretext import TASKS, make_task
+from rushes.recipes import known_models, load_recipe, models_folder, recipe_sizes
 
 EVERY_RECIPE = [(model, size) for model in known_models() for size in recipe_sizes(model)]
 every_recipe = pytest.mark.parametrize(("model", "size"), EVERY_RECIPE)

@@ -16,10 +16,10 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import ExecutorOutput
 
 from components.deploy.component import deploy
 from pipelines.readmes import COMPONENTS, names
-from rushes.config import load_recipe
 from rushes.ledger import Champion, Ledger, LedgerEntry
 from rushes.orchestration.metadata import metadata_of, storable
 from rushes.orchestration.pages import show_evaluation
+from rushes.recipes import load_recipe
 from rushes.store import Manifest, Store
 from rushes.strict import to_record
 

@@ -19,10 +19,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from rushes import digests, plugins
 from rushes.backbones import make_backbone
 from rushes.cli import main, parse
-from rushes.config import Recipe, parse_recipe
+from rushes.config import Recipe
 from rushes.errors import UserError
 from rushes.footage.reference import DataReference
 from rushes.pretext import make_task
+from rushes.recipes import parse_recipe
 from rushes.steps.finetune import finetune
 from rushes.steps.pin import pin
 from rushes.steps.pretrain import pretrain
@@ -101,8 +102,8 @@ SMALL = (
     "0",
     "--pretrain.batch",
     "4",
-    "--pretrain.checkpoint_steps",
-    "1",
+    "--pretrain.checkpoint_seconds",
+    "0",
     "--finetune.epochs",
     "1",
     "--finetune.workers",

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
 
-from rushes.config import known_models, load_recipe, recipe_sizes
 from rushes.errors import UserError
 from rushes.pretext import TASKS, ClipTuple, PretextTask, Shot, make_task
+from rushes.recipes import known_models, load_recipe, recipe_sizes
 from rushes.training.data import mirror
 from rushes.training.pretext import PretextTuples, one_channel
 from rushes.video.clips import crop_i420

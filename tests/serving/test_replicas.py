@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from rushes.config import DeployConfig, load_recipe
+from rushes.config import DeployConfig
 from rushes.errors import ServiceError, UserError
 from rushes.ledger import Champion, Ledger
+from rushes.recipes import load_recipe
 from rushes.serving.bundle import Bundle
 from rushes.serving.replicas import VARIABLE, await_replicas, replicas_address
 from rushes.serving.sidecar import ReplicaState, Watcher, serve_probes

@@ -13,11 +13,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rushes.config import Recipe, parse_recipe
+from rushes.config import Recipe
 from rushes.footage.reader import Footage
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.progress import NullProgress
+from rushes.recipes import parse_recipe
 from rushes.serving.contract import Contract
 from rushes.serving.request import request_clips, segment_clips
 from rushes.serving.scoring import SegmentPredictions, score_bundle

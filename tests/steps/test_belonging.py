@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rushes import processes
-from rushes.config import ExportConfig, Recipe, parse_recipe
+from rushes.config import ExportConfig, Recipe
 from rushes.digests import step_digest
 from rushes.errors import ServiceError, UserError
 from rushes.footage.reference import DataReference
@@ -22,6 +22,7 @@ from rushes.home import open_store
 from rushes.journal import Journal
 from rushes.ledger import Champion, Ledger, LedgerEntry, now
 from rushes.orchestration.summary import summary_of
+from rushes.recipes import parse_recipe
 from rushes.serving.repository import Repository
 from rushes.steps.deploy import deploy
 from rushes.steps.evaluate import evaluate

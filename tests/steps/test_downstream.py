@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rushes.config import Recipe, load_recipe
+from rushes.config import Recipe
 from rushes.footage.reference import DataReference
 from rushes.home import open_store
+from rushes.recipes import load_recipe
 from rushes.serving.bundle import Bundle, InProcessModel, read_bundle
 from rushes.serving.request import request_clips
 from rushes.steps.evaluate import evaluate

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rushes.config import load_recipe
 from rushes.home import open_store
+from rushes.recipes import load_recipe
 from rushes.steps.base import Context
 from rushes.steps.register import _chain, _registration
 from rushes.store import Manifest

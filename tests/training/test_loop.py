@@ -20,25 +20,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from rushes.config import Optimizer
+from rushes.config import Optimizer, TrainingConfig
 from rushes.errors import RushesError, UserError
 from rushes.pretext import make_task
 from rushes.progress import Bar, NullProgress
 from rushes.store import Store
+from rushes.training.checkpoints import Checkpoints
 from rushes.training.device import pick_device
-from rushes.training.loop import (
-    Checkpoints,
-    TrainingResult,
-    TrainingSettings,
-    fit,
-    learning_rate_factor,
-    make_optimizer,
-)
+from rushes.training.loop import TrainingResult, fit
+from rushes.training.optimizer import learning_rate_factor, make_optimizer
 from rushes.training.pretext import PretextNet, PretextTuples
 from tests.training.stand_in import stand_in
 
 OPTIMIZER = Optimizer(name="adamw", lr=3e-3, schedule="cosine", warmup_steps=3)
-STEPS = 12
 
 
 @pytest.fixture(autouse=True)
@@ -79,10 +73,12 @@ def run(
     workers: int = 0,
     broken: int = -1,
     seed: int = 0,
-    every: int = 2,
+    every: float = 0,
     validated: bool = True,
+    epochs: int = 3,
+    **changes: Any,
 ) -> TrainingResult:
-    """A whole pretraining in small: 3 epochs of 4 steps, dropout, batch norm, validation, warm-up and cosine."""
+    """A whole pretraining in small: epochs of 4 steps, dropout, batch norm, validation, warm-up and cosine."""
     footage = stand_in(lengths=[40] * 8, height=16, width=16, broken=broken)
     task = make_task("clip_order", {"clips": 2, "gap": 1})
     geometry: dict[str, Any] = {"task": task, "clip_frames": 4, "crop": 16}
@@ -90,8 +86,14 @@ def run(
     validation = PretextTuples(footage, np.arange(6, 8), seed=seed + 1, samples=5, **geometry) if validated else None
     torch.manual_seed(seed)
     net = PretextNet(task, backbone="tiny_r3d")
-    plan = TrainingSettings(
-        epochs=3, batch=2, seed=seed, optimizer=OPTIMIZER, checkpoint_steps=every, device="cpu", workers=workers
+    plan = TrainingConfig(
+        epochs=epochs,
+        batch=2,
+        optimizer=OPTIMIZER,
+        checkpoint_seconds=every,
+        device="cpu",
+        workers=workers,
+        **changes,
     )
     checkpoints = Checkpoints(Store(str(folder)), "d")
     return fit(
@@ -100,6 +102,7 @@ def run(
         data=data,
         validation=validation,
         plan=plan,
+        seed=seed,
         checkpoints=checkpoints,
         label="x",
         progress=progress,
@@ -144,8 +147,8 @@ def test_a_resume_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
     advanced: list[float] = []
     resumed.advance = lambda count=1, **stats: advanced.append(count)  # type: ignore[method-assign]
     run(tmp_path, progress=resumed)
-    # The interruption at step 8 came before its checkpoint: from 6 on, one by one.
-    assert advanced == [6] + [1] * 6
+    # The interruption at step 8 came before its checkpoint: from 7 on, one by one.
+    assert advanced == [7] + [1] * 5
 
 
 def test_a_run_interrupted_again_and_again_ends_as_one_that_was_not(
@@ -153,8 +156,8 @@ def test_a_run_interrupted_again_and_again_ends_as_one_that_was_not(
 ) -> None:
     for at in (3, 5, 9):
         with pytest.raises(StopError):
-            run(tmp_path, progress=Interrupting(at, stop), every=1)
-    assert_same(run(tmp_path, every=1), uninterrupted)
+            run(tmp_path, progress=Interrupting(at, stop))
+    assert_same(run(tmp_path), uninterrupted)
 
 
 def _killed(folder: str) -> None:
@@ -170,7 +173,7 @@ def test_a_killed_run_with_loader_workers_ends_as_one_that_was_not(
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    assert Store(str(tmp_path)).names("checkpoints/d") == ["step-000000004.pt", "step-000000006.pt"]
+    assert Store(str(tmp_path)).names("checkpoints/d") == ["step-000000005.pt", "step-000000006.pt"]
     assert_same(run(tmp_path, workers=2), uninterrupted)
 
 
@@ -203,7 +206,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     store.write(newest, damage(data))
     state = Checkpoints(store, "d").load()
     assert state is not None
-    assert state["step"] == 6
+    assert state["step"] == 7
     assert_same(run(tmp_path), uninterrupted)
     assert store.read(older) is None
 
@@ -262,9 +265,7 @@ def fit_line(
 ) -> tuple[TrainingResult, Line]:
     net = Line()
     data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0])
-    plan = TrainingSettings(
-        epochs=4, batch=2, seed=0, optimizer=Optimizer(lr=0.1), checkpoint_steps=1, device="cpu", workers=0
-    )
+    plan = TrainingConfig(epochs=4, batch=2, optimizer=Optimizer(lr=0.1), checkpoint_seconds=0, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
     outcome = fit(
         net,
@@ -272,6 +273,7 @@ def fit_line(
         data=data,
         validation=validation,
         plan=plan,
+        seed=0,
         checkpoints=checkpoints,
         label="x",
         progress=progress,
@@ -313,11 +315,9 @@ def test_validation_runs_in_evaluation_mode_and_training_does_not(tmp_path: Path
     net = Line()
     net.register_forward_hook(lambda module, inputs, output: modes.append(module.training))
     data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0])
-    plan = TrainingSettings(
-        epochs=2, batch=2, seed=0, optimizer=Optimizer(), checkpoint_steps=9, device="cpu", workers=0
-    )
+    plan = TrainingConfig(epochs=2, batch=2, optimizer=Optimizer(), device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
-    fit(net, F.cross_entropy, data=data, validation=data, plan=plan, checkpoints=checkpoints, label="x")
+    fit(net, F.cross_entropy, data=data, validation=data, plan=plan, seed=0, checkpoints=checkpoints, label="x")
     assert modes == [True, True, False, False] * 2
 
 
@@ -326,9 +326,11 @@ def test_fewer_samples_than_a_batch_hold_still_make_an_epoch(tmp_path: Path) -> 
     data = PretextTuples(footage, np.arange(1), task=make_task("pace", {}), clip_frames=4, crop=16, seed=0)
     assert len(data) == 1
     net = PretextNet(make_task("pace", {}), backbone="tiny_r3d")
-    plan = TrainingSettings(epochs=2, batch=4, seed=0, optimizer=OPTIMIZER, checkpoint_steps=9, device="cpu", workers=0)
+    plan = TrainingConfig(epochs=2, batch=4, optimizer=OPTIMIZER, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
-    outcome = fit(net, F.cross_entropy, data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
+    outcome = fit(
+        net, F.cross_entropy, data=data, validation=None, plan=plan, seed=0, checkpoints=checkpoints, label="x"
+    )
     assert [record["step"] for record in outcome.history] == [1, 2]
 
 
@@ -410,13 +412,13 @@ def test_the_schedule_moves_the_weights_as_it_says(tmp_path: Path) -> None:
     nn.init.zeros_(net.weight)
     config = Optimizer(lr=0.1, momentum=0, weight_decay=0, schedule="cosine", warmup_steps=2)
     data = Fixed(torch.ones(4, 1), [0, 0, 0, 0])
-    plan = TrainingSettings(epochs=5, batch=2, seed=0, optimizer=config, checkpoint_steps=99, device="cpu", workers=0)
+    plan = TrainingConfig(epochs=5, batch=2, optimizer=config, device="cpu", workers=0)
     checkpoints = Checkpoints(Store(str(tmp_path)), "d")
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         return -outputs.mean()
 
-    fit(net, loss, data=data, validation=None, plan=plan, checkpoints=checkpoints, label="x")
+    fit(net, loss, data=data, validation=None, plan=plan, seed=0, checkpoints=checkpoints, label="x")
     rates = [0.1 * learning_rate_factor(step, steps=10, optimizer=config) for step in range(10)]
     assert float(net.weight.detach()) == pytest.approx(sum(rates), rel=1e-5)
 
@@ -440,9 +442,10 @@ import sys
 import tempfile
 import torch
 import torch._dynamo  # which the first optimizer imports
-from rushes.config import Optimizer
+from rushes.config import Optimizer, TrainingConfig
 from rushes.store import Store
-from rushes.training.loop import Checkpoints, TrainingSettings, fit
+from rushes.training.checkpoints import Checkpoints
+from rushes.training.loop import fit
 
 class Data(torch.utils.data.Dataset):
     def __len__(self):
@@ -451,7 +454,7 @@ class Data(torch.utils.data.Dataset):
         return torch.ones(4), position[1] % 2
 
 optimizer = Optimizer(name="adamw", lr=3e-3)
-plan = TrainingSettings(epochs=2, batch=4, workers=1, seed=0, device="cpu", checkpoint_steps=100, optimizer=optimizer)
+plan = TrainingConfig(epochs=2, batch=4, workers=1, device="cpu", optimizer=optimizer)
 loss = torch.nn.functional.cross_entropy
 for folder in sys.argv[1:]:
     if process := os.fork():
@@ -460,8 +463,8 @@ for folder in sys.argv[1:]:
     signal.alarm(60)  # without room for sockets, training waits for ever
     os.environ["TMPDIR"], tempfile.tempdir = folder, None
     assert tempfile.gettempdir() == folder
-    checkpoints = Checkpoints(Store(f"store-{len(folder)}"), "checkpoints/0")
-    fit(torch.nn.Linear(4, 2), loss, data=Data(), validation=None, plan=plan, checkpoints=checkpoints, label="x")
+    kept = Checkpoints(Store(f"store-{len(folder)}"), "checkpoints/0")
+    fit(torch.nn.Linear(4, 2), loss, data=Data(), validation=None, plan=plan, seed=0, checkpoints=kept, label="x")
     os._exit(0)  # takes a second to end otherwise
 """
 

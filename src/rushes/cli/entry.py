@@ -25,8 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"rushes {__version__}\n")
             return 0
         return parse(arguments).execute()
-    except KeyboardInterrupt:
-        return _complain("interrupted: nothing is lost; the same command continues where it stopped", 130)
+    except KeyboardInterrupt as error:
+        said = str(error) or "interrupted: what is finished is kept; the same command continues from there"
+        return _complain(said, 130)
     except BrokenPipeError:
         return 0
     except (RushesError, ImportError) as error:

@@ -13,8 +13,9 @@ import tyro
 from rushes import plugins
 from rushes.cli.base import Command, WithRecipe
 from rushes.cli.groups import COMMANDS
-from rushes.config import RecipeSections, known_models, load_recipe
+from rushes.config import RecipeSections
 from rushes.errors import UserError
+from rushes.recipes import known_models, load_recipe
 
 
 def parse(arguments: Sequence[str]) -> Command:

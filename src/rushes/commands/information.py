@@ -3,8 +3,8 @@
 from rich.table import Table
 
 from rushes import plugins
-from rushes.config import known_models, load_recipe, recipe_sizes
 from rushes.console import console
+from rushes.recipes import known_models, load_recipe, recipe_sizes
 
 
 def names() -> str:

@@ -136,7 +136,6 @@ def find_results(
         resting = _sampled(static, config, options=options, scratch=scratch / "still", progress=progress)
     else:
         resting = _held(moving, config, options=options, scratch=scratch / "still", progress=progress)
-    trainings = Store(str(scratch / "trainings"))
     return [
         _result(
             member,
@@ -144,7 +143,6 @@ def find_results(
             moving=moving,
             methods=len(members),
             options=options,
-            store=trainings,
             progress=progress,
         )
         for member in members
@@ -210,7 +208,6 @@ def _result(
     moving: Sampled,
     methods: int,
     options: NoMotionOptions,
-    store: Store,
     progress: Progress,
 ) -> Result:
     """Trains and tests a method on still and on moving footage."""
@@ -218,15 +215,15 @@ def _result(
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
     judged = judge(
         chance=task.chance,
-        still=answers(recipe, still, still=True, options=options, store=store, progress=progress),
-        moving=answers(recipe, moving, still=False, options=options, store=store, progress=progress),
+        still=answers(recipe, still, still=True, options=options, progress=progress),
+        moving=answers(recipe, moving, still=False, options=options, progress=progress),
         methods=methods,
     )
     return Result(model=member.name, task=recipe.pretrain.task, backbone=recipe.pretrain.backbone, judged=judged)
 
 
 def answers(
-    recipe: Recipe, sampled: Sampled, *, still: bool, options: NoMotionOptions, store: Store, progress: Progress
+    recipe: Recipe, sampled: Sampled, *, still: bool, options: NoMotionOptions, progress: Progress
 ) -> HeldOutScores:
     """Trains a method on half of the groups of some footage, at the size that its recipe says, and tests it."""
     task = make_task(recipe.pretrain.task, recipe.pretrain.options)
@@ -240,7 +237,6 @@ def answers(
         steps=options.steps,
         tuples=options.tuples,
         seed=options.seed,
-        store=store,
         label=f"{recipe.name}, {'still' if still else 'moving'}",
         progress=progress,
     )

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from rushes.commands.contact import TupleRow, tuple_sheet
 from rushes.commands.peek import check_folder, is_pointer, peek
-from rushes.config import Recipe, SampleConfig, load_recipe
+from rushes.config import Recipe, SampleConfig
 from rushes.console import console, watching
 from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
@@ -33,6 +33,7 @@ from rushes.footage.reference import DataReference
 from rushes.home import open_store
 from rushes.pretext import PretextTask, make_task
 from rushes.progress import EventLog, Progress
+from rushes.recipes import load_recipe
 from rushes.store import Manifest
 from rushes.templates import page
 from rushes.training.networks import MEAN, STD, normalise

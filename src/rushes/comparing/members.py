@@ -8,9 +8,10 @@ from typing import Literal
 
 import yaml
 
-from rushes.config import Recipe, SampleConfig, load_recipe, parse_recipe
+from rushes.config import Recipe, SampleConfig
 from rushes.errors import UserError
 from rushes.footage.files import is_url
+from rushes.recipes import load_recipe, parse_recipe
 from rushes.strict import Json, build, digest_record, to_record
 
 _BETWEEN = re.compile(r",(?![^\[\]]*\])")

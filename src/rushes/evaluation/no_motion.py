@@ -23,8 +23,7 @@ from rushes.footage.splits import share_of
 from rushes.pretext import PretextTask
 from rushes.pretext.shuffle_and_learn import ShuffleAndLearn
 from rushes.progress import Progress
-from rushes.store import Store
-from rushes.training.loop import Checkpoints, TrainingSettings, fit
+from rushes.training.loop import fit
 from rushes.training.pretext import PretextNet, PretextTuples
 from rushes.video.encode import encode_h264
 
@@ -106,7 +105,6 @@ def train_and_test(
     steps: int,
     tuples: int,
     seed: int,
-    store: Store,
     label: str,
     progress: Progress,
 ) -> HeldOutScores:
@@ -120,7 +118,6 @@ def train_and_test(
         steps: batches to train for.
         tuples: to test with, per group, so that each group counts alike.
         seed: of weights and tuples.
-        store: for checkpoints.
         label: of the progress bar.
         progress: where to report to.
 
@@ -139,7 +136,7 @@ def train_and_test(
     data = _tuples(footage, rows, task, config, seed=seed, count=steps * config.batch)
     torch.manual_seed(seed)
     net = PretextNet(task, backbone=config.backbone)
-    _fit(net, data, config, steps=steps, seed=seed, store=store, label=label, progress=progress)
+    _fit(net, data, config, steps=steps, seed=seed, label=label, progress=progress)
     return score_tuples(net, footage, {group: grouped[group] for group in test}, config, tuples=tuples, seed=seed + 1)
 
 
@@ -158,28 +155,20 @@ def _fit(
     *,
     steps: int,
     seed: int,
-    store: Store,
     label: str,
     progress: Progress,
 ) -> None:
     """Trains for `steps` batches, without validation."""
     optimizer = dataclasses.replace(config.optimizer, warmup_steps=min(config.optimizer.warmup_steps, steps // 4))
-    settings = TrainingSettings(
-        epochs=1,
-        batch=config.batch,
-        seed=seed,
-        optimizer=optimizer,
-        checkpoint_steps=steps,
-        device=config.device,
-        workers=config.workers,
-    )
+    plan = dataclasses.replace(config, epochs=1, patience=0, optimizer=optimizer)
     fit(
         net,
         net.task.loss,
         data=data,
         validation=None,
-        plan=settings,
-        checkpoints=Checkpoints(store, "control"),
+        plan=plan,
+        seed=seed,
+        checkpoints=None,
         label=label,
         progress=progress,
     )

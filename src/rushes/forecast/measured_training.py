@@ -1,22 +1,23 @@
 """The cost of a tuple in pretraining on this machine, measured in a few steps.
 
-costs = tuple_costs(footage, pretrain=recipe.pretrain, seed=0, flops=1e11, store=store)
+costs = tuple_costs(footage, pretrain=recipe.pretrain, seed=0, flops=1e11)
 """
 
+import dataclasses
 import resource
 import time
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from rushes.config import PretrainConfig
 from rushes.footage.reader import Footage
 from rushes.pretext import make_task
 from rushes.progress import Bar, NullProgress
-from rushes.store import Store
 from rushes.training.device import pick_device
-from rushes.training.loop import Checkpoints, TrainingSettings, fit
+from rushes.training.loop import fit
 from rushes.training.pretext import PretextNet, PretextTuples
 
 _STEP_FLOPS = 2e11  # at most, per step on a CPU: seconds
@@ -54,7 +55,7 @@ def decode_seconds(footage: Footage, *, pretrain: PretrainConfig, seed: int) -> 
     return (_clock() - began) / _DECODED
 
 
-def tuple_costs(footage: Footage, *, pretrain: PretrainConfig, seed: int, flops: float, store: Store) -> TupleCosts:
+def tuple_costs(footage: Footage, *, pretrain: PretrainConfig, seed: int, flops: float) -> TupleCosts:
     """Trains for a few steps of the recipe, in smaller batches if a CPU would take long for a step.
 
     Args:
@@ -62,7 +63,6 @@ def tuple_costs(footage: Footage, *, pretrain: PretrainConfig, seed: int, flops:
         pretrain: the recipe's section.
         seed: of the draws.
         flops: per tuple.
-        store: required by the training loop; no checkpoint is written.
 
     Raises:
         UserError: no shot of the footage is long enough for the task.
@@ -73,23 +73,16 @@ def tuple_costs(footage: Footage, *, pretrain: PretrainConfig, seed: int, flops:
         batch = min(batch, max(2, round(_STEP_FLOPS / flops)))
     data = _tuples(footage, pretrain, seed=seed, samples=_STEPS * batch)
     net = PretextNet(data.task, backbone=pretrain.backbone)
-    settings = TrainingSettings(
-        epochs=1,
-        batch=batch,
-        seed=seed,
-        optimizer=pretrain.optimizer,
-        checkpoint_steps=_STEPS,
-        workers=0,
-        device=pretrain.device,
-    )
+    plan = dataclasses.replace(pretrain, epochs=1, patience=0, batch=batch, accumulate=1, workers=0)
     clocks = _Clocks()
     fit(
         net,
         data.task.loss,
         data=data,
         validation=None,
-        plan=settings,
-        checkpoints=Checkpoints(store, "plan"),
+        plan=plan,
+        seed=seed,
+        checkpoints=None,
         label="",
         progress=clocks,
     )
@@ -119,6 +112,8 @@ class _Clocks(NullProgress):
         return self
 
     def advance(self, count: float = 1, **stats: float) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # a step has ended once the device has done it
         self.times.append((_clock(), time.perf_counter()))
 
 

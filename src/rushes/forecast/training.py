@@ -116,7 +116,7 @@ def _clip_cost(recipe: Recipe, footage: SamplingForecast, machine: Machine, *, s
     decode = decode_seconds(reader, pretrain=config, seed=recipe.seed) / elements
     if not machine.here:
         return _from_peak(machine, decode=decode, loaders=config.workers, flops=flops / elements)
-    costs = tuple_costs(reader, pretrain=config, seed=recipe.seed, flops=flops, store=store)
+    costs = tuple_costs(reader, pretrain=config, seed=recipe.seed, flops=flops)
     note = f"training was measured in {len(costs.seconds)} steps of {costs.batch} tuples on {costs.device}"
     if costs.device == "cpu":
         cores = _mean(costs.core_seconds) * (1 / elements)

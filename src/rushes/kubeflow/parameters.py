@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from rushes.comparing.members import Member, common_sample, models_of, parse_member
-from rushes.config import Recipe, parse_recipe
+from rushes.config import Recipe
 from rushes.errors import UserError
 from rushes.footage.reference import DataReference, check_absolute
 from rushes.kubeflow.compiled import Pipeline
+from rushes.recipes import parse_recipe
 from rushes.serving.repository import check_endpoint
 from rushes.strict import Json, build, to_record
 

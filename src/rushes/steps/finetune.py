@@ -27,14 +27,14 @@ from rushes.strict import digest_record
 if TYPE_CHECKING:
     from rushes.footage.reader import Footage
     from rushes.training.data import LabelledClips
-    from rushes.training.loop import TrainingSettings
+    from rushes.training.networks import Classifier
 
 INITS = ("pretrained", "random")
 
 
 @reported("finetune")
 def finetune(*, recipe: Recipe, footage: Path, backbone: Path, out: Path, init: str = "pretrained") -> Manifest:
-    """Trains all layers on the labelled `train` segments: from the backbone's weights, random ones, or a file's.
+    """Trains on the labelled `train` segments: from the backbone's weights, random ones, or a file's.
 
     Args:
         recipe: sections `finetune` and `seed` count.
@@ -63,29 +63,30 @@ def finetune(*, recipe: Recipe, footage: Path, backbone: Path, out: Path, init: 
 def _finetune(
     job: Job, *, recipe: Recipe, footage: Manifest, backbone: Manifest, given: InitialWeights, init: str
 ) -> Mapping[str, Any]:
-    import torch
     from safetensors.torch import save_file
     from torch.nn import functional as F
 
     from rushes.footage.reader import Footage
-    from rushes.training.loop import Checkpoints, fit
-    from rushes.training.networks import Classifier
+    from rushes.training.checkpoints import Checkpoints
+    from rushes.training.loop import fit
     from rushes.training.weights import load_backbone, load_start, read_model
 
     model = read_model(backbone, job.store)
     segments = Footage(footage, job.store, short_side=model["short_side"])
     labelled, data, validation = _clips(segments, recipe=recipe, model=model)
-    torch.manual_seed(recipe.seed)
-    net = Classifier(backbone=model["backbone"], classes=len(segments.labels), dropout=recipe.finetune.dropout)
+    net = _classifier(segments, recipe=recipe, model=model, init=init)
     if init == "pretrained":
         load_backbone(net.backbone, backbone, job.store)
     load_start(net.backbone, given.weights(job.store), source=str(given))
+    if recipe.finetune.freeze == "backbone":
+        net.freeze_backbone()
     outcome = fit(
         net,
         F.cross_entropy,
         data=data,
         validation=validation,
-        plan=_settings(recipe),
+        plan=recipe.finetune,
+        seed=recipe.seed,
         checkpoints=Checkpoints(job.store, job.digest),
         label=f"finetune: {init}",
         progress=job.progress,
@@ -95,7 +96,26 @@ def _finetune(
     (job.folder / "history.json").write_text(json.dumps(outcome.history, indent=1))
     held_out = {"held_out": validation.windows.extent()} if validation else {}
     chosen = outcome.history[outcome.best_epoch - 1]
-    return {"init": init, "labels": labelled, "clips": len(data), **held_out, **chosen}
+    made = {"init": init, "labels": labelled, "clips": len(data), "precision": outcome.precision}
+    return made | held_out | chosen
+
+
+def _classifier(footage: "Footage", *, recipe: Recipe, model: Mapping[str, Any], init: str) -> "Classifier":
+    """Random weights; of a backbone that stays random, batch norm has seen the footage, as that of trained ones has."""
+    import torch
+
+    from rushes.training.calibration import random_backbone
+    from rushes.training.device import pick_device
+    from rushes.training.networks import Classifier
+
+    config = recipe.finetune
+    torch.manual_seed(recipe.seed)
+    net = Classifier(backbone=model["backbone"], classes=len(footage.labels), dropout=config.dropout)
+    if config.freeze == "backbone" and init == "random":
+        geometry = {"clip_frames": model["clip_frames"], "crop": model["crop"], "device": pick_device(config.device)}
+        same = random_backbone(model["backbone"], seed=recipe.seed, footage=footage, **geometry)
+        net.backbone.load_state_dict(same.state_dict())
+    return net
 
 
 def _clips(
@@ -117,18 +137,3 @@ def _clips(
     data = LabelledClips(footage, chosen, flip=config.flip, samples=len(train), **geometry)
     held_out = footage.select("val", labelled=True)[: 0 if config.labels_per_class else None]
     return len(chosen), data, LabelledClips(footage, held_out, **geometry) if len(held_out) else None
-
-
-def _settings(recipe: Recipe) -> "TrainingSettings":
-    from rushes.training.loop import TrainingSettings
-
-    config = recipe.finetune
-    return TrainingSettings(
-        epochs=config.epochs,
-        batch=config.batch,
-        seed=recipe.seed,
-        optimizer=config.optimizer,
-        checkpoint_steps=config.checkpoint_steps,
-        device=config.device,
-        workers=config.workers,
-    )

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from rushes.footage.reader import Footage
     from rushes.pretext import PretextTask
-    from rushes.training.loop import TrainingSettings
     from rushes.training.pretext import PretextTuples
 
 WEIGHTS = "weights.safetensors"
@@ -98,7 +97,8 @@ def _trained(job: Job, *, recipe: Recipe, footage: "Footage", start: InitialWeig
     from safetensors.torch import save_file
 
     from rushes.pretext import make_task
-    from rushes.training.loop import Checkpoints, fit
+    from rushes.training.checkpoints import Checkpoints
+    from rushes.training.loop import fit
     from rushes.training.pretext import PretextNet
     from rushes.training.weights import load_start
 
@@ -115,7 +115,8 @@ def _trained(job: Job, *, recipe: Recipe, footage: "Footage", start: InitialWeig
         task.loss,
         data=data,
         validation=validation,
-        plan=_settings(recipe),
+        plan=config,
+        seed=recipe.seed,
         checkpoints=Checkpoints(job.store, job.digest),
         label=f"pretrain: {config.task}",
         progress=job.progress,
@@ -127,22 +128,8 @@ def _trained(job: Job, *, recipe: Recipe, footage: "Footage", start: InitialWeig
     chosen = outcome.history[outcome.best_epoch - 1]
     held_out = {"held_out": validation.windows.extent()} if validation else {}
     tuples = {"tuples": len(data), "too_short": data.too_short}
-    return {"task": config.task, "chance": task.chance, **tuples, **held_out, **chosen}
-
-
-def _settings(recipe: Recipe) -> "TrainingSettings":
-    from rushes.training.loop import TrainingSettings
-
-    config = recipe.pretrain
-    return TrainingSettings(
-        epochs=config.epochs,
-        batch=config.batch,
-        seed=recipe.seed,
-        optimizer=config.optimizer,
-        checkpoint_steps=config.checkpoint_steps,
-        device=config.device,
-        workers=config.workers,
-    )
+    made = {"task": config.task, "chance": task.chance, "precision": outcome.precision}
+    return made | tuples | held_out | chosen
 
 
 def _tuples(footage: "Footage", task: "PretextTask", recipe: Recipe) -> "tuple[PretextTuples, PretextTuples | None]":

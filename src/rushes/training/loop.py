@@ -4,43 +4,36 @@ A run is a function of its seed: data by (seed, epoch, number), dropout by (seed
 resumed ends in the same weights, bit for bit on one machine and thread count, as one that was not.
 """
 
-import hashlib
-import io
+import contextlib
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset
 
-from rushes.config import Optimizer
-from rushes.errors import RushesError
-from rushes.progress import NullProgress, Progress
-from rushes.store import Store
-from rushes.temporary import make_room_for_sockets
-from rushes.training.data import Batches, Position
+from rushes.config import TrainingConfig
+from rushes.errors import RushesError, UserError
+from rushes.progress import Bar, NullProgress, Progress
+from rushes.training.checkpoints import Checkpoints, Saver, State
+from rushes.training.data import Batches
 from rushes.training.device import pick_device
+from rushes.training.loader import load, worker_deaths_in_one_line
+from rushes.training.optimizer import learning_rate_factor, make_optimizer
+from rushes.training.precision import Precision, autocast, pick_precision
+from rushes.training.stopping import Stop
 
-State = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Scalar of (logits, labels)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """Length, batch, seed and device of a run."""
-
-    epochs: int
-    batch: int
-    seed: int
-    optimizer: Optimizer
-    checkpoint_steps: int
-    device: str = "auto"
-    workers: int = 2
+LONG_STEP = 2.0
+"""Seconds of a step from which on it can be saved while it computes."""
+_MANY_BATCHES = 8
+"""Of validation, for which starting workers pays."""
+_READ_SECONDS = 0.2
+"""Between two readings of a GPU's losses, each of which waits for it."""
 
 
 @dataclass(kw_only=True)
@@ -51,33 +44,7 @@ class TrainingResult:
     history: list[dict[str, float]] = field(default_factory=list)
     """One record per epoch: epoch, step, loss, accuracy, seconds; val_loss, val_accuracy where there is validation."""
     best_epoch: int = 0
-
-
-class Checkpoints:
-    """The unfinished run in the store: the last two states under `checkpoints/<digest>/`."""
-
-    def __init__(self, store: Store, digest: str, *, keep: int = 2) -> None:
-        self.store, self.folder, self.keep = store, f"checkpoints/{digest}", keep
-
-    def save(self, step: int, state: State) -> None:
-        """Writes a state, then forgets all but the newest `keep`."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        data = buffer.getvalue()
-        # Torch reads altered bytes without an error: the digest in front detects them.
-        self.store.write(f"{self.folder}/step-{step:09d}.pt", hashlib.sha256(data).digest() + data)
-        for name in self.store.names(self.folder)[: -self.keep]:
-            self.store.remove(f"{self.folder}/{name}")
-
-    def load(self) -> State | None:
-        """Returns the newest state that is whole, or None."""
-        for name in reversed(self.store.names(self.folder)):
-            content = self.store.read(f"{self.folder}/{name}") or b""
-            digest, data = content[:32], content[32:]
-            if hashlib.sha256(data).digest() == digest:
-                state: State = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-                return state
-        return None
+    precision: Precision = "fp32"
 
 
 def fit(
@@ -86,44 +53,95 @@ def fit(
     *,
     data: Dataset[tuple[Tensor, int]],
     validation: Dataset[tuple[Tensor, int]] | None,
-    plan: TrainingSettings,
-    checkpoints: Checkpoints,
+    plan: TrainingConfig,
+    seed: int,
+    checkpoints: Checkpoints | None,
     label: str,
     progress: Progress | None = None,
 ) -> TrainingResult:
     """Trains `net` in place and returns the weights of the best epoch by validation loss, or of the last without it.
+
+    With checkpoints, SIGTERM and Ctrl-C end it within 10 s, and its last step is saved.
 
     Args:
         net: maps clips to logits [B, classes].
         loss: of its logits, in training and in validation.
         data: map-style, indexed by (epoch, number), with a length.
         validation: the same; its epoch 0 is evaluated after each epoch of training.
-        plan: lengths and seeds.
-        checkpoints: states to resume from, and where to save them.
+        plan: length, update rule, precision, machine.
+        seed: of dropout.
+        checkpoints: states to resume from, and where to save them; None for a run that begins anew.
         label: of the progress bar.
         progress: receives the bar.
+
+    Raises:
+        StoppedError: SIGTERM came; the same call goes on from where it was.
+        RushesError: the loss is no number, or a worker was killed.
     """
-    run = _Run(net, loss, plan=plan, samples=len(data))  # type: ignore[arg-type]  # Dataset has no length
-    run.restore(checkpoints.load())
-    bar = (progress or NullProgress()).bar(label, total=run.steps, unit="steps")
+    progress = progress or NullProgress()
+    run = _Run(net, loss, plan=plan, seed=seed, samples=len(data))  # type: ignore[arg-type]  # Dataset has no length
+    if checkpoints is not None:
+        run.restore(checkpoints.load(progress))
+    bar = progress.bar(label, total=run.steps, unit="steps")
     bar.advance(run.step)
-    for clips, labels in run.batches(data):
-        figures = run.train_step(clips, labels)
-        bar.advance(1, **figures)
-        if run.step % run.steps_per_epoch == 0:
-            run.end_epoch(validation)
-        if run.step % plan.checkpoint_steps == 0 and run.step < run.steps:
-            checkpoints.save(run.step, run.state())
+    # Closing the steps ends the loader's workers, also where an error's traceback still holds them.
+    with worker_deaths_in_one_line(), contextlib.closing(_steps(run, data, validation, bar=bar)) as steps:
+        _train(run, steps, checkpoints)
     return run.outcome()
+
+
+def _train(run: "_Run", steps: Iterator[int], checkpoints: Checkpoints | None) -> None:
+    """Does the steps, saves by time, and obeys signals; nothing but the steps where there are no checkpoints."""
+    if checkpoints is None:
+        for _ in steps:
+            pass
+        return
+    with Saver(checkpoints, seconds=run.plan.checkpoint_seconds) as saver:
+
+        def save_meanwhile() -> None:
+            if run.can_be_saved:
+                saver.save(run.step, run.state())
+
+        with Stop(save_meanwhile) as stop:
+            for step in steps:
+                if stop.asked:
+                    saver.save(step, run.state())
+                    raise stop.error(f"after step {step} of {run.steps}, which is saved")
+                saver.offer(step, run.state)
+
+
+def _steps(
+    run: "_Run", data: Dataset[tuple[Tensor, int]], validation: Dataset[tuple[Tensor, int]] | None, *, bar: Bar
+) -> Generator[int, None, None]:
+    """Does the steps that are left, and says after each, and between batches of validation, how many are done."""
+    if run.plan.patience and validation is None:
+        raise UserError(f"patience: {run.plan.patience} needs validation, and no validation segment is long enough")
+    batches = Batches(samples=run.samples, batch=run.plan.batch, first_step=run.step, last_step=run.steps)
+    if run.epoch_is_open:
+        yield from run.end_epoch(validation)
+    if run.is_finished:
+        return
+    for clips, labels in load(data, batches, workers=run.plan.workers):
+        run.train_step(clips, labels)
+        bar.advance(1, **run.figures())
+        if run.step < run.steps:
+            yield run.step
+        if run.epoch_is_open:
+            yield from run.end_epoch(validation)
+        if run.is_finished:
+            return
 
 
 class _Run:
     """A run between two steps: network, optimiser, step, best weights so far."""
 
-    def __init__(self, net: nn.Module, loss: Loss, *, plan: TrainingSettings, samples: int) -> None:
-        self.plan, self.loss = plan, loss
+    def __init__(self, net: nn.Module, loss: Loss, *, plan: TrainingConfig, seed: int, samples: int) -> None:
+        self.plan, self.seed, self.loss = plan, seed, loss
         self.device = pick_device(plan.device)
+        self.precision = pick_precision(plan.precision, self.device)
         self.net = net.to(self.device)
+        if plan.compile:
+            self.net.compile()
         self.steps_per_epoch = max(samples // plan.batch, 1)
         # An epoch is whole batches, so that an epoch begins with a batch.
         self.samples = self.steps_per_epoch * plan.batch
@@ -137,81 +155,132 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.sums = {"loss": 0.0, "accuracy": 0.0, "steps": 0.0}
         self.clock = time.monotonic()
+        self._unread: list[Tensor] = []
+        self._read_at = 0.0
+        self._changing = threading.RLock()
+        self._computing, self._step_seconds = False, math.inf
+        self._buffers_ahead: dict[str, Tensor] | None = None
 
-    def batches(self, data: Dataset[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = Batches(samples=self.samples, batch=self.plan.batch, first_step=self.step, last_step=self.steps)
-        for batch in _loader(data, batches, self.plan):
-            if isinstance(batch, RushesError):
-                raise batch
-            yield batch
+    @property
+    def epoch_is_open(self) -> bool:
+        """Whether all steps of an epoch are done, and its record is not."""
+        return self.step == (len(self.history) + 1) * self.steps_per_epoch
 
-    def train_step(self, clips: Tensor, labels: Tensor) -> dict[str, float]:
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or as many without a better one as the plan has patience for."""
+        epochs = len(self.history)
+        return epochs == self.plan.epochs or 0 < self.plan.patience <= epochs - self.best["epoch"]
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether the state ahead of the current step is known: always between steps, and during long ones."""
+        return not self._computing or self._buffers_ahead is not None
+
+    def train_step(self, clips: Tensor, labels: Tensor) -> None:
+        began = time.monotonic()
+        # Batch norm's statistics change in the forward pass, weights only at the end.
+        self._buffers_ahead = self._buffers() if self._step_seconds > LONG_STEP else None
+        self._computing = True
         self.net.train()
         # Dropout's mask follows from the step, so that a resumed run needs no generator's state.
-        torch.manual_seed(hash((self.plan.seed, 3, self.step)) % 2**63)
-        labels = labels.to(self.device)
-        logits = self.net(clips.to(self.device, non_blocking=True))
-        loss = self.loss(logits, labels)
-        value = float(loss.detach())
-        _require_finite(value, at=f"step {self.step}")
+        torch.manual_seed(hash((self.seed, 3, self.step)) % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.schedule.step()
-        self.step += 1
-        accuracy = float((logits.argmax(1) == labels).float().mean())
-        self.sums = {
-            "loss": self.sums["loss"] + value,
-            "accuracy": self.sums["accuracy"] + accuracy,
-            "steps": self.sums["steps"] + 1,
-        }
-        return {"loss": self.sums["loss"] / self.sums["steps"], "accuracy": self.sums["accuracy"] / self.sums["steps"]}
+        self._unread.append(self._backward(clips, labels))
+        with self._changing:
+            if self.device.type == "cpu":
+                self._read()
+            self.optimizer.step()
+            self.schedule.step()
+            self.step += 1
+            self._computing, self._step_seconds = False, time.monotonic() - began
 
-    def end_epoch(self, validation: Dataset[tuple[Tensor, int]] | None) -> None:
+    def _backward(self, clips: Tensor, labels: Tensor) -> Tensor:
+        """Gradients of a batch, part by part. Returns its loss, its accuracy and the length of the gradient: [3]."""
+        labels = labels.to(self.device, non_blocking=True)
+        clips = clips.to(self.device, non_blocking=True)
+        sums = torch.zeros(2, device=self.device)
+        parts = self.plan.accumulate
+        for some, right in zip(clips.chunk(parts), labels.chunk(parts), strict=True):
+            with autocast(self.precision, self.device):
+                logits = self.net(some)
+                loss = self.loss(logits, right) / parts
+            loss.backward()  # type: ignore[no-untyped-call]
+            sums += torch.stack([loss.detach(), (logits.argmax(1) == right).float().mean() / parts])
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        return torch.cat([sums, nn.utils.get_total_norm(gradients)[None]])
+
+    def _read(self) -> None:
+        """Adds the losses that are not read yet to the epoch's sums."""
+        if not self._unread:
+            return
+        first = self.step - len(self._unread) + self._computing
+        for number, (loss, accuracy, length) in enumerate(torch.stack(self._unread).tolist()):
+            _require_finite(loss, at=f"step {first + number}")
+            _require_finite(length, at=f"step {first + number}", what="length of the gradient")
+            self.sums["loss"] += loss
+            self.sums["accuracy"] += accuracy
+            self.sums["steps"] += 1
+        self._unread, self._read_at = [], time.monotonic()
+
+    def figures(self) -> dict[str, float]:
+        """Mean loss and accuracy of the epoch so far; on a GPU, nothing if they have just been read."""
+        if self._unread and time.monotonic() - self._read_at < _READ_SECONDS:
+            return {}
+        self._read()
+        return {name: self.sums[name] / self.sums["steps"] for name in ("loss", "accuracy")}
+
+    def end_epoch(self, validation: Dataset[tuple[Tensor, int]] | None) -> Iterator[int]:
+        """Validates and records the epoch whose steps are done; a run that ends in the middle of it does it again."""
         epoch = self.step // self.steps_per_epoch
-        record = {
-            "epoch": epoch,
-            "step": self.step,
-            **{k: self.sums[k] / self.sums["steps"] for k in ("loss", "accuracy")},
-        }
+        self._read()
+        record = {"epoch": epoch, "step": self.step, **self.figures()}
         if validation is not None:
-            record |= self.validate(validation)
+            record |= yield from self._validate(validation)
         record["seconds"] = time.monotonic() - self.clock
-        if record.get("val_loss", -epoch) <= self.best["loss"]:
-            weights = {
-                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for name, value in self.net.state_dict().items()
-            }
-            self.best = {"epoch": epoch, "loss": record.get("val_loss", math.inf), "weights": weights}
-        self.history.append(record)
-        self.sums = dict.fromkeys(self.sums, 0.0)
+        with self._changing:
+            if record.get("val_loss", -epoch) <= self.best["loss"]:
+                weights = {
+                    name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                    for name, value in self.net.state_dict().items()
+                }
+                self.best = {"epoch": epoch, "loss": record.get("val_loss", math.inf), "weights": weights}
+            self.history.append(record)
+            self.sums = dict.fromkeys(self.sums, 0.0)
         self.clock = time.monotonic()
 
-    @torch.no_grad()
-    def validate(self, data: Dataset[tuple[Tensor, int]]) -> dict[str, float]:
+    def _validate(self, data: Dataset[tuple[Tensor, int]]) -> Generator[int, None, dict[str, float]]:
         self.net.eval()
         count = len(data)  # type: ignore[arg-type]
         starts = range(0, count, self.plan.batch)
         batches = [[(0, number) for number in range(start, min(start + self.plan.batch, count))] for start in starts]
         total = correct = 0.0
-        for clips, labels in DataLoader(data, batch_sampler=batches):
+        workers = self.plan.workers if len(batches) >= _MANY_BATCHES else 0
+        for clips, labels in load(data, batches, workers=workers):
             labels = labels.to(self.device)
-            logits = self.net(clips.to(self.device))
-            total += float(self.loss(logits, labels)) * len(labels)
-            correct += float((logits.argmax(1) == labels).sum())
+            with torch.no_grad(), autocast(self.precision, self.device):
+                logits = self.net(clips.to(self.device))
+                total += float(self.loss(logits, labels)) * len(labels)
+                correct += float((logits.argmax(1) == labels).sum())
+            yield self.step
         _require_finite(total, at=f"validation after step {self.step}")
         return {"val_loss": total / count, "val_accuracy": correct / count}
 
     def state(self) -> State:
-        return {
-            "step": self.step,
-            "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "best": self.best,
-            "history": self.history,
-            "sums": self.sums,
-        }
+        """Everything that a run goes on from; during a step, as it was ahead of it."""
+        with self._changing:
+            if not self._computing:
+                self._read()
+            ahead = self._buffers_ahead or {} if self._computing else {}
+            return {
+                "step": self.step,
+                "net": self.net.state_dict() | ahead,
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "best": self.best,
+                "history": list(self.history),
+                "sums": dict(self.sums),
+            }
 
     def restore(self, state: State | None) -> None:
         if state is None:
@@ -223,77 +292,17 @@ class _Run:
         self.history, self.sums = state["history"], state["sums"]
 
     def outcome(self) -> TrainingResult:
-        return TrainingResult(weights=self.best["weights"], history=self.history, best_epoch=self.best["epoch"])
+        return TrainingResult(
+            weights=self.best["weights"],
+            history=self.history,
+            best_epoch=self.best["epoch"],
+            precision=self.precision,
+        )
+
+    def _buffers(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.net.named_buffers() if value is not None}
 
 
-def _require_finite(loss: float, *, at: str) -> None:
-    if not math.isfinite(loss):
-        raise RushesError(f"training: the loss is {loss} at {at}: lower optimizer.lr, or raise its warmup_steps")
-
-
-def make_optimizer(net: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over all parameters that train; biases in a group of their own if they differ."""
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": parameters}]
-    if config.bias_lr != 1 or not config.bias_decay:
-        layers = [m for m in net.modules() if isinstance(m, (_ConvNd, nn.Linear))]
-        biases = [layer.bias for layer in layers if layer.bias is not None and layer.bias.requires_grad]
-        known = {id(bias) for bias in biases}
-        decay = config.weight_decay if config.bias_decay else 0.0
-        groups = [
-            {"params": [p for p in parameters if id(p) not in known]},
-            {"params": biases, "lr": config.lr * config.bias_lr, "weight_decay": decay},
-        ]
-    if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-
-
-def learning_rate_factor(step: int, *, steps: int, optimizer: Optimizer) -> float:
-    """Share of the peak learning rate at a step.
-
-    Linear warm-up; then constant, a tenth after each milestone, or half a cosine down to 0.
-    """
-    if step < optimizer.warmup_steps:
-        return (step + 1) / optimizer.warmup_steps
-    if optimizer.schedule == "constant":
-        return 1.0
-    if optimizer.schedule == "step":
-        return float(0.1 ** sum(step >= share * steps for share in optimizer.milestones))
-    done = (step - optimizer.warmup_steps) / max(steps - optimizer.warmup_steps, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-class _ErrorsAsItems(Dataset[tuple[Tensor, int] | RushesError]):
-    """A dataset that returns our errors as items: raised in a worker, torch would bury them in a traceback."""
-
-    def __init__(self, data: Dataset[tuple[Tensor, int]]) -> None:
-        self.data = data
-
-    def __getitem__(self, position: Position) -> tuple[Tensor, int] | RushesError:
-        try:
-            return self.data[position]
-        except RushesError as error:
-            return error
-
-
-def _collate(items: list[tuple[Tensor, int] | RushesError]) -> Any:
-    errors = [item for item in items if isinstance(item, RushesError)]
-    return errors[0] if errors else default_collate(items)
-
-
-def _loader(data: Dataset[tuple[Tensor, int]], batches: Batches, plan: TrainingSettings) -> DataLoader[Any]:
-    return DataLoader(
-        _ErrorsAsItems(data),
-        collate_fn=_collate,
-        batch_sampler=batches,  # positions are (epoch, number), not integers
-        num_workers=plan.workers if len(batches) else 0,
-        persistent_workers=False,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_prepare_worker,
-    )
-
-
-def _prepare_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    make_room_for_sockets()
+def _require_finite(value: float, *, at: str, what: str = "loss") -> None:
+    if not math.isfinite(value):
+        raise RushesError(f"training: the {what} is {value} at {at}: lower optimizer.lr, or raise its warmup_steps")

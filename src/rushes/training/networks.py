@@ -27,6 +27,18 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.backbone.features, classes)
 
+    def freeze_backbone(self) -> None:
+        """From now on only the linear layer trains; the backbone keeps its weights and batch norm's statistics."""
+        self.backbone.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Sets the mode of all that trains; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
+            self.backbone.eval()
+        return self
+
     def forward(self, clips: Tensor) -> Tensor:
         """I420 clips, uint8 [N, T, S*3/2, S] -> logits [N, classes]."""
         logits: Tensor = self.head(self.dropout(self.features(clips)))
