@@ -178,9 +178,13 @@ class PretrainConfig(TrainingConfig):
     """Tuples per step."""
     samples_per_epoch: int = 0
     """Tuples per epoch; 0 takes one per window's length of footage, so that each hour counts the same."""
+    ranks: int = 0
+    """Processes of a machine that train together, each on its share of every batch; 0 takes one per GPU. Batch norm
+    sees one share at a time, so that their number changes the result; the tuples are the same."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _require(self.ranks >= 0, "pretrain.ranks", self.ranks, "0 (one per GPU) or more")
         _require(self.clip_frames >= 1, "pretrain.clip_frames", self.clip_frames, "at least 1")
         _require(self.crop >= 16 and self.crop % 2 == 0, "pretrain.crop", self.crop, "even, >= 16")
         side, allowed = self.short_side, "0 (that of the footage), or even and >= 16"

@@ -47,6 +47,7 @@ PLUMBING = frozenset(
         ".steps.base",
         ".steps.belonging",
         ".steps.identity",
+        ".steps.ranks",
         ".store",
         ".strict",
     )

@@ -11,7 +11,7 @@ from rushes.errors import UserError
 from rushes.footage.colour import i420_to_rgb
 from rushes.footage.reader import Footage
 from rushes.pretext import make_task
-from rushes.steps.pretrain import _long_enough
+from rushes.steps.train import _long_enough
 from rushes.training.data import Batches, EvenClips, LabelledClips, Windows, crop_at, mirror
 from rushes.training.pretext import PretextTuples
 from rushes.video.clips import centre_crop_i420, crop_i420, evenly_spaced_clips

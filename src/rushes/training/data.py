@@ -180,17 +180,25 @@ class EvenClips(Dataset[tuple[Tensor, int]]):
 
 
 class Batches(Sampler[list[Position]]):
-    """Batches of positions from a step on, so that a resumed run gets the data that an uninterrupted one gets."""
+    """Batches of positions from a step on, so that a resumed run gets the data that an uninterrupted one gets.
 
-    def __init__(self, *, samples: int, batch: int, first_step: int, last_step: int) -> None:
+    Of `parts` processes that share each batch, all together get the same positions as one alone.
+    """
+
+    def __init__(
+        self, *, samples: int, batch: int, first_step: int, last_step: int, part: int = 0, parts: int = 1
+    ) -> None:
         self.samples, self.batch, self.first_step, self.last_step = samples, batch, first_step, last_step
+        self.part, self.parts = part, parts
 
     def __len__(self) -> int:
         return self.last_step - self.first_step
 
     def __iter__(self) -> Iterator[list[Position]]:
         for step in range(self.first_step, self.last_step):
-            yield [divmod(number, self.samples) for number in range(step * self.batch, (step + 1) * self.batch)]
+            size = self.batch // self.parts
+            begin = step * self.batch + self.part * size
+            yield [divmod(number, self.samples) for number in range(begin, begin + size)]
 
 
 def few_labels(footage: Footage, rows: Integers, *, per_class: int, seed: int) -> Integers:

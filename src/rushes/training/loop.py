@@ -5,6 +5,7 @@ resumed ends in the same weights, bit for bit on one machine and thread count, a
 """
 
 import contextlib
+import itertools
 import math
 import threading
 import time
@@ -24,6 +25,7 @@ from rushes.training.device import pick_device
 from rushes.training.loader import load, worker_deaths_in_one_line
 from rushes.training.optimizer import learning_rate_factor, make_optimizer
 from rushes.training.precision import Precision, autocast, pick_precision
+from rushes.training.ranks import ALONE, Ranks, without_averaging
 from rushes.training.stopping import Stop
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -34,6 +36,8 @@ _MANY_BATCHES = 8
 """Of validation, for which starting workers pays."""
 _READ_SECONDS = 0.2
 """Between two readings of a GPU's losses, each of which waits for it."""
+_READ_STEPS = 10
+"""The same where several processes train together, which have to read at the same steps."""
 
 
 @dataclass(kw_only=True)
@@ -58,6 +62,7 @@ def fit(
     checkpoints: Checkpoints | None,
     label: str,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Trains `net` in place and returns the weights of the best epoch by validation loss, or of the last without it.
 
@@ -73,13 +78,15 @@ def fit(
         checkpoints: states to resume from, and where to save them; None for a run that begins anew.
         label: of the progress bar.
         progress: receives the bar.
+        ranks: the processes that train together, all of which call this with the same arguments.
 
     Raises:
         StoppedError: SIGTERM came; the same call goes on from where it was.
         RushesError: the loss is no number, or a worker was killed.
     """
-    progress = progress or NullProgress()
-    run = _Run(net, loss, plan=plan, seed=seed, samples=len(data))  # type: ignore[arg-type]  # Dataset has no length
+    progress = progress if progress and ranks.leads else NullProgress()
+    samples = len(data)  # type: ignore[arg-type]  # Dataset has no length
+    run = _Run(net, loss, plan=plan, seed=seed, samples=samples, ranks=ranks)
     if checkpoints is not None:
         run.restore(checkpoints.load(progress))
     bar = progress.bar(label, total=run.steps, unit="steps")
@@ -99,15 +106,19 @@ def _train(run: "_Run", steps: Iterator[int], checkpoints: Checkpoints | None) -
     with Saver(checkpoints, seconds=run.plan.checkpoint_seconds) as saver:
 
         def save_meanwhile() -> None:
-            if run.can_be_saved:
+            if run.ranks.leads and run.can_be_saved:
                 saver.save(run.step, run.state())
 
         with Stop(save_meanwhile) as stop:
             for step in steps:
-                if stop.asked:
-                    saver.save(step, run.state())
+                if run.ranks.any(stop.asked):
+                    run.read()
+                    if run.ranks.leads:
+                        saver.save(step, run.state())
+                    run.ranks.wait()
                     raise stop.error(f"after step {step} of {run.steps}, which is saved")
-                saver.offer(step, run.state)
+                if run.ranks.leads and run.can_be_saved:
+                    saver.offer(step, run.state)
 
 
 def _steps(
@@ -116,7 +127,14 @@ def _steps(
     """Does the steps that are left, and says after each, and between batches of validation, how many are done."""
     if run.plan.patience and validation is None:
         raise UserError(f"patience: {run.plan.patience} needs validation, and no validation segment is long enough")
-    batches = Batches(samples=run.samples, batch=run.plan.batch, first_step=run.step, last_step=run.steps)
+    batches = Batches(
+        samples=run.samples,
+        batch=run.plan.batch,
+        first_step=run.step,
+        last_step=run.steps,
+        part=run.ranks.number,
+        parts=run.ranks.count,
+    )
     if run.epoch_is_open:
         yield from run.end_epoch(validation)
     if run.is_finished:
@@ -135,13 +153,17 @@ def _steps(
 class _Run:
     """A run between two steps: network, optimiser, step, best weights so far."""
 
-    def __init__(self, net: nn.Module, loss: Loss, *, plan: TrainingConfig, seed: int, samples: int) -> None:
-        self.plan, self.seed, self.loss = plan, seed, loss
-        self.device = pick_device(plan.device)
+    def __init__(
+        self, net: nn.Module, loss: Loss, *, plan: TrainingConfig, seed: int, samples: int, ranks: Ranks
+    ) -> None:
+        self.plan, self.seed, self.loss, self.ranks = plan, seed, loss, ranks
+        ranks.share(plan.batch, accumulate=plan.accumulate)
+        self.device = pick_device(plan.device, local=ranks.local if ranks.count > 1 else None)
         self.precision = pick_precision(plan.precision, self.device)
         self.net = net.to(self.device)
         if plan.compile:
             self.net.compile()
+        self.wrapped = ranks.wrap(self.net, self.device)
         self.steps_per_epoch = max(samples // plan.batch, 1)
         # An epoch is whole batches, so that an epoch begins with a batch.
         self.samples = self.steps_per_epoch * plan.batch
@@ -174,8 +196,12 @@ class _Run:
 
     @property
     def can_be_saved(self) -> bool:
-        """Whether the state ahead of the current step is known: always between steps, and during long ones."""
-        return not self._computing or self._buffers_ahead is not None
+        """Whether the state ahead of the current step is known: between steps, and during long ones.
+
+        Of several ranks, only where all have read their losses: one cannot read alone.
+        """
+        is_read = self.ranks.count == 1 or not self._unread
+        return is_read and (not self._computing or self._buffers_ahead is not None)
 
     def train_step(self, clips: Tensor, labels: Tensor) -> None:
         began = time.monotonic()
@@ -184,12 +210,13 @@ class _Run:
         self._computing = True
         self.net.train()
         # Dropout's mask follows from the step, so that a resumed run needs no generator's state.
-        torch.manual_seed(hash((self.seed, 3, self.step)) % 2**63)
+        own = (self.ranks.number,) if self.ranks.number else ()
+        torch.manual_seed(hash((self.seed, 3, self.step, *own)) % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
         self._unread.append(self._backward(clips, labels))
         with self._changing:
             if self.device.type == "cpu":
-                self._read()
+                self.read()
             self.optimizer.step()
             self.schedule.step()
             self.step += 1
@@ -201,21 +228,23 @@ class _Run:
         clips = clips.to(self.device, non_blocking=True)
         sums = torch.zeros(2, device=self.device)
         parts = self.plan.accumulate
-        for some, right in zip(clips.chunk(parts), labels.chunk(parts), strict=True):
-            with autocast(self.precision, self.device):
-                logits = self.net(some)
-                loss = self.loss(logits, right) / parts
-            loss.backward()  # type: ignore[no-untyped-call]
+        for part, (some, right) in enumerate(zip(clips.chunk(parts), labels.chunk(parts), strict=True), 1):
+            with without_averaging(self.wrapped, averages=part == parts):
+                with autocast(self.precision, self.device):
+                    logits = self.wrapped(some)
+                    loss = self.loss(logits, right) / parts
+                loss.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.detach(), (logits.argmax(1) == right).float().mean() / parts])
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
         return torch.cat([sums, nn.utils.get_total_norm(gradients)[None]])
 
-    def _read(self) -> None:
-        """Adds the losses that are not read yet to the epoch's sums."""
+    def read(self) -> None:
+        """Adds the losses that are not read yet to the epoch's sums; all ranks at the same step."""
         if not self._unread:
             return
         first = self.step - len(self._unread) + self._computing
-        for number, (loss, accuracy, length) in enumerate(torch.stack(self._unread).tolist()):
+        values = self.ranks.sum(torch.stack(self._unread)) / self.ranks.count
+        for number, (loss, accuracy, length) in enumerate(values.tolist()):
             _require_finite(loss, at=f"step {first + number}")
             _require_finite(length, at=f"step {first + number}", what="length of the gradient")
             self.sums["loss"] += loss
@@ -225,15 +254,17 @@ class _Run:
 
     def figures(self) -> dict[str, float]:
         """Mean loss and accuracy of the epoch so far; on a GPU, nothing if they have just been read."""
-        if self._unread and time.monotonic() - self._read_at < _READ_SECONDS:
+        soon = time.monotonic() - self._read_at < _READ_SECONDS
+        if self._unread and (soon if self.ranks.count == 1 else self.step % _READ_STEPS):
             return {}
-        self._read()
+        self.read()
         return {name: self.sums[name] / self.sums["steps"] for name in ("loss", "accuracy")}
 
     def end_epoch(self, validation: Dataset[tuple[Tensor, int]] | None) -> Iterator[int]:
         """Validates and records the epoch whose steps are done; a run that ends in the middle of it does it again."""
         epoch = self.step // self.steps_per_epoch
-        self._read()
+        self.read()
+        self.ranks.take_the_leaders(self.net.buffers())
         record = {"epoch": epoch, "step": self.step, **self.figures()}
         if validation is not None:
             record |= yield from self._validate(validation)
@@ -254,23 +285,31 @@ class _Run:
         count = len(data)  # type: ignore[arg-type]
         starts = range(0, count, self.plan.batch)
         batches = [[(0, number) for number in range(start, min(start + self.plan.batch, count))] for start in starts]
-        total = correct = 0.0
         workers = self.plan.workers if len(batches) >= _MANY_BATCHES else 0
-        for clips, labels in load(data, batches, workers=workers):
-            labels = labels.to(self.device)
-            with torch.no_grad(), autocast(self.precision, self.device):
-                logits = self.net(clips.to(self.device))
-                total += float(self.loss(logits, labels)) * len(labels)
-                correct += float((logits.argmax(1) == labels).sum())
+        own = load(data, batches[self.ranks.number :: self.ranks.count], workers=workers)
+        sums = torch.zeros(2, dtype=torch.float64)
+        for _ in range(math.ceil(len(batches) / self.ranks.count)):
+            for clips, labels in itertools.islice(own, 1):
+                sums += self._scores(clips, labels)
             yield self.step
+        total, correct = self.ranks.sum(sums).tolist()
         _require_finite(total, at=f"validation after step {self.step}")
         return {"val_loss": total / count, "val_accuracy": correct / count}
+
+    @torch.no_grad()
+    def _scores(self, clips: Tensor, labels: Tensor) -> Tensor:
+        """Sum of the loss and number of right answers: [2]."""
+        labels = labels.to(self.device)
+        with autocast(self.precision, self.device):
+            logits = self.net(clips.to(self.device))
+            loss = float(self.loss(logits, labels)) * len(labels)
+        return torch.tensor([loss, float((logits.argmax(1) == labels).sum())], dtype=torch.float64)
 
     def state(self) -> State:
         """Everything that a run goes on from; during a step, as it was ahead of it."""
         with self._changing:
-            if not self._computing:
-                self._read()
+            if not self._computing and self.ranks.count == 1:
+                self.read()
             ahead = self._buffers_ahead or {} if self._computing else {}
             return {
                 "step": self.step,

@@ -47,7 +47,8 @@ class Stop:
         """What to raise in answer to the signal: KeyboardInterrupt, or for SIGTERM StoppedError."""
         if self.number == signal.SIGINT:
             return KeyboardInterrupt(f"interrupted {where}: the same command goes on from there")
-        return StoppedError(f"stopped by SIGTERM {where}: the same command goes on from there")
+        by = "SIGTERM" if self.number else "another process of the run"
+        return StoppedError(f"stopped by {by} {where}: the same command goes on from there")
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if self.number or os.getpid() != self._process:
