@@ -130,4 +130,9 @@ def _ending(event: Event) -> str:
 
 
 def _stats(event: Event) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in event["stats"].items())
+    return "  ".join(_stat(name, value) for name, value in event["stats"].items())
+
+
+def _stat(name: str, value: float) -> str:
+    """Such as `loss 0.693`; shares of a whole, such as `waiting 3 %`, have no decimals."""
+    return f"{name.removesuffix(' %')} {value:.0f} %" if name.endswith(" %") else f"{name} {value:.4g}"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -115,7 +116,8 @@ def assert_same(one: TrainingResult, other: TrainingResult) -> None:
         assert torch.equal(value, other.weights[key]), key
     assert one.best_epoch == other.best_epoch
     for a, b in zip(one.history, other.history, strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+        clocks = ("seconds", "waiting_seconds")
+        assert {k: v for k, v in a.items() if k not in clocks} == {k: v for k, v in b.items() if k not in clocks}
 
 
 @pytest.fixture(scope="module")
@@ -332,6 +334,50 @@ def test_fewer_samples_than_a_batch_hold_still_make_an_epoch(tmp_path: Path) -> 
         net, F.cross_entropy, data=data, validation=None, plan=plan, seed=0, checkpoints=checkpoints, label="x"
     )
     assert [record["step"] for record in outcome.history] == [1, 2]
+
+
+class Lines(NullProgress):
+    """What is said, and the last figures of the bar."""
+
+    def __init__(self) -> None:
+        self.said, self.stats = list[str](), dict[str, float]()
+
+    def bar(self, label: str, *, total: float, unit: str) -> Bar:
+        return self
+
+    def advance(self, count: float = 1, **stats: float) -> None:
+        self.stats = stats
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+class Late(Fixed):
+    """Samples that take their time."""
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
+        time.sleep(0.02)
+        return super().__getitem__(place)
+
+
+@pytest.mark.parametrize(("kind", "cores", "advised"), [(Late, 8, True), (Late, 1, False), (Fixed, 8, False)])
+def test_the_share_of_time_spent_waiting_for_data_is_seen(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Fixed], cores: int, advised: bool
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    data, lines = kind(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0]), Lines()
+    net = nn.Sequential(Line())
+    if kind is Fixed:
+        net.register_forward_hook(lambda module, inputs, output: time.sleep(0.05))
+    plan = TrainingConfig(epochs=2, batch=2, device="cpu", workers=0)
+    outcome = fit(
+        net, F.cross_entropy, data=data, validation=None, plan=plan, seed=0, checkpoints=None, label="x", progress=lines
+    )
+    shares = [record["waiting_seconds"] / record["seconds"] for record in outcome.history]
+    assert all(share > 0.5 if kind is Late else share < 0.5 for share in shares)
+    assert (lines.stats["waiting %"] > 50) == (kind is Late)
+    said = [line for line in lines.said if "of the first epoch: raise workers (0 of 8 cores)" in line]
+    assert len(said) == len(lines.said) == advised
 
 
 # Failures ------------------------------------------------------------------------------------------------------------

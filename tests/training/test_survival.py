@@ -317,3 +317,37 @@ def test_a_signal_to_all_processes_of_a_run_is_the_runs_to_obey(tmp_path: Path, 
         process.join(60)
         assert process.exitcode == status, (tmp_path / "said").read_text()
     assert "saved: the same command goes on from there" in (tmp_path / "said").read_text()
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "GPU"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] . DefaultCPUAllocator: can't allocate memory"), "machine"),
+    ],
+)
+def test_memory_that_is_not_enough_is_one_line_and_the_last_checkpoint_stands(
+    tmp_path: Path, error: Exception, where: str
+) -> None:
+    steps = iter(range(100))
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        if next(steps) == 4:
+            raise error
+        return F.cross_entropy(logits, labels)
+
+    with pytest.raises(RushesError, match=rf"^training: the {where} has too little memory for a batch of 2: --SECTION"):
+        _fit_line(tmp_path, Line(), loss=loss, checkpoint_seconds=0)
+    state = Checkpoints(Store(str(tmp_path)), "d").load()
+    assert state is not None and state["step"] == 2
+
+
+def test_other_errors_of_torch_stay_what_they_are(tmp_path: Path) -> None:
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        raise RuntimeError("shapes")
+
+    with pytest.raises(RuntimeError, match=r"^shapes$"):
+        _fit_line(tmp_path, Line(), loss=loss)

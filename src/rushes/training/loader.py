@@ -1,9 +1,6 @@
 """Batches of training data from worker processes, whose errors and deaths are said in one line."""
 
-import contextlib
-import re
 import signal
-import traceback
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
@@ -41,22 +38,6 @@ def load(
         if isinstance(batch, RushesError):
             raise batch
         yield batch
-
-
-@contextlib.contextmanager
-def worker_deaths_in_one_line() -> Iterator[None]:
-    """Turns what torch says of a worker that was killed, in whatever line it says it, into an error of ours."""
-    try:
-        yield
-    except RuntimeError as error:
-        found = re.match(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", str(error))
-        if found is None:
-            raise
-        traceback.clear_frames(error.__traceback__)  # lets go of the loader, which ends the other workers
-        raise RushesError(
-            f"training: loader worker {found[1]} {found[2].rstrip('. ')}, mostly for want of memory: lower workers, or "
-            "give the machine more; the same command goes on from the last checkpoint"
-        ) from error
 
 
 def _prepare_worker(worker: int) -> None:

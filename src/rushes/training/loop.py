@@ -7,6 +7,7 @@ resumed ends in the same weights, bit for bit on one machine and thread count, a
 import contextlib
 import itertools
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,7 +23,8 @@ from rushes.progress import Bar, NullProgress, Progress
 from rushes.training.checkpoints import Checkpoints, Saver, State
 from rushes.training.data import Batches
 from rushes.training.device import pick_device
-from rushes.training.loader import load, worker_deaths_in_one_line
+from rushes.training.failures import in_one_line
+from rushes.training.loader import load
 from rushes.training.optimizer import learning_rate_factor, make_optimizer
 from rushes.training.precision import Precision, autocast, pick_precision
 from rushes.training.ranks import ALONE, Ranks, without_averaging
@@ -30,6 +32,8 @@ from rushes.training.stopping import Stop
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Scalar of (logits, labels)."""
+_MUCH_WAITING = 0.2
+"""Share of an epoch that training waits for data, from which on it says so."""
 LONG_STEP = 2.0
 """Seconds of a step from which on it can be saved while it computes."""
 _MANY_BATCHES = 8
@@ -46,7 +50,8 @@ class TrainingResult:
 
     weights: dict[str, Tensor]
     history: list[dict[str, float]] = field(default_factory=list)
-    """One record per epoch: epoch, step, loss, accuracy, seconds; val_loss, val_accuracy where there is validation."""
+    """One record per epoch: epoch, step, loss, accuracy, seconds, and waiting_seconds of these for data; val_loss and
+    val_accuracy where there is validation."""
     best_epoch: int = 0
     precision: Precision = "fp32"
 
@@ -92,7 +97,8 @@ def fit(
     bar = progress.bar(label, total=run.steps, unit="steps")
     bar.advance(run.step)
     # Closing the steps ends the loader's workers, also where an error's traceback still holds them.
-    with worker_deaths_in_one_line(), contextlib.closing(_steps(run, data, validation, bar=bar)) as steps:
+    steps = _steps(run, data, validation, bar=bar, progress=progress)
+    with in_one_line(plan), contextlib.closing(steps):
         _train(run, steps, checkpoints)
     return run.outcome()
 
@@ -122,7 +128,12 @@ def _train(run: "_Run", steps: Iterator[int], checkpoints: Checkpoints | None) -
 
 
 def _steps(
-    run: "_Run", data: Dataset[tuple[Tensor, int]], validation: Dataset[tuple[Tensor, int]] | None, *, bar: Bar
+    run: "_Run",
+    data: Dataset[tuple[Tensor, int]],
+    validation: Dataset[tuple[Tensor, int]] | None,
+    *,
+    bar: Bar,
+    progress: Progress,
 ) -> Generator[int, None, None]:
     """Does the steps that are left, and says after each, and between batches of validation, how many are done."""
     if run.plan.patience and validation is None:
@@ -139,13 +150,15 @@ def _steps(
         yield from run.end_epoch(validation)
     if run.is_finished:
         return
-    for clips, labels in load(data, batches, workers=run.plan.workers):
+    for clips, labels in run.timed(load(data, batches, workers=run.plan.workers)):
         run.train_step(clips, labels)
         bar.advance(1, **run.figures())
         if run.step < run.steps:
             yield run.step
         if run.epoch_is_open:
             yield from run.end_epoch(validation)
+            if run.starved:
+                progress.say(run.starved)
         if run.is_finished:
             return
 
@@ -177,6 +190,7 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.sums = {"loss": 0.0, "accuracy": 0.0, "steps": 0.0}
         self.clock = time.monotonic()
+        self._waited = 0.0
         self._unread: list[Tensor] = []
         self._read_at = 0.0
         self._changing = threading.RLock()
@@ -195,6 +209,17 @@ class _Run:
         return epochs == self.plan.epochs or 0 < self.plan.patience <= epochs - self.best["epoch"]
 
     @property
+    def starved(self) -> str:
+        """Advice after the first epoch, where more workers would let training wait less for data."""
+        share = self.history[0]["waiting_seconds"] / max(self.history[0]["seconds"], 1e-9)
+        cores, workers = len(os.sched_getaffinity(0)), self.plan.workers
+        if len(self.history) > 1 or share < _MUCH_WAITING or workers + 1 >= cores:
+            return ""
+        return (
+            f"training waited for data for {share:.0%} of the first epoch: raise workers ({workers} of {cores} cores)"
+        )
+
+    @property
     def can_be_saved(self) -> bool:
         """Whether the state ahead of the current step is known: between steps, and during long ones.
 
@@ -202,6 +227,16 @@ class _Run:
         """
         is_read = self.ranks.count == 1 or not self._unread
         return is_read and (not self._computing or self._buffers_ahead is not None)
+
+    def timed(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same batches, with the time that training waits for them added up."""
+        while True:
+            began = time.monotonic()
+            batch = next(batches, None)
+            self._waited += time.monotonic() - began
+            if batch is None:
+                return
+            yield batch
 
     def train_step(self, clips: Tensor, labels: Tensor) -> None:
         began = time.monotonic()
@@ -253,11 +288,17 @@ class _Run:
         self._unread, self._read_at = [], time.monotonic()
 
     def figures(self) -> dict[str, float]:
-        """Mean loss and accuracy of the epoch so far; on a GPU, nothing if they have just been read."""
+        """Mean loss and accuracy of the epoch so far, and the share of its time that passed waiting for data.
+
+        On a GPU, nothing if they have just been read.
+        """
         soon = time.monotonic() - self._read_at < _READ_SECONDS
         if self._unread and (soon if self.ranks.count == 1 else self.step % _READ_STEPS):
             return {}
         self.read()
+        return self._means() | {"waiting %": 100 * self._waited / max(time.monotonic() - self.clock, 1e-9)}
+
+    def _means(self) -> dict[str, float]:
         return {name: self.sums[name] / self.sums["steps"] for name in ("loss", "accuracy")}
 
     def end_epoch(self, validation: Dataset[tuple[Tensor, int]] | None) -> Iterator[int]:
@@ -265,7 +306,7 @@ class _Run:
         epoch = self.step // self.steps_per_epoch
         self.read()
         self.ranks.take_the_leaders(self.net.buffers())
-        record = {"epoch": epoch, "step": self.step, **self.figures()}
+        record = {"epoch": epoch, "step": self.step, **self._means(), "waiting_seconds": self._waited}
         if validation is not None:
             record |= yield from self._validate(validation)
         record["seconds"] = time.monotonic() - self.clock
@@ -278,7 +319,7 @@ class _Run:
                 self.best = {"epoch": epoch, "loss": record.get("val_loss", math.inf), "weights": weights}
             self.history.append(record)
             self.sums = dict.fromkeys(self.sums, 0.0)
-        self.clock = time.monotonic()
+        self.clock, self._waited = time.monotonic(), 0.0
 
     def _validate(self, data: Dataset[tuple[Tensor, int]]) -> Generator[int, None, dict[str, float]]:
         self.net.eval()
