@@ -10,7 +10,7 @@ import pytest
 from rushes.cli import COMMANDS, GROUPS, main, parse
 from rushes.steps import STEPS
 
-LIGHT = ("config", "digests", "errors", "extras", "plugins", "resources", "strict")
+LIGHT = ("config", "digests", "errors", "extras", "plugins", "recipes", "resources", "strict")
 """Modules that `rushes --help` imports."""
 
 

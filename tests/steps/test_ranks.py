@@ -25,8 +25,9 @@ from rushes.steps.pretrain import pretrain
 from rushes.steps.sample import sample
 from rushes.store import Manifest
 from tests.integration.conftest import write_videos
+from tests.training.forks import Fork
 from tests.training.test_loop import OPTIMIZER
-from tests.training.test_survival import FORKS, begin, wait_until
+from tests.training.test_survival import begin, wait_until
 
 RECIPE = Recipe(
     name="shared",
@@ -84,7 +85,7 @@ def started(folder: Path, home: Path, *, seed: int) -> Iterator[psutil.Process]:
     """The step's process, and all that it started ended at last."""
     folder.mkdir(exist_ok=True)
     (folder / "events.jsonl").unlink(missing_ok=True)
-    process = FORKS.Process(target=_pretrain, args=(str(folder), str(home), seed))
+    process = Fork(target=_pretrain, args=(str(folder), str(home), seed))
     process.start()
     found = psutil.Process(process.pid)
     try:

@@ -2,10 +2,8 @@
 
 import itertools
 import math
-import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -160,23 +158,6 @@ def test_a_run_interrupted_again_and_again_ends_as_one_that_was_not(
         with pytest.raises(StopError):
             run(tmp_path, progress=Interrupting(at, stop))
     assert_same(run(tmp_path), uninterrupted)
-
-
-def _killed(folder: str) -> None:
-    torch.set_num_threads(1)
-    run(Path(folder), workers=2, progress=Interrupting(7, lambda: os.kill(os.getpid(), signal.SIGKILL)))
-
-
-def test_a_killed_run_with_loader_workers_ends_as_one_that_was_not(
-    tmp_path: Path, uninterrupted: TrainingResult
-) -> None:
-    # A process of its own: torch refuses to train in the fork of one that has trained before.
-    process = multiprocessing.get_context("spawn").Process(target=_killed, args=(str(tmp_path),))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
-    assert Store(str(tmp_path)).names("checkpoints/d") == ["step-000000005.pt", "step-000000006.pt"]
-    assert_same(run(tmp_path, workers=2), uninterrupted)
 
 
 def test_workers_change_no_bit_and_the_seed_does(tmp_path: Path, uninterrupted: TrainingResult) -> None:
@@ -483,7 +464,6 @@ def test_biases_of_layers_may_have_a_rate_of_their_own_and_no_decay(name: Litera
 
 LONG = """
 import os
-import signal
 import sys
 import tempfile
 import torch

@@ -18,7 +18,8 @@ from rushes.training.checkpoints import Checkpoints
 from rushes.training.loop import TrainingResult, fit
 from rushes.training.ranks import ALONE, Ranks, joined
 from tests.integration.conftest import free_ports
-from tests.training.test_survival import FORKS, begin
+from tests.training.forks import Fork
+from tests.training.test_survival import begin
 
 SAMPLES, BATCH = 100, 8
 
@@ -79,9 +80,7 @@ def _rank(number: int, count: int, port: int, folder: str, dtype: torch.dtype, o
 def train_together(folder: Path, dtype: torch.dtype, count: int = 2, **options: Any) -> list[TrainingResult]:
     folder.mkdir(exist_ok=True)
     (port,) = free_ports(1)
-    processes = [
-        FORKS.Process(target=_rank, args=(number, count, port, str(folder), dtype, options)) for number in range(count)
-    ]
+    processes = [Fork(target=_rank, args=(number, count, port, str(folder), dtype, options)) for number in range(count)]
     for process in processes:
         process.start()
     for process in processes:

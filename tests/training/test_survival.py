@@ -8,8 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context, set_start_method
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +24,9 @@ from rushes.store import Store
 from rushes.training import loop, stopping
 from rushes.training.checkpoints import Checkpoints, Saver, State
 from rushes.training.loop import TrainingResult, fit
+from tests.training.forks import Fork
 from tests.training.test_loop import OPTIMIZER, Fixed, Line, assert_same, run
 
-FORKS = get_context("forkserver")
-"""Processes that begin with torch imported, and with no training behind them: torch refuses to train in their fork."""
-FORKS.set_forkserver_preload(["torch._dynamo", "tests.training.test_survival"])
 SOAK = pytest.mark.soak
 
 
@@ -50,8 +46,7 @@ class Signalling(NullProgress):
 
 
 def begin() -> None:
-    """In a process of FORKS: as a process of the command line begins."""
-    set_start_method("fork", force=True)  # of its workers
+    """In a fork: as a process of the command line begins."""
     torch.set_num_threads(1)
 
 
@@ -70,7 +65,7 @@ def _train(folder: str, after: int = 0, number: int = 0, options: dict[str, Any]
 
 
 def trained(folder: Path, *arguments: Any) -> int:
-    process = FORKS.Process(target=_train, args=(str(folder), *arguments))
+    process = Fork(target=_train, args=(str(folder), *arguments))
     process.start()
     process.join(120)
     assert process.exitcode is not None
@@ -116,7 +111,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
     tmp_path: Path, count: int, workers: int
 ) -> None:
     """Checkpoints come after each step, but that of the last step, which no one waited for."""
-    gaps = [random.Random(count + workers).randint(2, 10) for _ in range(count)]
+    gaps = [random.Random(count + workers).randint(2, 10 if count > 2 else 4) for _ in range(count)]
     options = {"epochs": sum(gaps) // 4 + 1, "workers": workers, "every": 0}
     for gap in gaps:
         assert trained(tmp_path / "cut", gap, signal.SIGKILL, options) == -signal.SIGKILL
@@ -177,7 +172,7 @@ def _stopped_in_a_long_step(folder: str) -> None:
 
 
 def test_during_a_step_that_takes_too_long_the_state_ahead_of_it_is_saved(tmp_path: Path) -> None:
-    process = FORKS.Process(target=_stopped_in_a_long_step, args=(str(tmp_path / "cut"),))
+    process = Fork(target=_stopped_in_a_long_step, args=(str(tmp_path / "cut"),))
     process.start()
     store = Store(str(tmp_path / "cut"))
     wait_until(lambda: bool(store.names("checkpoints/d")))
@@ -276,8 +271,8 @@ def _with_workers(folder: str, epochs: int) -> None:
 
 
 @contextlib.contextmanager
-def training_with_workers(folder: Path) -> Iterator[tuple[ForkServerProcess, list[psutil.Process]]]:
-    process = FORKS.Process(target=_with_workers, args=(str(folder), 10**5))
+def training_with_workers(folder: Path) -> Iterator[tuple[Fork, list[psutil.Process]]]:
+    process = Fork(target=_with_workers, args=(str(folder), 10**5))
     process.start()
     store = Store(str(folder))
     try:
