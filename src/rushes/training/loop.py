@@ -191,6 +191,7 @@ class _Run:
         self.sums = {"loss": 0.0, "accuracy": 0.0, "steps": 0.0}
         self.clock = time.monotonic()
         self._waited = 0.0
+        self._figures: dict[str, float] = {}
         self._unread: list[Tensor] = []
         self._read_at = 0.0
         self._changing = threading.RLock()
@@ -290,13 +291,15 @@ class _Run:
     def figures(self) -> dict[str, float]:
         """Mean loss and accuracy of the epoch so far, and the share of its time that passed waiting for data.
 
-        On a GPU, nothing if they have just been read.
+        On a GPU, those of some steps ago if they have just been read.
         """
         soon = time.monotonic() - self._read_at < _READ_SECONDS
         if self._unread and (soon if self.ranks.count == 1 else self.step % _READ_STEPS):
-            return {}
+            return self._figures
         self.read()
-        return self._means() | {"waiting %": 100 * self._waited / max(time.monotonic() - self.clock, 1e-9)}
+        waiting = 100 * self._waited / max(time.monotonic() - self.clock, 1e-9)
+        self._figures = self._means() | {"waiting %": waiting}
+        return self._figures
 
     def _means(self) -> dict[str, float]:
         return {name: self.sums[name] / self.sums["steps"] for name in ("loss", "accuracy")}
