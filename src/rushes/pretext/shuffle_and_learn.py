@@ -113,10 +113,11 @@ class ShuffleAndLearn(PretextTask):
         if not self.similarity:
             return [A, E]
         # All five at once: they are decoded in one go, and the tuple is among them.
-        frames = crop_i420(shot.read_frames(candidates), top=int(corner[0]), left=int(corner[1]), size=crop)
-        rgb = 255 * i420_to_rgb(torch.from_numpy(frames))  # [3, 5, crop, crop]
-        difference = (rgb - rgb[:, C : C + 1]).square().mean(dim=(0, 2, 3))
-        return [outsider for outsider in (A, E) if difference[outsider] > self.similarity]
+        compared = shot.read_frames(candidates)[[A, E, C]]
+        frames = crop_i420(compared, top=int(corner[0]), left=int(corner[1]), size=crop)
+        rgb = 255 * i420_to_rgb(torch.from_numpy(frames))  # [3, 3, crop, crop]
+        differences = (rgb[:, :2] - rgb[:, 2:]).square().mean(dim=(0, 2, 3))
+        return [outsider for outsider, far in zip((A, E), differences > self.similarity, strict=True) if far]
 
     def head(self, features: int) -> nn.Module:
         """The features of the three frames, concatenated -> optional hidden layer -> linear layer."""
