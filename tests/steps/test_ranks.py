@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -143,19 +142,27 @@ KILLED = r"training: rank 1 \(process \d+\) was killed by SIGKILL, and all other
 ENDS = [(stop, 75, SAVED), (interrupt, 130, SAVED), (kill_one, 1, KILLED)]
 
 
-@pytest.mark.parametrize("ends", [ENDS[:1], pytest.param(ENDS, marks=pytest.mark.soak)], ids=["stopped", "in all ways"])
-def test_however_it_is_ended_it_goes_on_to_the_bits_of_a_run_in_one_go(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, ends: list[Any]
+@pytest.mark.parametrize(
+    ("act", "status", "words"), [ENDS[0], *(pytest.param(*end, marks=pytest.mark.soak) for end in ENDS[1:])]
+)
+def test_all_processes_end_within_seconds_and_one_line_says_why(
+    tmp_path: Path, home: Path, act: Callable[[psutil.Process], None], status: int, words: str
 ) -> None:
-    seed = len(ends)
-    for act, status, words in ends:
-        assert end_by(tmp_path / "cut", home, act, seed=seed) == status
-        assert re.fullmatch(words, (tmp_path / "cut" / "said").read_text())
-    assert end_by(tmp_path / "cut", home, lambda process: None, seed=seed) == 0
+    assert end_by(tmp_path / "cut", home, act, seed=status) == status
+    assert re.fullmatch(words, (tmp_path / "cut" / "said").read_text())
+
+
+@pytest.mark.soak  # of the loop alone: tests/training/test_ranks.py
+def test_however_it_is_ended_it_goes_on_to_the_bits_of_a_run_in_one_go(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for act, status, _ in ENDS:
+        assert end_by(tmp_path / "cut", home, act, seed=1) == status
+    assert end_by(tmp_path / "cut", home, lambda process: None, seed=1) == 0
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path))
     pin(data=DataReference(videos=str(home / "videos")), out=tmp_path / "pin.json")
     sample(recipe=RECIPE, pin=tmp_path / "pin.json", out=tmp_path / "footage.json")
-    assert end_by(tmp_path / "whole", tmp_path, lambda process: None, seed=seed) == 0
+    assert end_by(tmp_path / "whole", tmp_path, lambda process: None, seed=1) == 0
     in_one_go = weights(tmp_path / "whole")
     monkeypatch.setenv("RUSHES_HOME", str(home))
     for name, value in weights(tmp_path / "cut").items():

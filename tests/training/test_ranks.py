@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from rushes.config import Optimizer, TrainingConfig
-from rushes.errors import UserError
+from rushes.errors import StoppedError, UserError
 from rushes.store import Store
 from rushes.training.checkpoints import Checkpoints
 from rushes.training.loop import TrainingResult, fit
 from rushes.training.ranks import ALONE, Ranks, joined
 from tests.integration.conftest import free_ports
 from tests.training.forks import Fork
+from tests.training.test_loop import assert_same
 from tests.training.test_survival import begin
 
 SAMPLES, BATCH = 100, 8
@@ -48,14 +51,29 @@ def network(dtype: torch.dtype) -> nn.Module:
     return nn.Sequential(*layers).to(dtype)
 
 
+class StoppedAt:
+    """The loss, by which rank 1 sends itself SIGTERM in a step; 0 for none."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.done = step, 0
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        self.done += logits.requires_grad
+        if self.done == self.step and logits.requires_grad:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return F.cross_entropy(logits, labels)
+
+
 def train(folder: str, dtype: torch.dtype, options: dict[str, Any], ranks: Ranks = ALONE) -> TrainingResult:
     """Trains and writes what came out, and which samples were asked for, by rank."""
-    settings: dict[str, Any] = {"epochs": 4, "batch": BATCH, "workers": 0, "device": "cpu", "checkpoint_seconds": 0}
+    stopped = options.pop("stopped", 0) if ranks.number else 0
+    options.pop("stopped", 0)
+    settings: dict[str, Any] = {"epochs": 4, "batch": BATCH, "workers": 0, "device": "cpu", "checkpoint_seconds": 1e9}
     optimizer = Optimizer(lr=0.05, momentum=0.9)
     data = Clips(dtype)
     outcome = fit(
         network(dtype),
-        F.cross_entropy,
+        StoppedAt(stopped),
         data=data,
         validation=Clips(dtype),
         plan=TrainingConfig(**settings | {"optimizer": optimizer} | options),
@@ -74,7 +92,11 @@ def _rank(number: int, count: int, port: int, folder: str, dtype: torch.dtype, o
     names = {"RANK": number, "WORLD_SIZE": count, "LOCAL_RANK": number, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
     with joined() as ranks:
-        train(folder, dtype, options, ranks)
+        try:
+            train(folder, dtype, options, ranks)
+        except StoppedError as error:
+            Path(f"{folder}/said-{number}").write_text(str(error))
+            sys.exit(error.exit_code)
 
 
 def train_together(folder: Path, dtype: torch.dtype, count: int = 2, **options: Any) -> list[TrainingResult]:
@@ -85,7 +107,9 @@ def train_together(folder: Path, dtype: torch.dtype, count: int = 2, **options: 
         process.start()
     for process in processes:
         process.join(120)
-        assert process.exitcode == 0
+        assert process.exitcode == (75 if "stopped" in options else 0)
+    if "stopped" in options:
+        return []
     return [TrainingResult(**torch.load(folder / f"outcome-{number}.pt")) for number in range(count)]
 
 
@@ -131,8 +155,23 @@ def test_parts_of_a_share_add_up_before_they_are_averaged(tmp_path: Path) -> Non
         torch.testing.assert_close(value, together.weights[name], rtol=1e-9, atol=1e-9)
 
 
+def test_where_one_is_stopped_both_end_at_a_step_and_go_on_bit_for_bit(tmp_path: Path) -> None:
+    """Checkpoints never come by time: what is saved, the stop saved."""
+    for step in (1, 5):
+        train_together(tmp_path / "cut", torch.float32, stopped=step, epochs=2)
+        said = [(tmp_path / "cut" / f"said-{number}").read_text() for number in (0, 1)]
+        assert [line.partition(" after step ")[0] for line in said] == [
+            "stopped by another process of the run",
+            "stopped by SIGTERM",
+        ]
+    one, other = train_together(tmp_path / "cut", torch.float32, epochs=2)
+    whole, _ = train_together(tmp_path / "whole", torch.float32, epochs=2)
+    assert_same(one, whole)
+    assert_same(other, whole)
+
+
 def test_one_goes_on_from_two_with_the_same_samples(tmp_path: Path) -> None:
-    train_together(tmp_path / "run", torch.float64, epochs=2)
+    train_together(tmp_path / "run", torch.float64, epochs=2, checkpoint_seconds=0)
     whole = train_alone(tmp_path / "whole", torch.float64)
     store = Store(str(tmp_path / "run"))
     *_, last = store.names("checkpoints/d")
