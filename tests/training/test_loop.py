@@ -464,6 +464,7 @@ def test_biases_of_layers_may_have_a_rate_of_their_own_and_no_decay(name: Litera
 
 LONG = """
 import os
+import signal
 import sys
 import tempfile
 import torch
