@@ -186,6 +186,29 @@ def test_during_a_step_that_takes_too_long_the_state_ahead_of_it_is_saved(tmp_pa
     assert_same(*results)
 
 
+def test_what_is_saved_during_a_step_stays_as_it_was_when_the_step_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "PATIENCE", 0.1)
+    monkeypatch.setattr(loop, "LONG_STEP", 0.0)
+    saved: list[tuple[int, Tensor]] = []
+
+    class Late(Checkpoints):
+        def save(self, step: int, state: State) -> None:
+            time.sleep(0.6)  # by then the step has ended
+            assert state["step"] == step
+            saved.append((step, state["net"]["norm.weight"].clone()))
+
+    data = Fixed(torch.tensor([1.0, -1.0, 2.0, -2.0]), [1, 0, 1, 0])
+    plan = TrainingConfig(epochs=4, batch=2, optimizer=OPTIMIZER, workers=0, device="cpu")
+    late = Late(Store(str(tmp_path)), "d")
+    with pytest.raises(StoppedError):
+        fit(Slow(0.3), F.cross_entropy, data=data, validation=None, plan=plan, seed=0, checkpoints=late, label="x")
+    (first, ahead), (second, after) = saved
+    assert (first, second) == (1, 2)
+    assert not torch.equal(ahead, after)
+
+
 def wait_until(holds: Callable[[], bool], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():

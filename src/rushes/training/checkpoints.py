@@ -81,7 +81,7 @@ class Saver:
         elif time.monotonic() >= self._due and (self._written is None or self._written.done()):
             if self._written is not None:
                 self._written.result()
-            self._written = self._writer.submit(self.checkpoints.save, step, _copied(state()))
+            self._written = self._writer.submit(self.checkpoints.save, step, copied(state()))
             self._due = time.monotonic() + self.seconds
 
     def save(self, step: int, state: State) -> None:
@@ -89,12 +89,12 @@ class Saver:
         self._writer.submit(self.checkpoints.save, step, state).result()
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """The same plain data with tensors of its own, on the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(item) for item in value)
+        return type(value)(copied(item) for item in value)
     return value

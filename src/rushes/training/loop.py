@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from rushes.config import TrainingConfig
 from rushes.errors import RushesError, UserError
 from rushes.progress import Bar, NullProgress, Progress
-from rushes.training.checkpoints import Checkpoints, Saver, State
+from rushes.training.checkpoints import Checkpoints, Saver, State, copied
 from rushes.training.data import Batches
 from rushes.training.device import pick_device
 from rushes.training.failures import in_one_line
@@ -112,8 +112,9 @@ def _train(run: "_Run", steps: Iterator[int], checkpoints: Checkpoints | None) -
     with Saver(checkpoints, seconds=run.plan.checkpoint_seconds) as saver:
 
         def save_meanwhile() -> None:
-            if run.ranks.leads and run.can_be_saved:
-                saver.save(run.step, run.state())
+            state = run.copy_ahead() if run.ranks.leads else None
+            if state is not None:
+                saver.save(state["step"], state)
 
         with Stop(save_meanwhile) as stop:
             for step in steps:
@@ -364,6 +365,11 @@ class _Run:
                 "history": list(self.history),
                 "sums": dict(self.sums),
             }
+
+    def copy_ahead(self) -> State | None:
+        """A copy of the state, which a step that ends meanwhile leaves alone; None where it cannot be saved now."""
+        with self._changing:
+            return copied(self.state()) if self.can_be_saved else None
 
     def restore(self, state: State | None) -> None:
         if state is None:
