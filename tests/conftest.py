@@ -1,9 +1,10 @@
 """Fixtures that every test may use."""
 
+import gc
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,20 @@ class _Groups(LoadFileScheduling):  # type: ignore[misc]  # xdist says no types 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
     """With `--dist loadfile`: by files, or by groups of them."""
     return _Groups(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collects without the garbage collector, and leaves what is there out of its sight.
+
+    Each of its full passes would visit a million objects of modules and tests that stay until the end.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"

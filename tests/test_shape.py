@@ -1,6 +1,7 @@
 """The shape of the source: short functions, short files, a docstring per module, no circles of imports."""
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -22,7 +23,12 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Every module, parsed when the first test asks for one: each process of the tests collects this file."""
+    return {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 
 def long_functions(tree: ast.Module) -> list[str]:
@@ -80,13 +86,13 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_functions_and_files_are_short_and_a_module_says_what_it_is(name: str) -> None:
-    assert long_functions(TREES[name]) == []
+    assert long_functions(trees()[name]) == []
     assert len(MODULES[name].read_text().splitlines()) <= FILE_LINES
-    assert ast.get_docstring(TREES[name]), "a module without a docstring"
+    assert ast.get_docstring(trees()[name]), "a module without a docstring"
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    assert circle({name: imports(tree, set(MODULES)) - {name} for name, tree in TREES.items()}) == []
+    assert circle({name: imports(tree, set(MODULES)) - {name} for name, tree in trees().items()}) == []
 
 
 def test_formatting_is_switched_off_in_few_places() -> None:

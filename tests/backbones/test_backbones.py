@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torchvision.models import video
 
 from rushes.backbones import BACKBONES, Backbone, make_backbone, parameter_count
 from rushes.errors import UserError
@@ -33,6 +32,8 @@ def test_parameters_are_as_many_as_published(name: str, millions: float, exact: 
 
 
 def test_r3d_computes_what_torchvisions_with_one_block_a_stage_does() -> None:
+    from torchvision.models import video  # here: it takes seconds, in every process that collects this file
+
     block, conv, stem = video.resnet.BasicBlock, video.resnet.Conv3DSimple, video.resnet.BasicStem
     theirs = video.resnet.VideoResNet(block, [conv] * 4, [1, 1, 1, 1], stem)
     theirs.fc = nn.Identity()
@@ -47,6 +48,8 @@ def test_r3d_computes_what_torchvisions_with_one_block_a_stage_does() -> None:
 
 @pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18"])
 def test_torchvisions_own_are_wrapped_with_their_names_and_numbers(name: str) -> None:
+    from torchvision.models import video
+
     theirs = getattr(video, name)().eval()
     theirs.fc = nn.Identity()
     ours: Backbone = make_backbone(name).eval()

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp, kstest
-from sklearn.ensemble import ExtraTreesClassifier
 
 from rushes.demo import dataset
 from rushes.demo.actions import CLASSES, PLACES, Kind, Take, draw_states
@@ -209,6 +208,8 @@ def test_every_state_is_uniform_at_every_moment_of_every_action(action: str, kin
 
 @pytest.mark.parametrize(("kind", "least", "most"), [("actions", 0.4, 0.6), ("directed", 0.9, 1.0)])
 def test_directed_actions_and_no_others_look_different_backwards(kind: Kind, least: float, most: float) -> None:
+    from sklearn.ensemble import ExtraTreesClassifier
+
     changes = []
     for n, action in enumerate(CLASSES * 60):
         states = draw_states(
@@ -275,6 +276,8 @@ def _looks(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def _accuracy(features: NDArray[np.float64], shown: Shown) -> tuple[float, float]:
     """Classifies [films, frames, D] frame by frame; returns the 99 % interval on the second half of the groups."""
+    from sklearn.ensemble import ExtraTreesClassifier  # here: most of a second, in every process of the tests
+
     half = (shown.groups.max() + 1) // 2
     learn = np.repeat(shown.groups < half, features.shape[1])
     flat, labels = features.reshape(-1, features.shape[2]), np.repeat(shown.labels, features.shape[1])

@@ -1,7 +1,6 @@
 """Weights that training begins with: every key loaded or dropped on purpose, and whatever is no weights says so."""
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +8,23 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision import models
-from torchvision.models import video
 
 from rushes.backbones import Backbone, make_backbone
 from rushes.errors import UserError
 from rushes.training.networks import Classifier
 from rushes.training.weights import load_start, renamed
 
-KINETICS: dict[str, Callable[..., Any]] = {"r3d_18": video.r3d_18, "r2plus1d_18": video.r2plus1d_18}
+
+def torchvisions(name: str) -> torch.nn.Module:
+    """Torchvision's network of this name, with random weights."""
+    from torchvision import models  # here: it takes seconds, in every process that collects this file
+
+    return getattr(models if name == "alexnet" else models.video, name)(weights=None)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
 def r3d_18() -> dict[str, Tensor]:
-    return dict(video.r3d_18(weights=None).state_dict())
+    return dict(torchvisions("r3d_18").state_dict())
 
 
 def written(folder: Path, weights: Any, name: str = "weights.pth", **options: Any) -> Path:
@@ -34,10 +36,10 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("name", KINETICS)
+@pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18"])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_torchvisions_video_weights_give_its_very_features(name: str, zipped: bool, tmp_path: Path) -> None:
-    theirs = KINETICS[name](weights=None).eval()
+    theirs = torchvisions(name).eval()
     file = written(tmp_path, theirs.state_dict(), _use_new_zipfile_serialization=zipped)
     net = make_backbone(name).eval()
     load_start(net, file, source="init")
@@ -94,7 +96,7 @@ def test_caffenets_convolutions_are_loaded_and_the_rest_stays_random(tmp_path: P
 
 
 def test_torchvisions_alexnet_is_not_caffenet_and_the_layers_are_named(tmp_path: Path) -> None:
-    file = written(tmp_path, models.alexnet(weights=None).state_dict())
+    file = written(tmp_path, torchvisions("alexnet").state_dict())
     with pytest.raises(UserError) as caught:
         load_start(make_backbone("caffenet_opn"), file, source="pretrain.init alexnet.pth")
     assert "of another shape" in str(caught.value)
