@@ -88,7 +88,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collects without the garbage collector, and leaves what is there out of its sight.
+    """Collects without the garbage collector, which then leaves alone what is there, and comes less often.
 
     Each of its full passes would visit a million objects of modules and tests that stay until the end.
     """
@@ -97,6 +97,7 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
         gc.enable()
 
 

@@ -76,6 +76,11 @@ def worker() -> psutil.Process:
     return found[0]
 
 
+def cpu_seconds() -> float:
+    """Of the decoder's processes that live; seconds of a clock say nothing on a machine under load."""
+    return float(sum(sum(process.cpu_times()[:2]) for process in family()))
+
+
 def end_while_it_decodes(process: psutil.Process, number: signal.Signals) -> None:
     """Sends a signal once the process has worked for a while: not before its request has reached it."""
     before = sum(process.cpu_times()[:2])
@@ -126,10 +131,10 @@ def test_a_crash_a_hang_and_too_much_memory_cost_their_video_only(
         threading.Thread(target=end_while_it_decodes, args=(worker(), number)).start()
         refused(decoder, long_film, contract, reason="decoder_crash")
     assert len(decoder.clips(video, contract)) == 3
-    began = time.monotonic()
+    before = cpu_seconds()
     with pytest.raises(VideoError):
         decoder.clips(_bombs.repeated_edits(), contract)
-    assert time.monotonic() - began < 30
+    assert cpu_seconds() - before < 30
     assert len(decoder.clips(video, contract)) == 3
     decoder.close()
     monkeypatch.setenv(SECONDS_VARIABLE, "1")
