@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -74,15 +75,19 @@ def running(folder: Path) -> Iterator[S3]:
 
 
 class _Noted:
-    """A WSGI application that appends a line to a log for each answer."""
+    """A WSGI application that appends a line to a log for each answer, and creates objects one at a time.
+
+    Of several clients that create an object at once, S3 lets one win; moto looks first and writes then.
+    """
 
     def __init__(self, app: Any, log: str) -> None:
-        self.app = app
+        self.app, self.creating = app, threading.Lock()
         self.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         began, count = time.time(), 0
-        answer = self.app(environ, start_response)
+        with self.creating if "HTTP_IF_NONE_MATCH" in environ else contextlib.nullcontext():
+            answer = self.app(environ, start_response)
         for chunk in answer:
             count += len(chunk)
             yield chunk
