@@ -3,13 +3,12 @@
     python benchmarks/demo_seeds.py --videos data/demo --model pace-r2plus1d --seeds 5 --precision fp32 bf16 \
         --out benchmarks/demo_seeds.md
 
-One table for each precision, then their difference and the seconds of training. Each seed changes initial weights,
+One table for each precision, then their difference (their seconds: training.py). Each seed changes initial weights,
 draws and shuffling of pretraining and fine-tuning; videos and splits stay. A difference is the mean over seeds of
 right-or-wrong on the same test segment. Finished seeds are found in the store, so it can be interrupted.
 """
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -78,13 +77,13 @@ def main() -> None:
     rushes("pin", "--videos", arguments.videos, "--out", pin)
     rushes("sample", arguments.model, "--size", "cpu", "--pin", pin, "--out", footage)
     seeds, found = range(arguments.seeds), dict[str, list[Path]]()
-    for seed in seeds:  # in turn, so that both meet the same neighbours on a shared machine
+    for seed in seeds:
         for precision in arguments.precision:
             found.setdefault(precision, []).append(evaluate(arguments.model, seed, precision, folder))
     parts = [f"# {arguments.model} --size cpu on the embedded videos, {arguments.seeds} seeds"]
     parts += [table(precision, pointers) for precision, pointers in found.items()]
     if len(found) == 2:
-        parts.append(side_by_side(found, folder))
+        parts.append(side_by_side(found))
     arguments.out.write_text("\n\n".join([*parts, made_by(arguments, next(iter(found.values()))[0])]) + "\n")
 
 
@@ -105,11 +104,13 @@ def table(precision: str, pointers: list[Path]) -> str:
         gap = text(difference_interval(first - second, groups), signed=True)
         each = ", ".join(f"{100 * (pair[0][0].mean() - pair[1][0].mean()):+.1f}" for pair in pairs)
         lines.append(f"| {protocol} | {cells[0]} | {cells[1]} | {gap} | {each} |")
+    metadata = text(share_interval(*right(pointers[0], "linear probe, metadata")))
+    lines.append(f"| linear probe of metadata only, no frames | {metadata} | | | |")
     return "\n".join(lines)
 
 
-def side_by_side(found: dict[str, list[Path]], folder: Path) -> str:
-    """Accuracy of pretrained weights and seconds of training by precision, in Markdown."""
+def side_by_side(found: dict[str, list[Path]]) -> str:
+    """Accuracy of pretrained weights by precision, in Markdown."""
     one, other = found
     lines = [
         f"## {other} against {one}",
@@ -123,18 +124,7 @@ def side_by_side(found: dict[str, list[Path]], folder: Path) -> str:
         groups = pairs[0][0][1]
         gap = text(difference_interval(second - first, groups), signed=True)
         lines.append(f"| {protocol} | {100 * first.mean():.1f} | {100 * second.mean():.1f} | {gap} |")
-    for name in ("backbone", "classifier"):
-        spent = [seconds(folder / f"{p}-{name}-{n}.json") for p in found for n in range(len(found[one]))]
-        before, after = np.array(spent).reshape(2, -1)
-        cells = f"{np.median(before):.0f} | {np.median(after):.0f} | {np.median(before / after):.2f} times faster"
-        lines.append(f"| seconds of training, {name} | {cells} |")
     return "\n".join(lines)
-
-
-def seconds(pointer: Path) -> float:
-    """Of all epochs, with validation."""
-    history = open_store().path(Manifest.read(pointer).files["history.json"])
-    return float(sum(record["seconds"] for record in json.loads(history.read_text())))
 
 
 def made_by(arguments: argparse.Namespace, pointer: Path) -> str:
@@ -144,8 +134,7 @@ def made_by(arguments: argparse.Namespace, pointer: Path) -> str:
     return (
         f"Top-1 in percent on {test['segments']} test segments of {test['groups']} groups, "
         f"chance {100 * found.summary['chance']:.1f}; 95 % intervals of the mean over seeds, groups counted as units. "
-        f"Test manifest `{test['manifest_sha256'][:12]}`. The spread over seeds: last column. Seconds and their ratio: "
-        "medians over seeds, one after the other on the same cores.\n\n"
+        f"Test manifest `{test['manifest_sha256'][:12]}`. The spread over seeds: last column.\n\n"
         f"`python benchmarks/demo_seeds.py --videos data/demo --model {arguments.model} --seeds {arguments.seeds} "
         f"--precision {' '.join(arguments.precision)} --out FILE`, {os.cpu_count()} cores of {platform.machine()}, "
         + ", ".join(f"{name} {version}" for name, version in versions if name != "machine")
