@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -128,6 +129,14 @@ def test_errors_of_the_work_itself_come_through() -> None:
             list(pool.run(fail, [1]))
         with pytest.raises(ValueError, match="bad 2"):
             pool.run_alone(fail, 2)
+
+
+def test_a_closed_pool_leaves_no_thread_that_an_ending_interpreter_would_meet() -> None:
+    before = set(threading.enumerate())
+    for _ in range(5):
+        with Pool(Workers(count=2)) as pool:
+            assert len(list(pool.run(abs, [-1, -2, -3]))) == 3
+        assert {thread for thread in threading.enumerate() if "Manager" in type(thread).__name__} <= before
 
 
 def test_a_long_temporary_folder_holds_no_socket(tmp_path: Path) -> None:

@@ -147,12 +147,15 @@ class Pool:
         if self._executor is None:
             return
         processes = list((self._executor._processes or {}).values())
+        thread: threading.Thread | None = self._executor._executor_manager_thread  # type: ignore[assignment]
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._executor = None
         for process in processes:
             process.kill()
         for process in processes:
             process.join()
+        if thread is not None:  # it closes its pipes, to which an interpreter that ends meanwhile would write
+            thread.join(timeout=10)
 
     def __enter__(self) -> "Pool":
         return self
